@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The vocabulary of facts, and the log that keeps them.
+//!
+//! A *fact* is something that happened, in the past tense, never to be changed. Facts are ordered in *streams* (one per
+//! workspace, one for the fleet's supervision) and all of them together in one global order. This crate knows what
+//! can be said and how it is kept; it holds no commands, no rules, and no word of HTTP or of any container engine.
+//!
+//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`codec`], [`log`].
+
+pub mod codec;
+pub mod envelope;
+pub mod fleet;
+pub mod id;
+pub mod log;
+pub mod workspace;
+
+pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};
+pub use id::{
+    BootId, CallId, CorrelationId, EventId, Generation, PolicyHash, Position, RestartId, TokenId, Version,
+    WorkspaceId,
+};

@@ -1,0 +1,269 @@
+//! The port to the log: what every store offers, however it keeps things.
+//!
+//! # Guarantees
+//! - An append names the version that it expects of each stream and is applied to all of them or to none.
+//! - Appends are applied in the order in which [`EventLog::append`] was *called*, not polled.
+//! - With [`Ack::Durable`] the answer comes after the flush: it survives `kill -9`, and a power cut as far as the disk's
+//!   own flush does. With [`Ack::Accepted`] it comes when the append has its positions; a crash may lose it.
+//! - Readers see only what is durable, in gapless order. Positions are dense in the embedded stores, but nothing above
+//!   this port may depend on that.
+//! - An append whose event ids are already in the log (and recent enough to be remembered) answers with the first
+//!   result instead of a conflict.
+//!
+//! # Caveats
+//! - The queue is bounded: when it is full, [`AppendError::Busy`] comes at once and nothing was queued.
+//! - After a failed flush the store is read-only for good: a failed `fsync` may already have dropped the page.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::codec::CodecError;
+use crate::envelope::{NewEvent, Recorded, StreamId};
+use crate::id::{EventId, Position, Version};
+
+#[cfg(any(test, feature = "test-support"))]
+pub mod conformance;
+pub mod memory;
+
+/// The version that a writer believes a stream to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The stream must not exist yet.
+    NoStream,
+    /// Exactly this version.
+    Exact(Version),
+    /// Whatever it is.
+    Any,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// After the flush.
+    Durable,
+    /// Once positions are assigned, before the flush. For heartbeats and call telemetry only (decision 8).
+    Accepted,
+}
+
+/// Facts for one stream.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Whose facts.
+    pub stream: StreamId,
+    /// The version that the stream must have.
+    pub expected: Expected,
+    /// At least one fact, in order.
+    pub events: Vec<NewEvent>,
+}
+
+/// What an append led to.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The recorded facts, in the order of the append.
+    pub events: Vec<Arc<Recorded>>,
+}
+
+impl Receipt {
+    /// The last position written; `None` for an empty append.
+    pub fn last(&self) -> Option<Position> {
+        self.events.last().map(|event| event.position)
+    }
+}
+
+/// Why an append was not applied. Nothing of it is in the log, unless the variant says so.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another writer was faster. A single writer that sees this is not the only one any more.
+    #[error("stream `{stream}` is at version {actual}, expected {expected:?}")]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// What the writer believed.
+        expected: Expected,
+        /// What the stream has.
+        actual: Version,
+    },
+    /// The queue is full.
+    #[error("the log's queue is full")]
+    Busy,
+    /// The store does not write any more. `reason` says since when and why.
+    #[error("the log is read-only: {reason}")]
+    ReadOnly {
+        /// The failure that led here.
+        reason: Arc<str>,
+    },
+    /// A fact that can't be expressed, or an append that breaks the port's rules.
+    #[error("invalid append: {0}")]
+    Invalid(Arc<str>),
+    /// The store was closed. The append may or may not be in the log.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The bytes are there, and are not a fact.
+    #[error("the event at position {position} does not decode")]
+    Corrupt {
+        /// Where.
+        position: Position,
+        /// What the codec said.
+        #[source]
+        source: CodecError,
+    },
+    /// The store failed.
+    #[error("the log's store failed to read {what}: {reason}")]
+    Store {
+        /// What was read.
+        what: String,
+        /// What the store said.
+        reason: String,
+    },
+}
+
+/// What `verify` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Facts looked at.
+    pub events: u64,
+    /// The last position.
+    pub head: Position,
+    /// Hex of the chain's last link.
+    pub chain: String,
+    /// Everything that is wrong, in words with positions; empty means sound.
+    pub problems: Vec<String>,
+}
+
+/// Future of an append that is already queued.
+pub type Appending = Pin<Box<dyn Future<Output = Result<Receipt, AppendError>> + Send>>;
+
+/// An append-only log of facts.
+#[async_trait]
+pub trait EventLog: Send + Sync + fmt::Debug {
+    /// Queues an append to one or several streams, all or nothing; the order of *calls* is the order in the log.
+    fn append(&self, appends: Vec<Append>, ack: Ack) -> Appending;
+
+    /// Facts of one stream from a version on (inclusive), at most `limit`, in order. Unknown stream: empty.
+    async fn read(
+        &self,
+        stream: StreamId,
+        from: Version,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError>;
+
+    /// Facts of all streams from a position on (inclusive), at most `limit`, in order.
+    async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError>;
+
+    /// The position of an event by its id, if it is remembered.
+    async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError>;
+
+    /// The last durable position; [`Position`] 0 for an empty log.
+    fn head(&self) -> Position;
+
+    /// Tells of every new head. A wake-up, not a queue.
+    fn watch(&self) -> watch::Receiver<Position>;
+
+    /// Why the store is read-only, if it is.
+    fn read_only(&self) -> Option<Arc<str>>;
+
+    /// Reads everything and checks checksums, order and chain.
+    async fn verify(&self) -> Result<Verified, ReadError>;
+
+    /// Stops taking appends, writes what is queued, and flushes. Idempotent.
+    async fn close(&self);
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("`{path}` is in use by {holder}")]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// Who holds it, as far as can be told.
+        holder: String,
+    },
+    /// It was written by a newer program.
+    #[error("`{path}` has format {found}, this program knows up to {known}")]
+    NewerFormat {
+        /// The data directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// What was acknowledged is not there. Never opened as if it were empty.
+    #[error(
+        "`{path}` holds events up to {head}, but {high_water} had been acknowledged: restore a backup, or accept the loss"
+    )]
+    Lost {
+        /// The data directory.
+        path: PathBuf,
+        /// The last position found.
+        head: Position,
+        /// The last one acknowledged.
+        high_water: Position,
+    },
+    /// The middle of the log is damaged; only a torn end is ever cut.
+    #[error("`{path}` is damaged at position {position}: {reason}")]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// Where.
+        position: Position,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store or the file system failed.
+    #[error("`{path}`: {step}: {reason}")]
+    Store {
+        /// The path.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// Reads a log from a position on, first what is there, then what comes, without gap or duplicate.
+///
+/// The reader pulls: a slow one holds up nobody, and misses nothing.
+#[derive(Debug)]
+pub struct Subscription {
+    log: Arc<dyn EventLog>,
+    next: Position,
+    watch: watch::Receiver<Position>,
+}
+
+impl Subscription {
+    /// A subscription whose first fact is the first at or after `from`.
+    pub fn new(log: Arc<dyn EventLog>, from: Position) -> Self {
+        let watch = log.watch();
+        Self { log, next: Position(from.0.max(1)), watch }
+    }
+
+    /// The next facts, at most `limit`, never empty: waits until there is one. `None` once the log is closed and read.
+    pub async fn next(&mut self, limit: usize) -> Result<Option<Vec<Arc<Recorded>>>, ReadError> {
+        loop {
+            self.watch.borrow_and_update();
+            let events = self.log.read_all(self.next, limit).await?;
+            if let Some(last) = events.last() {
+                self.next = last.position.next();
+                return Ok(Some(events));
+            }
+            if self.watch.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A log in memory, for tests: the port's rules in their plainest form, with nothing kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{Ack, Append, AppendError, Appending, EventLog, Expected, ReadError, Receipt, Verified};
+use crate::envelope::{Recorded, StreamId};
+use crate::id::{EventId, Position, Version};
+
+/// See the module.
+#[derive(Debug)]
+pub struct MemoryLog {
+    inner: Mutex<Inner>,
+    head: watch::Sender<Position>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    all: Vec<Arc<Recorded>>,
+    by_stream: HashMap<StreamId, Vec<usize>>,
+    by_id: HashMap<EventId, usize>,
+    closed: bool,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), head: watch::Sender::new(Position(0)) }
+    }
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while holding the lock can only come from allocation; what is inside stays consistent.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn version(&self, stream: StreamId) -> Version {
+        Version(self.by_stream.get(&stream).map_or(0, Vec::len) as u64)
+    }
+
+    fn apply(&mut self, appends: Vec<Append>) -> Result<Receipt, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(receipt) = self.repeated(&appends) {
+            return Ok(receipt);
+        }
+        for (index, append) in appends.iter().enumerate() {
+            if append.events.is_empty() {
+                return Err(AppendError::Invalid("an append without events".into()));
+            }
+            if appends[..index].iter().any(|earlier| earlier.stream == append.stream) {
+                return Err(AppendError::Invalid("a stream twice in one append".into()));
+            }
+            let actual = self.version(append.stream);
+            let agrees = match append.expected {
+                Expected::NoStream => actual == Version(0),
+                Expected::Exact(version) => actual == version,
+                Expected::Any => true,
+            };
+            if !agrees {
+                return Err(AppendError::Conflict {
+                    stream: append.stream,
+                    expected: append.expected,
+                    actual,
+                });
+            }
+        }
+        let mut recorded = Vec::new();
+        for append in appends {
+            for event in append.events {
+                let index = self.all.len();
+                let event = Arc::new(Recorded {
+                    position: Position(index as u64 + 1),
+                    stream: append.stream,
+                    version: self.version(append.stream).next(),
+                    meta: event.meta,
+                    fact: event.fact,
+                });
+                self.by_stream.entry(append.stream).or_default().push(index);
+                self.by_id.insert(event.meta.id, index);
+                self.all.push(Arc::clone(&event));
+                recorded.push(event);
+            }
+        }
+        Ok(Receipt { events: recorded })
+    }
+
+    /// The first result, when every event of the append is already here.
+    fn repeated(&self, appends: &[Append]) -> Option<Receipt> {
+        let mut events = Vec::new();
+        for event in appends.iter().flat_map(|append| &append.events) {
+            events.push(Arc::clone(&self.all[*self.by_id.get(&event.meta.id)?]));
+        }
+        (!events.is_empty()).then_some(Receipt { events })
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    fn append(&self, appends: Vec<Append>, _ack: Ack) -> Appending {
+        let mut inner = self.lock();
+        let result = inner.apply(appends);
+        let head = Position(inner.all.len() as u64);
+        drop(inner);
+        self.head.send_if_modified(|current| std::mem::replace(current, head) != head);
+        Box::pin(std::future::ready(result))
+    }
+
+    async fn read(
+        &self,
+        stream: StreamId,
+        from: Version,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let inner = self.lock();
+        let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        let indices = inner.by_stream.get(&stream).map_or(&[][..], Vec::as_slice);
+        Ok(indices.iter().skip(start).take(limit).map(|&index| Arc::clone(&inner.all[index])).collect())
+    }
+
+    async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let inner = self.lock();
+        let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        Ok(inner.all.iter().skip(start).take(limit).cloned().collect())
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError> {
+        Ok(self.lock().by_id.get(&id).map(|&index| Position(index as u64 + 1)))
+    }
+
+    fn head(&self) -> Position {
+        *self.head.borrow()
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+
+    fn read_only(&self) -> Option<Arc<str>> {
+        None
+    }
+
+    async fn verify(&self) -> Result<Verified, ReadError> {
+        let head = self.head();
+        Ok(Verified { events: head.0, head, chain: String::new(), problems: Vec::new() })
+    }
+
+    async fn close(&self) {
+        self.lock().closed = true;
+    }
+}
