@@ -1,0 +1,26 @@
+//! One workspace: what it can be asked, what it can be, and what follows.
+//!
+//! ```text
+//!            create                register / heartbeat            proof of death, or silence for the liveness window
+//!   (none) ─────────► provisioning ─────────────────────► online ─────────────────────────────────────────► offline
+//!                       │   ▲  ▲                          │   ▲                                                │
+//!        start failed,  │   │  │ admitted restart         ▼   │ errors rise / fall        restart requested,   │
+//!        out of time    │   │  └───────────────────┐    degraded                         admitted by the fleet │
+//!                       ▼   │ restart              └───────────────────────────────────────────────────────────┘
+//!                     failed┘
+//!   any but removed ── pause ──► paused ── resume ──► provisioning        any ── remove ──► removed (for good)
+//!   external: created as awaiting_agent (or online, with a URL); never provisioned, never restarted.
+//! ```
+//!
+//! Invariants
+//! - Only proof of death (the engine or the kernel says that this very instance is not there) or silence for the whole
+//!   liveness window leads to a restart request; an error of the observer never does.
+//! - A generation is requested once, and has one outcome. Evidence about an older generation changes nothing.
+//! - After `Removed` only clean-up facts follow. A paused workspace is not started by anything but a resume or a restart
+//!   that a person asks for.
+
+pub mod command;
+pub mod state;
+
+pub use command::{Command, Rejection};
+pub use state::{State, Status};

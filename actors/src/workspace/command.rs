@@ -1,0 +1,284 @@
+//! What a workspace can be asked or told, and why it may say no.
+//!
+//! Names that start with `Record` carry what the outside did: reading them shows everything that we don't control.
+
+use covalence_events::workspace::{
+    CallFinished, Created, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, RestartCause,
+    TokenPurpose,
+};
+use covalence_events::{Generation, Position, RestartId, TokenId, WorkspaceId};
+
+use crate::effect::Provisioned;
+
+/// A wish or a report, addressed to one workspace.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Bring the role into being; starts its first generation unless it is external.
+    Create(Box<Create>),
+    /// Change what describes it. All changes or none.
+    Amend(Vec<Change>),
+    /// Replace the running generation. From a person; the supervisor's own wishes come out of evidence.
+    Restart(Restart),
+    /// Stop it, and keep it.
+    Pause,
+    /// Start it again.
+    Resume,
+    /// End it for good.
+    Remove(Remove),
+    /// The agent introduces itself.
+    Register(Box<Register>),
+    /// The agent is alive.
+    Heartbeat(Box<HeartbeatReceived>),
+    /// The agent's card changed.
+    UpdateCard {
+        /// The new card.
+        agent_card: serde_json::Value,
+    },
+    /// A token exists, made at the edge or by dispatch; only its digest comes here.
+    IssueToken(NewToken),
+    /// All tokens are worthless from here on.
+    RevokeTokens {
+        /// A stable word.
+        reason: &'static str,
+    },
+
+    /// The fleet's supervisor admitted a restart.
+    RecordAdmission {
+        /// Which.
+        restart: RestartId,
+        /// Where the fleet's stream says so.
+        admission: Position,
+    },
+    /// The fleet's supervisor refused a restart for good.
+    RecordSuppression {
+        /// Which.
+        restart: RestartId,
+        /// The rule.
+        rule: String,
+        /// For people.
+        message: String,
+    },
+    /// Dispatch made a token for a generation that it is about to start. Revokes all earlier ones.
+    RecordProvisionToken(NewToken),
+    /// The backend started a generation.
+    RecordProvisioned {
+        /// Which.
+        generation: Generation,
+        /// What runs.
+        provisioned: Provisioned,
+    },
+    /// The backend could not start a generation.
+    RecordProvisionFailed {
+        /// Which.
+        generation: Generation,
+        /// A stable word.
+        code: String,
+        /// For people, redacted.
+        message: String,
+        /// Whether trying again can help.
+        retryable: bool,
+        /// The equivalent command by hand.
+        command: Option<String>,
+    },
+    /// The backend stopped a generation.
+    RecordStopped {
+        /// Which.
+        generation: Generation,
+    },
+    /// The backend could not stop a generation.
+    RecordStopFailed {
+        /// Which.
+        generation: Generation,
+        /// What it said, redacted.
+        message: String,
+    },
+    /// After our start: the instance was found running.
+    RecordAdopted {
+        /// Which provisioning.
+        generation: Generation,
+        /// What runs.
+        instance: InstanceRef,
+    },
+    /// Somebody outside said something about whether the instance lives.
+    RecordEvidence(Box<EvidenceObserved>),
+    /// A deadline that this workspace armed may have passed.
+    RecordDeadline,
+    /// A call through the platform ended.
+    RecordCallFinished(Box<CallFinished>),
+    /// A handler panicked and the actor was rebuilt.
+    RecordPanic {
+        /// The command's name.
+        command: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// Panics, on purpose.
+    #[cfg(feature = "fault-hooks")]
+    Panic,
+}
+
+impl Command {
+    /// The name used in spans, metrics and panics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Amend(_) => "amend",
+            Self::Restart(_) => "restart",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Remove(_) => "remove",
+            Self::Register(_) => "register",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::UpdateCard { .. } => "update_card",
+            Self::IssueToken(_) => "issue_token",
+            Self::RevokeTokens { .. } => "revoke_tokens",
+            Self::RecordAdmission { .. } => "record_admission",
+            Self::RecordSuppression { .. } => "record_suppression",
+            Self::RecordProvisionToken(_) => "record_provision_token",
+            Self::RecordProvisioned { .. } => "record_provisioned",
+            Self::RecordProvisionFailed { .. } => "record_provision_failed",
+            Self::RecordStopped { .. } => "record_stopped",
+            Self::RecordStopFailed { .. } => "record_stop_failed",
+            Self::RecordAdopted { .. } => "record_adopted",
+            Self::RecordEvidence(_) => "record_evidence",
+            Self::RecordDeadline => "record_deadline",
+            Self::RecordCallFinished(_) => "record_call_finished",
+            Self::RecordPanic { .. } => "record_panic",
+            #[cfg(feature = "fault-hooks")]
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// See [`Command::Create`].
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// What the role is.
+    pub profile: Created,
+    /// External without a URL: the token that its creator is shown.
+    pub token: Option<NewToken>,
+}
+
+/// One change of what describes a workspace.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Another name.
+    Name(String),
+    /// Another job description, or none.
+    Role(Option<String>),
+    /// Other limits, from the next provisioning on.
+    Tier(u8),
+    /// Another parent, or none. The edge has checked for cycles.
+    Parent(Option<WorkspaceId>),
+    /// Another runtime, from the next provisioning on.
+    Runtime(String),
+    /// Another host directory, from the next provisioning on.
+    Directory(Option<String>),
+    /// Another place on the canvas.
+    Position {
+        /// Horizontal.
+        x: f64,
+        /// Vertical.
+        y: f64,
+    },
+    /// Fold or unfold its subtree.
+    Collapsed(bool),
+}
+
+/// See [`Command::Restart`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// `Operator`, `Configuration` or `Session`.
+    pub cause: RestartCause,
+    /// Whether the runtime's session is thrown away first (R15). Belongs to this request alone.
+    pub reset_session: bool,
+}
+
+/// See [`Command::Remove`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remove {
+    /// On the root of a removal: how many descendants go with it.
+    pub cascade_deleted: Option<u32>,
+    /// Whether volumes and files go too.
+    pub purge: bool,
+}
+
+/// See [`Command::Register`].
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// Where the agent says that it answers; checked by the edge. None for poll mode.
+    pub url: Option<String>,
+    /// Its card.
+    pub agent_card: serde_json::Value,
+    /// What it asked for; none keeps what is known.
+    pub delivery_mode: Option<DeliveryMode>,
+    /// The generation of the token that it showed.
+    pub generation: Option<Generation>,
+    /// A token to hand out if the workspace has none.
+    pub mint: Option<NewToken>,
+}
+
+/// A token as the log may know it: everything but its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// Its public name.
+    pub token: TokenId,
+    /// SHA-256 of its text.
+    pub sha256: [u8; 32],
+    /// Its first eight characters.
+    pub prefix: String,
+    /// What for.
+    pub purpose: TokenPurpose,
+    /// The generation that it speaks for.
+    pub generation: Option<Generation>,
+}
+
+/// The domain says no: nothing happened, so nothing is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such workspace.
+    #[error("workspace not found")]
+    NotFound,
+    /// The id is taken.
+    #[error("workspace already exists")]
+    AlreadyExists,
+    /// It was removed.
+    #[error("workspace removed")]
+    Removed,
+    /// It can't be paused twice.
+    #[error("workspace not found or already paused")]
+    AlreadyPaused,
+    /// Only what is paused can be resumed.
+    #[error("workspace not found or not paused")]
+    NotPaused,
+    /// We don't run it, so we can't restart, pause or resume it.
+    #[error("workspace is external: the platform does not run it")]
+    External,
+    /// The restart that was admitted or suppressed is over, or never was.
+    #[error("restart is not pending")]
+    RestartNotPending,
+    /// A report about a generation that is not the current one.
+    #[error("report about generation {reported}, current is {current}")]
+    StaleGeneration {
+        /// The report's.
+        reported: Generation,
+        /// Ours.
+        current: Generation,
+    },
+}
+
+impl Rejection {
+    /// A stable word for machines.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "workspace_not_found",
+            Self::AlreadyExists => "workspace_exists",
+            Self::Removed => "workspace_removed",
+            Self::AlreadyPaused => "already_paused",
+            Self::NotPaused => "not_paused",
+            Self::External => "external_workspace",
+            Self::RestartNotPending => "restart_not_pending",
+            Self::StaleGeneration { .. } => "stale_generation",
+        }
+    }
+}

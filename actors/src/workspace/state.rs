@@ -1,0 +1,151 @@
+//! What is known of one workspace: the fold of its stream.
+
+use std::fmt;
+
+use covalence_events::workspace::{
+    BackendKind, Created, DeliveryMode, InstanceRef, ProvisionOrigin, RestartCause, StopReason,
+};
+use covalence_events::{EventId, Generation, Position, RestartId, Timestamp, TokenId};
+
+/// The wire status (contract 0.5; decision 19 maps supervision onto it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// A generation is being started and has not been heard from.
+    Provisioning,
+    /// It answers.
+    Online,
+    /// Nobody answers for it.
+    Offline,
+    /// It answers, but badly.
+    Degraded,
+    /// It could not be started, or the supervisor gave up on it.
+    Failed,
+    /// A person stopped it.
+    Paused,
+    /// It is gone for good.
+    Removed,
+    /// External, created without a URL, never heard from.
+    AwaitingAgent,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisioning => "provisioning",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Removed => "removed",
+            Self::AwaitingAgent => "awaiting_agent",
+        }
+    }
+
+    /// Whether the agent is believed to answer.
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Online | Self::Degraded)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the backend was asked for and has said about the current generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instance {
+    /// Nothing of ours should run: never started, stopped, proved dead, or not ours to run.
+    None,
+    /// A start was asked for and has no outcome.
+    Starting {
+        /// The fact that asked.
+        requested: EventId,
+        /// Why.
+        origin: ProvisionOrigin,
+        /// Whether the session is thrown away first.
+        reset_session: bool,
+    },
+    /// The backend said that it runs.
+    Running {
+        /// The exact instance; none for external workspaces.
+        instance: Option<InstanceRef>,
+    },
+    /// A stop was asked for and has no outcome.
+    Stopping {
+        /// The fact that asked.
+        requested: EventId,
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+/// A restart from its request to its outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRestart {
+    /// Its name.
+    pub restart: RestartId,
+    /// Why it was asked for.
+    pub cause: RestartCause,
+    /// The fact that asked.
+    pub requested: EventId,
+    /// Whether the session is thrown away first.
+    pub reset_session: bool,
+    /// Where the fleet's stream admits it, once it has begun.
+    pub admission: Option<Position>,
+}
+
+/// A token that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveToken {
+    /// Its public name.
+    pub token: TokenId,
+    /// The generation that it speaks for, if any.
+    pub generation: Option<Generation>,
+}
+
+/// Everything that decisions about one workspace rest on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// What the role is.
+    pub profile: Created,
+    /// Its wire status.
+    pub status: Status,
+    /// Since when.
+    pub status_since: Timestamp,
+    /// The current provisioning; 0 before the first.
+    pub generation: Generation,
+    /// What the backend was asked for and has said.
+    pub instance: Instance,
+    /// Where the agent answers.
+    pub url: Option<String>,
+    /// Whether our own backend said so.
+    pub url_trusted: bool,
+    /// How messages reach the agent.
+    pub delivery_mode: Option<DeliveryMode>,
+    /// Whether a card is known.
+    pub has_card: bool,
+    /// Working tokens.
+    pub tokens: Vec<LiveToken>,
+    /// The last sign of life of the current generation.
+    pub last_life: Option<Timestamp>,
+    /// The restart under way.
+    pub restart: Option<PendingRestart>,
+    /// Whether volumes and files go once the instance is gone.
+    pub purge: bool,
+}
+
+impl State {
+    /// Whether somebody else runs it.
+    pub fn is_external(&self) -> bool {
+        self.profile.backend == BackendKind::External
+    }
+
+    /// Whether its current instance should be running.
+    pub fn is_desired(&self) -> bool {
+        !matches!(self.status, Status::Removed | Status::Paused) && !self.is_external()
+    }
+}
