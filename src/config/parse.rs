@@ -1,0 +1,301 @@
+//! What each setting's text means.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use covalence_actors::effect::Secret;
+use covalence_actors::policy::Policy;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use crate::config::{
+    Access, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, RuntimeSettings, Server,
+    TierLimits, Workspaces,
+};
+
+const ADDRESS: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`";
+const PORT: &str = "a port, 0 to 65535";
+const POSITIVE: &str = "a whole number from 1 to 4294967295";
+const DURATION: &str = "seconds, or a duration such as `500ms`, `90s`, `10m` or `2h`, more than 0";
+const SHARE: &str = "a number from 0 to 1";
+const HTTP_URL: &str = "an `http://` or `https://` address";
+const BACKENDS: &str = "`process` or `docker`";
+
+/// A year: longer durations are slips of the keyboard, and would overflow sums of times.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A setting that has a default always has a value; the fallback is for a table that lost it.
+fn or_invalid<T>(layers: &Layers, key: &str, value: Option<T>, allowed: &str) -> Result<T, ConfigError> {
+    value.ok_or_else(|| {
+        let origin = layers.entry(key).map_or_else(|| format!("`{key}`"), super::layers::Entry::origin);
+        ConfigError::invalid(origin, None, allowed)
+    })
+}
+
+fn required<T>(
+    layers: &mut Layers,
+    key: &str,
+    allowed: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let value = layers.parse(key, allowed, parse)?;
+    or_invalid(layers, key, value, allowed)
+}
+
+fn text(layers: &mut Layers, key: &str) -> Result<Option<String>, ConfigError> {
+    layers.parse(key, "a text", |text| Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
+fn path(layers: &mut Layers, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    Ok(text(layers, key)?.map(PathBuf::from))
+}
+
+fn address(layers: &mut Layers, key: &str) -> Result<Option<Url>, ConfigError> {
+    layers.parse(key, HTTP_URL, |text| {
+        Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    })
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A positive duration: a bare number counts seconds.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let value = match unit.trim() {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        "d" => Duration::from_secs(number.checked_mul(86_400)?),
+        _ => return None,
+    };
+    (!value.is_zero() && value <= DURATION_MAX).then_some(value)
+}
+
+pub(super) fn server(layers: &mut Layers) -> Result<Server, ConfigError> {
+    // The port is checked by itself, so that its error names it and not the address made from it.
+    required(layers, "server.port", PORT, |text| u16::from_str(text).ok())?;
+    Ok(Server {
+        listen: required(layers, "server.listen", ADDRESS, |text| SocketAddr::from_str(text).ok())?,
+        platform_url: address(layers, "server.platform_url")?,
+        external_platform_url: address(layers, "server.external_platform_url")?,
+        cors_origins: required(layers, "server.cors_origins", "origins separated by commas", |text| {
+            Some(list(text))
+        })?,
+        rate_limit: required(layers, "server.rate_limit", POSITIVE, |text| NonZeroU32::from_str(text).ok())?,
+        workers: layers.parse("server.workers", "a whole number from 1 to 1024", |text| {
+            NonZeroUsize::from_str(text).ok().filter(|workers| workers.get() <= 1024)
+        })?,
+    })
+}
+
+pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
+    let deploy_mode = layers.parse("access.deploy_mode", "`saas` or `self-hosted`", |text| match text {
+        "saas" | "self-hosted" | "selfhosted" => Some(text.to_owned()),
+        _ => None,
+    })?;
+    let visible = |text: &str| {
+        let valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        valid.then(|| Secret::new(text.to_owned()))
+    };
+    Ok(Access {
+        admin_token: layers.parse("access.admin_token", "visible ASCII without spaces", visible)?,
+        environment: text(layers, "access.environment")?.map(|text| text.trim().to_lowercase()),
+        test_tokens: layers.parse("access.test_tokens", "`1` or `0`", flag)?.unwrap_or(false),
+        organisation: text(layers, "access.organisation")?,
+        deploy_mode,
+    })
+}
+
+pub(super) fn backend(layers: &mut Layers) -> Result<Backend, ConfigError> {
+    Ok(Backend {
+        choice: backend_choice(layers)?,
+        docker_host: layers.parse(
+            "backend.docker_host",
+            "`unix://PATH`, `tcp://HOST:PORT` or `http://HOST:PORT`",
+            |text| {
+                let known = ["unix://", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme));
+                known.then(|| text.to_owned())
+            },
+        )?,
+        network: required(
+            layers,
+            "backend.network",
+            "a name of letters, digits, `_`, `.` and `-`",
+            |text| {
+                let valid = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+                (valid && !text.is_empty()).then(|| text.to_owned())
+            },
+        )?,
+        image_registry: required(
+            layers,
+            "backend.image_registry",
+            "a registry or namespace without a slash at its end",
+            |text| {
+                let valid = !text.is_empty() && !text.ends_with('/') && !text.contains(char::is_whitespace);
+                valid.then(|| text.to_owned())
+            },
+        )?,
+        image_channel: required(layers, "backend.image_channel", "an image tag", |text| {
+            let valid = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+            (valid && !text.is_empty() && text.len() <= 128).then(|| text.to_owned())
+        })?,
+        agent_program: path(layers, "backend.agent_program")?,
+    })
+}
+
+/// What was said explicitly wins over the contract's variable, which wins over what follows from a tenant (R21).
+fn backend_choice(layers: &mut Layers) -> Result<Option<BackendChoice>, ConfigError> {
+    let own = |text: &str| match text {
+        "process" => Some(BackendChoice::Process),
+        "docker" => Some(BackendChoice::Docker),
+        _ => None,
+    };
+    if let Some(choice) = layers.parse("backend.kind", BACKENDS, own)? {
+        return Ok(Some(choice));
+    }
+    if layers.text("backend.container_backend") == Some("flyio") {
+        return Err(ConfigError::NoSuchBackend { origin: "`CONTAINER_BACKEND`", name: "flyio" });
+    }
+    if let Some(choice) = layers.parse("backend.container_backend", BACKENDS, own)? {
+        return Ok(Some(choice));
+    }
+    if layers.text("access.organisation").is_some() {
+        return Err(ConfigError::NoSuchBackend { origin: "`MOLECULE_ORG_ID`", name: "control plane" });
+    }
+    Ok(None)
+}
+
+pub(super) fn workspaces(layers: &mut Layers) -> Result<Workspaces, ConfigError> {
+    let roots = layers.parse("workspaces.roots", "absolute paths separated by commas", |text| {
+        let roots: Vec<PathBuf> = list(text).into_iter().map(PathBuf::from).collect();
+        roots.iter().all(|root| root.is_absolute()).then_some(roots)
+    })?;
+    let roots = roots.unwrap_or_default();
+    let below = |text: &str| {
+        let path = Path::new(text);
+        let plain = path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..");
+        (plain && roots.iter().any(|root| path.starts_with(root))).then(|| path.to_owned())
+    };
+    let workspace_dir = layers.parse(
+        "workspaces.workspace_dir",
+        "an absolute path below one of `COVALENCE_WORKSPACE_ROOTS`",
+        below,
+    )?;
+    Ok(Workspaces {
+        default_runtime: text(layers, "workspaces.default_runtime")?,
+        privileged_tier_max: layers.parse(
+            "workspaces.allow_privileged",
+            "`3` or `4`",
+            |text| match text {
+                "3" => Some(3),
+                "4" => Some(4),
+                _ => None,
+            },
+        )?,
+        workspace_dir,
+        roots,
+        configs_dir: path(layers, "workspaces.configs_dir")?,
+        awareness_url: address(layers, "workspaces.awareness_url")?,
+        tiers: [
+            tier(layers, "workspaces.tier2.memory_mb", "workspaces.tier2.cpu_shares")?,
+            tier(layers, "workspaces.tier3.memory_mb", "workspaces.tier3.cpu_shares")?,
+            tier(layers, "workspaces.tier4.memory_mb", "workspaces.tier4.cpu_shares")?,
+        ],
+    })
+}
+
+fn tier(layers: &mut Layers, memory: &str, cpu: &str) -> Result<TierLimits, ConfigError> {
+    let number = |text: &str| NonZeroU32::from_str(text).ok();
+    Ok(TierLimits {
+        memory_mb: required(layers, memory, POSITIVE, number)?,
+        cpu_shares: required(layers, cpu, POSITIVE, number)?,
+    })
+}
+
+pub(super) fn calls(layers: &mut Layers) -> Result<Calls, ConfigError> {
+    Ok(Calls { idle_timeout: required(layers, "calls.idle_timeout", DURATION, duration)? })
+}
+
+pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
+    let mut time = |key| required(layers, key, DURATION, duration);
+    let (liveness_ttl, external_stale, provision_timeout) = (
+        time("supervision.liveness_ttl")?,
+        time("supervision.external_stale")?,
+        time("supervision.provision_timeout")?,
+    );
+    let (stop_grace, backoff_base, backoff_cap, backoff_reset) = (
+        time("supervision.stop_grace")?,
+        time("supervision.backoff_base")?,
+        time("supervision.backoff_cap")?,
+        time("supervision.backoff_reset")?,
+    );
+    let (intensity_window, unknown_alarm) =
+        (time("supervision.intensity_window")?, time("supervision.unknown_alarm")?);
+    if backoff_base > backoff_cap {
+        let value = layers.text("supervision.backoff_base").map(str::to_owned);
+        let origin = "`supervision.backoff_base`".to_owned();
+        return Err(ConfigError::invalid(origin, value, "at most `supervision.backoff_cap`"));
+    }
+    let share = |text: &str| f64::from_str(text).ok().filter(|share| (0.0..=1.0).contains(share));
+    let number = |text: &str| NonZeroU32::from_str(text).ok().map(NonZeroU32::get);
+    Ok(Policy {
+        liveness_ttl,
+        external_stale,
+        provision_timeout,
+        stop_grace,
+        backoff_base,
+        backoff_cap,
+        backoff_jitter: required(layers, "supervision.backoff_jitter", SHARE, share)?,
+        backoff_reset,
+        intensity_max: required(layers, "supervision.intensity_max", POSITIVE, number)?,
+        intensity_window,
+        in_flight_min: required(layers, "supervision.in_flight_min", POSITIVE, number)?,
+        in_flight_share: required(layers, "supervision.in_flight_share", SHARE, share)?,
+        unknown_alarm,
+    })
+}
+
+pub(super) fn runtimes(layers: &Layers) -> Result<BTreeMap<String, RuntimeSettings>, ConfigError> {
+    let mut runtimes = BTreeMap::new();
+    for (name, section) in &layers.runtimes {
+        let settings: RuntimeSettings = section.clone().try_into().map_err(|error: toml::de::Error| {
+            ConfigError::Runtime { name: name.clone(), reason: error.message().to_owned() }
+        })?;
+        if settings.argv.first().is_none_or(String::is_empty) {
+            let reason = "`argv` must name a program".to_owned();
+            return Err(ConfigError::Runtime { name: name.clone(), reason });
+        }
+        runtimes.insert(name.clone(), settings);
+    }
+    Ok(runtimes)
+}
+
+pub(super) fn logging(layers: &mut Layers) -> Result<Logging, ConfigError> {
+    let filter =
+        required(layers, "log.filter", "a level or directives such as `info,covalence=debug`", |text| {
+            EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+        })?;
+    let format = required(layers, "log.format", "`human` or `json`", |text| match text {
+        "human" => Some(LogFormat::Human),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    })?;
+    Ok(Logging { filter, format })
+}

@@ -1,0 +1,272 @@
+//! Every setting there is: its key in the file, its environment variable, its default.
+//!
+//! This table is the only list. The file's unknown keys are found by it, `config show` prints it, and a test holds
+//! `.env.example` and `docs/configuration.md` to it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its place in the file, dotted.
+    pub key: &'static str,
+    /// Its environment variable.
+    pub env: Option<&'static str>,
+    /// The built-in value, as text; `None` means unset.
+    pub default: Option<&'static str>,
+    /// What it is for, in one sentence.
+    pub about: &'static str,
+    /// Whether its value is never printed.
+    pub secret: bool,
+    /// Whether a malformed environment variable falls back to the default with a warning. The wire contract's deployments
+    /// rely on that for these numbers; everywhere else, and in the file, a malformed value is an error.
+    pub lenient: bool,
+}
+
+impl Setting {
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn lenient(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+}
+
+/// An entry whose empty strings mean "none".
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        env: if env.is_empty() { None } else { Some(env) },
+        default: if default.is_empty() { None } else { Some(default) },
+        about,
+        secret: false,
+        lenient: false,
+    }
+}
+
+/// The setting with this key.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// All settings, in the order in which they are shown.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "data_dir",
+        "COVALENCE_DATA_DIR",
+        ".covalence",
+        "directory of the log, the admin token and the workspaces' files",
+    ),
+    setting(
+        "server.listen",
+        "COVALENCE_LISTEN",
+        "",
+        "address to listen on; unset: 127.0.0.1 and `server.port`",
+    ),
+    setting("server.port", "PORT", "8080", "port on 127.0.0.1 where `server.listen` is unset"),
+    setting(
+        "server.platform_url",
+        "PLATFORM_URL",
+        "",
+        "address at which workspaces reach the platform; unset: chosen by the backend",
+    ),
+    setting(
+        "server.external_platform_url",
+        "EXTERNAL_PLATFORM_URL",
+        "",
+        "address that external agents are told; unset: taken from the request",
+    ),
+    setting(
+        "server.cors_origins",
+        "CORS_ORIGINS",
+        "http://localhost:3000,http://localhost:3001",
+        "origins of pages that may call the API",
+    ),
+    setting(
+        "server.rate_limit",
+        "RATE_LIMIT",
+        "600",
+        "requests a minute for each token, or each address without one",
+    )
+    .lenient(),
+    setting("server.workers", "COVALENCE_WORKERS", "", "HTTP worker threads; unset: one for each core"),
+    setting(
+        "access.admin_token",
+        "ADMIN_TOKEN",
+        "",
+        "admin token; unset: the one in `<data_dir>/admin-token`",
+    )
+    .secret(),
+    setting(
+        "access.environment",
+        "MOLECULE_ENV",
+        "",
+        "`development` or `dev` without an admin token opens the API on loopback",
+    ),
+    setting("access.test_tokens", "MOLECULE_ENABLE_TEST_TOKENS", "", "`1` forces the test-token route on"),
+    setting("access.organisation", "MOLECULE_ORG_ID", "", "tenant that every request must name"),
+    setting(
+        "access.deploy_mode",
+        "MOLECULE_DEPLOY_MODE",
+        "",
+        "`saas` or `self-hosted`: overrides the detection for address checks",
+    ),
+    setting(
+        "backend.kind",
+        "COVALENCE_BACKEND",
+        "",
+        "`process` or `docker`; unset: Docker where an engine answers, else processes",
+    ),
+    setting(
+        "backend.container_backend",
+        "CONTAINER_BACKEND",
+        "",
+        "the same under the contract's name; `backend.kind` wins",
+    ),
+    setting(
+        "backend.docker_host",
+        "DOCKER_HOST",
+        "",
+        "Docker engine, `unix://…` or `tcp://…`; unset: the local socket",
+    ),
+    setting(
+        "backend.network",
+        "COVALENCE_NETWORK",
+        "covalence-net",
+        "Docker network of the workspaces; created if missing",
+    ),
+    setting(
+        "backend.image_registry",
+        "MOLECULE_IMAGE_REGISTRY",
+        "covalence",
+        "prefix of image names: `<registry>/<runtime>:<channel>`",
+    ),
+    setting("backend.image_channel", "COVALENCE_IMAGE_CHANNEL", "latest", "tag of image names"),
+    setting(
+        "backend.agent_program",
+        "COVALENCE_AGENT_PROGRAM",
+        "",
+        "path of `covalence-agent`; unset: beside this program, then in `PATH`",
+    ),
+    setting(
+        "workspaces.default_runtime",
+        "COVALENCE_DEFAULT_RUNTIME",
+        "",
+        "runtime of a workspace that names none; unset: naming one is required",
+    ),
+    setting(
+        "workspaces.allow_privileged",
+        "COVALENCE_ALLOW_PRIVILEGED",
+        "",
+        "highest tier, 3 or 4, that gets its privileges; unset: none",
+    ),
+    setting(
+        "workspaces.roots",
+        "COVALENCE_WORKSPACE_ROOTS",
+        "",
+        "directories below which a `workspace_dir` must lie; unset: none is accepted",
+    ),
+    setting("workspaces.configs_dir", "CONFIGS_DIR", "", "directory of workspace templates"),
+    setting(
+        "workspaces.workspace_dir",
+        "WORKSPACE_DIR",
+        "",
+        "host directory for workspaces that name none; must lie below a root",
+    ),
+    setting("workspaces.awareness_url", "AWARENESS_URL", "", "memory service that workspaces are told of"),
+    setting("workspaces.tier2.memory_mb", "TIER2_MEMORY_MB", "512", "memory of a tier 2 workspace, MiB")
+        .lenient(),
+    setting(
+        "workspaces.tier2.cpu_shares",
+        "TIER2_CPU_SHARES",
+        "1024",
+        "CPU of a tier 2 workspace, 1024 is one core",
+    )
+    .lenient(),
+    setting("workspaces.tier3.memory_mb", "TIER3_MEMORY_MB", "2048", "memory of a tier 3 workspace, MiB")
+        .lenient(),
+    setting(
+        "workspaces.tier3.cpu_shares",
+        "TIER3_CPU_SHARES",
+        "2048",
+        "CPU of a tier 3 workspace, 1024 is one core",
+    )
+    .lenient(),
+    setting("workspaces.tier4.memory_mb", "TIER4_MEMORY_MB", "4096", "memory of a tier 4 workspace, MiB")
+        .lenient(),
+    setting(
+        "workspaces.tier4.cpu_shares",
+        "TIER4_CPU_SHARES",
+        "4096",
+        "CPU of a tier 4 workspace, 1024 is one core",
+    )
+    .lenient(),
+    setting(
+        "calls.idle_timeout",
+        "A2A_IDLE_TIMEOUT_SECONDS",
+        "300",
+        "a call without any sign of its workspace for this long is cut",
+    )
+    .lenient(),
+    setting("supervision.liveness_ttl", "", "180s", "silence after which a running workspace counts as hung"),
+    setting(
+        "supervision.external_stale",
+        "REMOTE_LIVENESS_STALE_AFTER",
+        "90",
+        "silence after which an external workspace is offline",
+    )
+    .lenient(),
+    setting(
+        "supervision.provision_timeout",
+        "PROVISION_TIMEOUT_SECONDS",
+        "600",
+        "a provisioning without a sign of life for this long has failed",
+    )
+    .lenient(),
+    setting("supervision.stop_grace", "", "10s", "time from SIGTERM to SIGKILL"),
+    setting("supervision.backoff_base", "", "5s", "delay before the second restart in a row"),
+    setting("supervision.backoff_cap", "", "300s", "longest delay before a restart"),
+    setting(
+        "supervision.backoff_jitter",
+        "",
+        "0.2",
+        "share, 0 to 1, by which each delay is stretched or shrunk",
+    ),
+    setting("supervision.backoff_reset", "", "600s", "health that starts the delays from the beginning"),
+    setting("supervision.intensity_max", "", "5", "restarts of one workspace within `intensity_window`"),
+    setting("supervision.intensity_window", "", "600s", "window of `intensity_max`"),
+    setting("supervision.in_flight_min", "", "2", "restarts that may be in flight at once, at least"),
+    setting(
+        "supervision.in_flight_share",
+        "",
+        "0.1",
+        "share of the fleet, 0 to 1, that may restart at once, if that is more",
+    ),
+    setting(
+        "supervision.unknown_alarm",
+        "",
+        "300s",
+        "an unknown answer that lasts this long raises an alarm",
+    ),
+    setting("log.filter", "COVALENCE_LOG", "info", "what is logged, for example `info,covalence=debug`"),
+    setting("log.format", "COVALENCE_LOG_FORMAT", "human", "`human` or `json`"),
+    setting(
+        "client.url",
+        "COVALENCE_URL",
+        "",
+        "server that the commands talk to; unset: 127.0.0.1 and `server.port`",
+    ),
+    setting(
+        "client.token",
+        "COVALENCE_TOKEN",
+        "",
+        "token that the commands send; unset: the admin token of the data directory",
+    )
+    .secret(),
+];
