@@ -49,7 +49,7 @@ uuid_id!(
     WorkspaceId, new_v4
 );
 uuid_id!(
-    /// One recorded fact. Time-ordered (UUIDv7); appends are idempotent by it.
+    /// One recorded fact. Time-ordered (`UUIDv7`); appends are idempotent by it.
     EventId, now_v7
 );
 uuid_id!(

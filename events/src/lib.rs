@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod fleet;
 pub mod id;
 pub mod log;
+pub mod metrics;
 pub mod workspace;
 
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};

@@ -8,12 +8,13 @@
 //! - Readers see only what is durable, in gapless order. Positions are dense in the embedded stores, but nothing above
 //!   this port may depend on that.
 //! - An append whose event ids are already in the log (and recent enough to be remembered) answers with the first
-//!   result instead of a conflict.
+//!   result instead of a conflict. If only some of them are, it is invalid.
 //!
 //! # Caveats
 //! - The queue is bounded: when it is full, [`AppendError::Busy`] comes at once and nothing was queued.
 //! - After a failed flush the store is read-only for good: a failed `fsync` may already have dropped the page.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -30,6 +31,11 @@ use crate::id::{EventId, Position, Version};
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
 pub mod memory;
+pub mod sled;
+
+/// How many facts one append may carry. A commit is one atomic write, so it has to stay small enough to be quick;
+/// the largest append of the platform (removing a whole subtree) has a few facts per workspace.
+pub const EVENTS_PER_APPEND_MAX: usize = 4096;
 
 /// The version that a writer believes a stream to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +145,40 @@ pub struct Verified {
     pub chain: String,
     /// Everything that is wrong, in words with positions; empty means sound.
     pub problems: Vec<String>,
+}
+
+/// The port's rules about an append on its own, whatever the log holds.
+pub(crate) fn check_shape(appends: &[Append]) -> Result<(), AppendError> {
+    let mut ids = HashSet::new();
+    let mut streams = HashSet::new();
+    for append in appends {
+        if append.events.is_empty() {
+            return Err(AppendError::Invalid("an append without events".into()));
+        }
+        if !streams.insert(append.stream) {
+            return Err(AppendError::Invalid("a stream twice in one append".into()));
+        }
+        if !append.events.iter().all(|event| ids.insert(event.meta.id)) {
+            return Err(AppendError::Invalid("an event id twice in one append".into()));
+        }
+    }
+    if ids.len() > EVENTS_PER_APPEND_MAX {
+        return Err(AppendError::Invalid(
+            format!("{} events in one append, at most {EVENTS_PER_APPEND_MAX}", ids.len()).into(),
+        ));
+    }
+    Ok(())
+}
+
+impl Expected {
+    /// Whether a stream at `actual` is what the writer believes it to be.
+    pub(crate) fn agrees(self, actual: Version) -> bool {
+        match self {
+            Self::NoStream => actual == Version(0),
+            Self::Exact(version) => actual == version,
+            Self::Any => true,
+        }
+    }
 }
 
 /// Future of an append that is already queued.

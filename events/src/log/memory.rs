@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Ack, Append, AppendError, Appending, EventLog, Expected, ReadError, Receipt, Verified};
+use super::{Ack, Append, AppendError, Appending, EventLog, ReadError, Receipt, Verified, check_shape};
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
 
@@ -14,20 +14,28 @@ use crate::id::{EventId, Position, Version};
 #[derive(Debug)]
 pub struct MemoryLog {
     inner: Mutex<Inner>,
-    head: watch::Sender<Position>,
+    head: watch::Receiver<Position>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     all: Vec<Arc<Recorded>>,
     by_stream: HashMap<StreamId, Vec<usize>>,
     by_id: HashMap<EventId, usize>,
-    closed: bool,
+    /// Gone once the log is closed, so that readers who wait for more learn of it.
+    publish: Option<watch::Sender<Position>>,
 }
 
 impl Default for MemoryLog {
     fn default() -> Self {
-        Self { inner: Mutex::default(), head: watch::Sender::new(Position(0)) }
+        let (publish, head) = watch::channel(Position(0));
+        let inner = Inner {
+            all: Vec::new(),
+            by_stream: HashMap::new(),
+            by_id: HashMap::new(),
+            publish: Some(publish),
+        };
+        Self { inner: Mutex::new(inner), head }
     }
 }
 
@@ -49,26 +57,16 @@ impl Inner {
     }
 
     fn apply(&mut self, appends: Vec<Append>) -> Result<Receipt, AppendError> {
-        if self.closed {
+        if self.publish.is_none() {
             return Err(AppendError::Closed);
         }
-        if let Some(receipt) = self.repeated(&appends) {
+        check_shape(&appends)?;
+        if let Some(receipt) = self.repeated(&appends)? {
             return Ok(receipt);
         }
-        for (index, append) in appends.iter().enumerate() {
-            if append.events.is_empty() {
-                return Err(AppendError::Invalid("an append without events".into()));
-            }
-            if appends[..index].iter().any(|earlier| earlier.stream == append.stream) {
-                return Err(AppendError::Invalid("a stream twice in one append".into()));
-            }
+        for append in &appends {
             let actual = self.version(append.stream);
-            let agrees = match append.expected {
-                Expected::NoStream => actual == Version(0),
-                Expected::Exact(version) => actual == version,
-                Expected::Any => true,
-            };
-            if !agrees {
+            if !append.expected.agrees(actual) {
                 return Err(AppendError::Conflict {
                     stream: append.stream,
                     expected: append.expected,
@@ -97,12 +95,16 @@ impl Inner {
     }
 
     /// The first result, when every event of the append is already here.
-    fn repeated(&self, appends: &[Append]) -> Option<Receipt> {
-        let mut events = Vec::new();
-        for event in appends.iter().flat_map(|append| &append.events) {
-            events.push(Arc::clone(&self.all[*self.by_id.get(&event.meta.id)?]));
+    fn repeated(&self, appends: &[Append]) -> Result<Option<Receipt>, AppendError> {
+        let ids = appends.iter().flat_map(|append| &append.events).map(|event| event.meta.id);
+        let known: Vec<_> = ids.clone().filter_map(|id| self.by_id.get(&id)).collect();
+        if known.is_empty() {
+            return Ok(None);
         }
-        (!events.is_empty()).then_some(Receipt { events })
+        if known.len() < ids.count() {
+            return Err(AppendError::Invalid("some of the events are already in the log".into()));
+        }
+        Ok(Some(Receipt { events: known.into_iter().map(|&index| Arc::clone(&self.all[index])).collect() }))
     }
 }
 
@@ -112,8 +114,10 @@ impl EventLog for MemoryLog {
         let mut inner = self.lock();
         let result = inner.apply(appends);
         let head = Position(inner.all.len() as u64);
+        if let Some(publish) = &inner.publish {
+            publish.send_if_modified(|current| std::mem::replace(current, head) != head);
+        }
         drop(inner);
-        self.head.send_if_modified(|current| std::mem::replace(current, head) != head);
         Box::pin(std::future::ready(result))
     }
 
@@ -144,7 +148,7 @@ impl EventLog for MemoryLog {
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
-        self.head.subscribe()
+        self.head.clone()
     }
 
     fn read_only(&self) -> Option<Arc<str>> {
@@ -157,6 +161,6 @@ impl EventLog for MemoryLog {
     }
 
     async fn close(&self) {
-        self.lock().closed = true;
+        self.lock().publish = None;
     }
 }

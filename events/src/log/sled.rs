@@ -1,0 +1,425 @@
+//! The log on disk: sled, one writer, group commit.
+//!
+//! # Guarantees
+//! - An append that was acknowledged as durable survives the process's death at any instant, and a power cut as far as
+//!   the disk's own flush does.
+//! - What is read back is what was written: each frame has a checksum, each payload a digest, and a hash chain runs
+//!   through all of them. Opening checks all but the payloads that lie in files of their own; [`SledLog::verify_path`] and
+//!   [`EventLog::verify`] check those too.
+//! - A log that lost acknowledged facts is never opened as if it had not (see [`OpenError::Lost`]).
+//!
+//! # Caveats
+//! - One process at a time: the directory is locked while a log is open.
+//! - After a failed write or flush the log is read-only until it is opened again, which reads it all and decides anew.
+//!
+//! `docs/event-log.md` describes the layout for operators; [`frame`](self) files hold the details.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Ack, Append, AppendError, Appending, EventLog, OpenError, ReadError, Receipt, Verified, check_shape,
+};
+use crate::codec::CodecError;
+use crate::envelope::{Fact, Recorded, StreamId};
+use crate::id::{EventId, Position, Version};
+
+mod blobs;
+mod boot;
+mod directory;
+mod frame;
+mod index;
+mod queue;
+mod store;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
+pub use boot::Repair;
+pub use directory::FORMAT;
+pub use index::{RECENT_EVENTS_MAX, RECENT_IDS_MAX};
+pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
+pub use writer::CHUNK_BYTES_MAX;
+
+use blobs::Blobs;
+use directory::Directory;
+use frame::{Frame, Payload};
+use index::Index;
+use queue::{Queue, Refused};
+use store::{Disk, RealDisk, Store};
+use writer::{Request, Writer};
+
+/// sled's cache. It takes up to three times this in memory; reads of recent facts don't need it.
+pub const CACHE_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Free space below which nothing is written any more, so that shutting down, repairing and looking around still work.
+pub const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// What gets to see each fact while a log is opened.
+pub type Visit<'a> = &'a mut dyn FnMut(&Arc<Recorded>);
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// sled's cache, in bytes.
+    pub cache_bytes: u64,
+    /// Free space that is never used up, in bytes.
+    pub reserve_bytes: u64,
+    /// Open even though acknowledged facts are missing. Only ever because a person said so.
+    pub accept_loss: bool,
+    disk: Arc<dyn Disk>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: CACHE_BYTES_DEFAULT,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+            accept_loss: false,
+            disk: Arc::new(RealDisk),
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The last position.
+    pub head: Position,
+    /// Streams that have facts.
+    pub streams: usize,
+    /// The repair of a torn end, if one was needed. To be recorded as a fact.
+    pub repaired: Option<Repair>,
+    /// The acknowledged position that was given up because [`Options::accept_loss`] said so.
+    pub accepted_loss: Option<Position>,
+    /// The log has facts, but nothing says how far it was acknowledged: a loss at its end can't be ruled out.
+    pub high_water_missing: bool,
+}
+
+/// What the handle, the writer and readers share.
+#[derive(Debug)]
+struct Shared {
+    queue: Queue,
+    index: RwLock<Index>,
+    store: Store,
+    blobs: Blobs,
+    read_only: OnceLock<Arc<str>>,
+    reserve_bytes: u64,
+    // Last, so that the lock outlives the store.
+    directory: Directory,
+}
+
+/// See the module.
+pub struct SledLog {
+    shared: Arc<Shared>,
+    head: watch::Receiver<Position>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for SledLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledLog")
+            .field("path", &self.shared.directory.root())
+            .field("head", &*self.head.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SledLog {
+    /// Opens or creates the log in a directory of its own, without decoding what is in it. Blocks while it reads.
+    pub fn open(path: &Path, options: &Options) -> Result<(Self, Opened), OpenError> {
+        Self::open_visiting(path, options, None)
+    }
+
+    /// Like [`SledLog::open`], and shows each fact to `visit`, in order, in the same pass. Facts of a torn end are not shown.
+    pub fn open_with(path: &Path, options: &Options, visit: Visit<'_>) -> Result<(Self, Opened), OpenError> {
+        Self::open_visiting(path, options, Some(visit))
+    }
+
+    /// Checks a log that no process has open, without repairing it. Blocks.
+    pub fn verify_path(path: &Path) -> Result<Verified, OpenError> {
+        let options = Options::default();
+        if !path.join("format").exists() {
+            return Err(OpenError::Store {
+                path: path.to_owned(),
+                step: "look for a log",
+                reason: "there is none".to_owned(),
+            });
+        }
+        let directory = Directory::take(path)?;
+        let (_, high_water) = directory.high_water()?;
+        let blobs = Blobs::new(directory.blobs());
+        let store = Store::open(&directory.store(), options.cache_bytes, options.disk)?;
+        Ok(verify::verify(&store, &blobs, verify::Until::End { high_water }))
+    }
+
+    fn open_visiting(
+        path: &Path,
+        options: &Options,
+        visit: Option<Visit<'_>>,
+    ) -> Result<(Self, Opened), OpenError> {
+        let directory = Directory::take(path)?;
+        let (high_water, acknowledged) = directory.high_water()?;
+        let blobs = Blobs::new(directory.blobs());
+        let store = Store::open(&directory.store(), options.cache_bytes, Arc::clone(&options.disk))?;
+        let mut scanned = boot::scan(&directory, &store, &blobs, visit)?;
+        let head = scanned.index.head();
+        let lost = acknowledged.filter(|&acknowledged| acknowledged > head);
+        if let Some(high_water) = lost.filter(|_| !options.accept_loss) {
+            if let Some(reason) = scanned.torn_reason() {
+                tracing::error!(%head, reason, "acknowledged facts are in a damaged end of the log");
+            }
+            return Err(OpenError::Lost { path: path.to_owned(), head, high_water });
+        }
+        let repaired = scanned.repair(&directory, &store)?;
+        if let Some(repair) = &repaired {
+            tracing::warn!(
+                kept = %repair.kept,
+                cut_bytes = repair.cut_bytes,
+                reason = %repair.reason,
+                quarantined = %repair.quarantined.display(),
+                "a torn end of the log was cut off"
+            );
+        }
+        high_water
+            .note(head)
+            .and_then(|()| high_water.sync())
+            .map_err(directory::failed(path, "write the high-water mark"))?;
+        let opened = Opened {
+            head,
+            streams: scanned.index.streams(),
+            repaired,
+            accepted_loss: lost,
+            high_water_missing: acknowledged.is_none() && head > Position(0),
+        };
+        let shared = Arc::new(Shared {
+            queue: Queue::default(),
+            index: RwLock::new(scanned.index),
+            store,
+            blobs,
+            read_only: OnceLock::new(),
+            reserve_bytes: options.reserve_bytes,
+            directory,
+        });
+        let (publish, receiver) = watch::channel(head);
+        let writer = Writer::new(Arc::clone(&shared), high_water, publish, scanned.link);
+        let writer = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(directory::failed(path, "start the log's writer"))?;
+        Ok((Self { shared, head: receiver, writer: Mutex::new(Some(writer)) }, opened))
+    }
+
+    /// Reads facts, from memory where they all are there, else on a thread that may block.
+    async fn fetch(&self, sources: Vec<Source>) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        if sources.iter().all(|source| matches!(source, Source::Memory(_))) {
+            return self.shared.load(sources);
+        }
+        let shared = Arc::clone(&self.shared);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => runtime
+                .spawn_blocking(move || shared.load(sources))
+                .await
+                .map_err(|error| ReadError::Store { what: "facts".to_owned(), reason: error.to_string() })?,
+            Err(_) => shared.load(sources),
+        }
+    }
+}
+
+impl Drop for SledLog {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // A writer that panicked has said so; there is nothing left to save.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Where a fact is read from.
+#[derive(Debug)]
+enum Source {
+    Memory(Arc<Recorded>),
+    Chunk { first: u64, position: Position },
+}
+
+impl Shared {
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops writing for good; the first reason stays.
+    fn stop_writing(&self, reason: &str) -> Arc<str> {
+        let kept = self.read_only.get_or_init(|| {
+            let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            tracing::error!(reason, "the log is read-only from here on");
+            format!("{reason} (since {at})").into()
+        });
+        Arc::clone(kept)
+    }
+
+    fn load_one(&self, index: &Index, position: Position) -> Result<Arc<Recorded>, ReadError> {
+        let source = source(index, position)?;
+        let mut loaded = self.load(vec![source])?;
+        loaded.pop().ok_or_else(|| missing(position))
+    }
+
+    fn load(&self, sources: Vec<Source>) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let mut events = Vec::with_capacity(sources.len());
+        let mut chunk: Option<(u64, ::sled::IVec)> = None;
+        for source in sources {
+            let (first, position) = match source {
+                Source::Memory(event) => {
+                    events.push(event);
+                    continue;
+                }
+                Source::Chunk { first, position } => (first, position),
+            };
+            let failed = |reason: String| ReadError::Store { what: format!("position {position}"), reason };
+            let bytes = match &chunk {
+                Some((loaded, bytes)) if *loaded == first => bytes,
+                Some(_) | None => {
+                    let bytes = self.store.get(first).map_err(failed)?.ok_or_else(|| missing(position))?;
+                    &chunk.insert((first, bytes)).1
+                }
+            };
+            let frame = frame::locate(bytes, position).map_err(|wrong| failed(wrong.to_owned()))?;
+            let payload = payload(&frame, &self.blobs).map_err(failed)?;
+            let fact = Fact::decode(frame.tag(), &payload)
+                .map_err(|source: CodecError| ReadError::Corrupt { position, source })?;
+            let event = frame.recorded(fact).map_err(|wrong| failed(wrong.to_owned()))?;
+            events.push(Arc::new(event));
+        }
+        Ok(events)
+    }
+}
+
+fn source(index: &Index, position: Position) -> Result<Source, ReadError> {
+    if let Some(event) = index.recent(position) {
+        return Ok(Source::Memory(Arc::clone(event)));
+    }
+    let first = index.chunk_of(position).ok_or_else(|| missing(position))?;
+    Ok(Source::Chunk { first, position })
+}
+
+fn missing(position: Position) -> ReadError {
+    ReadError::Store { what: format!("position {position}"), reason: "it is not there".to_owned() }
+}
+
+/// A frame's payload, from wherever it is.
+fn payload<'a>(frame: &Frame<'a>, blobs: &Blobs) -> Result<std::borrow::Cow<'a, [u8]>, String> {
+    match frame.payload() {
+        Payload::Inline(payload) => Ok(payload.into()),
+        Payload::Elsewhere(digest) => {
+            blobs.get(&digest).map(Into::into).map_err(|error| format!("read a large payload: {error}"))
+        }
+    }
+}
+
+/// A frame as a fact, or what is wrong with it in words.
+fn decode(frame: &Frame<'_>, blobs: &Blobs) -> Result<Recorded, String> {
+    let payload = payload(frame, blobs)?;
+    let fact =
+        Fact::decode(frame.tag(), &payload).map_err(|error| match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })?;
+    frame.recorded(fact).map_err(str::to_owned)
+}
+
+#[async_trait]
+impl EventLog for SledLog {
+    fn append(&self, appends: Vec<Append>, ack: Ack) -> Appending {
+        if let Some(reason) = self.shared.read_only.get() {
+            return ready(Err(AppendError::ReadOnly { reason: Arc::clone(reason) }));
+        }
+        if let Err(error) = check_shape(&appends) {
+            return ready(Err(error));
+        }
+        if appends.is_empty() {
+            return ready(Ok(Receipt { events: Vec::new() }));
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = match Request::new(appends, ack, reply) {
+            Ok(request) => request,
+            Err(error) => return ready(Err(error)),
+        };
+        match self.shared.queue.push(request) {
+            Ok(()) => Box::pin(async move { answer.await.unwrap_or(Err(AppendError::Closed)) }),
+            Err(Refused::Full) => ready(Err(AppendError::Busy)),
+            Err(Refused::Closed) => ready(Err(AppendError::Closed)),
+        }
+    }
+
+    async fn read(
+        &self,
+        stream: StreamId,
+        from: Version,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let sources = {
+            let index = self.shared.index();
+            let positions = index.positions(stream, from, limit);
+            positions.into_iter().map(|position| source(&index, position)).collect::<Result<Vec<_>, _>>()?
+        };
+        self.fetch(sources).await
+    }
+
+    async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let sources = {
+            let index = self.shared.index();
+            (from.0.max(1)..=index.head().0)
+                .take(limit)
+                .map(|position| source(&index, Position(position)))
+                .collect::<Result<Vec<_>, _>>()?
+        };
+        self.fetch(sources).await
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError> {
+        Ok(self.shared.index().find(id))
+    }
+
+    fn head(&self) -> Position {
+        *self.head.borrow()
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+
+    fn read_only(&self) -> Option<Arc<str>> {
+        self.shared.read_only.get().cloned()
+    }
+
+    async fn verify(&self) -> Result<Verified, ReadError> {
+        let shared = Arc::clone(&self.shared);
+        let head = self.head();
+        let check = move || verify::verify(&shared.store, &shared.blobs, verify::Until::Position(head));
+        tokio::task::spawn_blocking(check)
+            .await
+            .map_err(|error| ReadError::Store { what: "the whole log".to_owned(), reason: error.to_string() })
+    }
+
+    async fn close(&self) {
+        self.shared.queue.close();
+        // The writer drops its end once everything is written and flushed.
+        let mut head = self.head.clone();
+        while head.changed().await.is_ok() {}
+    }
+}
+
+fn ready(result: Result<Receipt, AppendError>) -> Appending {
+    Box::pin(std::future::ready(result))
+}

@@ -1,0 +1,188 @@
+//! The log's directory: what lies where, who holds it, which format it has, and how far it was acknowledged.
+//!
+//! ```text
+//! <log>/LOCK          held by an advisory lock while a process has the log open; says which
+//! <log>/format        the number of the layout
+//! <log>/high-water    the last acknowledged position, outside of sled: tells an empty log from a lost one
+//! <log>/store/        sled
+//! <log>/blobs/        large payloads, by digest
+//! <log>/quarantine/   what a repair cut off
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::id::Position;
+use crate::log::OpenError;
+
+/// The layout that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+const HIGH_WATER_LEN: usize = 12;
+
+/// Turns an I/O error into an [`OpenError`] that says what was being done to what.
+pub(super) fn failed(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |error| OpenError::Store { path, step, reason: error.to_string() }
+}
+
+/// Makes a directory's entries durable.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// See the module. Holds the lock while it lives.
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Takes the directory, creating it if it is not there.
+    pub(super) fn take(root: &Path) -> Result<Self, OpenError> {
+        fs::create_dir_all(root).map_err(failed(root, "create the log's directory"))?;
+        let lock = lock(root)?;
+        let directory = Self { root: root.to_owned(), _lock: lock };
+        directory.check_format()?;
+        for path in [directory.store(), directory.blobs(), directory.quarantine()] {
+            fs::create_dir_all(&path).map_err(failed(&path, "create a directory"))?;
+        }
+        sync_dir(root).map_err(failed(root, "sync the log's directory"))?;
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent).map_err(failed(parent, "sync the data directory"))?;
+        }
+        Ok(directory)
+    }
+
+    /// The directory itself.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// sled's own directory.
+    pub(super) fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// Large payloads.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// What repairs cut off.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// Opens the high-water mark and reads it. `None` if there is none, or none that can be believed.
+    pub(super) fn high_water(&self) -> Result<(HighWater, Option<Position>), OpenError> {
+        let path = self.root.join("high-water");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed(&path, "open the high-water mark"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed(&path, "read the high-water mark"))?;
+        Ok((HighWater { file }, parse_high_water(&bytes)))
+    }
+
+    fn check_format(&self) -> Result<(), OpenError> {
+        let path = self.root.join("format");
+        let found = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return write_durably(&path, format!("{FORMAT}\n").as_bytes())
+                    .map_err(failed(&path, "write the format"));
+            }
+            Err(error) => return Err(failed(&path, "read the format")(error)),
+        };
+        let found: u32 = found.trim().parse().map_err(|_| OpenError::Store {
+            path: path.clone(),
+            step: "read the format",
+            reason: format!("`{}` is not a number", found.trim()),
+        })?;
+        if found > FORMAT {
+            return Err(OpenError::NewerFormat { path: self.root.clone(), found, known: FORMAT });
+        }
+        Ok(())
+    }
+}
+
+/// Writes a small file so that after a crash it is there whole or not at all.
+pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+fn lock(root: &Path) -> Result<File, OpenError> {
+    let path = root.join("LOCK");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed(&path, "open the lock"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only for the message: the lock itself is held by the kernel, whatever the file says.
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                holder => holder.to_owned(),
+            };
+            return Err(OpenError::Locked { path: root.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(&path, "lock")(error)),
+    }
+    let since = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let text = format!("process {} since {since}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.write_all_at(text.as_bytes(), 0))
+        .map_err(failed(&path, "write the lock"))?;
+    Ok(file)
+}
+
+/// The last acknowledged position, in a file of its own.
+///
+/// Written before each acknowledgement and flushed about once a second: a crash of the process never makes it too low, a
+/// power cut by at most that second. It never is too high, because it is written after the log's own flush.
+#[derive(Debug)]
+pub(super) struct HighWater {
+    file: File,
+}
+
+impl HighWater {
+    /// Notes a position.
+    pub(super) fn note(&self, head: Position) -> io::Result<()> {
+        let mut bytes = [0; HIGH_WATER_LEN];
+        bytes[..8].copy_from_slice(&head.0.to_be_bytes());
+        let crc = crc32fast::hash(&bytes[..8]);
+        bytes[8..].copy_from_slice(&crc.to_be_bytes());
+        self.file.write_all_at(&bytes, 0)
+    }
+
+    /// Makes it durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn parse_high_water(bytes: &[u8]) -> Option<Position> {
+    let position = bytes.get(..8)?;
+    let crc = bytes.get(8..HIGH_WATER_LEN)?;
+    (crc32fast::hash(position).to_be_bytes() == crc)
+        .then(|| position.try_into().ok().map(|position| Position(u64::from_be_bytes(position))))?
+}

@@ -1,0 +1,107 @@
+//! What is kept in memory about the log: where things are, not what they are.
+//!
+//! About 30 bytes a fact, and 100 a stream. Rebuilt at open by one pass over the log.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::envelope::{Recorded, StreamId};
+use crate::id::{EventId, Position, Version};
+
+/// Event ids that are remembered for idempotence and `find`. A repeated append comes within a client's retries, so
+/// minutes; at 1 000 facts a second this is two of them, and it costs about 6 MiB.
+pub const RECENT_IDS_MAX: usize = 131_072;
+
+/// Facts kept decoded, so that live readers never go to the disk. At about 1 KiB each this is 16 MiB.
+pub const RECENT_EVENTS_MAX: usize = 16_384;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    streams: HashMap<StreamId, Vec<u64>>,
+    /// First position of each chunk, which is its key. Ascending.
+    chunks: Vec<u64>,
+    ids: HashMap<EventId, u64>,
+    id_order: VecDeque<EventId>,
+    recent: VecDeque<Arc<Recorded>>,
+    head: u64,
+}
+
+impl Index {
+    /// The last position.
+    pub(super) const fn head(&self) -> Position {
+        Position(self.head)
+    }
+
+    /// A stream's version; 0 if there is none.
+    pub(super) fn version(&self, stream: StreamId) -> Version {
+        Version(self.streams.get(&stream).map_or(0, Vec::len) as u64)
+    }
+
+    /// Streams that have facts.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// The position of a remembered event.
+    pub(super) fn find(&self, id: EventId) -> Option<Position> {
+        self.ids.get(&id).copied().map(Position)
+    }
+
+    /// Positions of a stream's facts from a version on.
+    pub(super) fn positions(&self, stream: StreamId, from: Version, limit: usize) -> Vec<Position> {
+        let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        let positions = self.streams.get(&stream).map_or(&[][..], Vec::as_slice);
+        positions.iter().skip(start).take(limit).copied().map(Position).collect()
+    }
+
+    /// The key of the chunk that holds a position.
+    pub(super) fn chunk_of(&self, position: Position) -> Option<u64> {
+        let after = self.chunks.partition_point(|&first| first <= position.0);
+        after.checked_sub(1).map(|index| self.chunks[index])
+    }
+
+    /// A fact that is still decoded.
+    pub(super) fn recent(&self, position: Position) -> Option<&Arc<Recorded>> {
+        let first = self.recent.front()?.position.0;
+        let offset = position.0.checked_sub(first)?;
+        self.recent.get(usize::try_from(offset).ok()?)
+    }
+
+    /// Notes that a chunk begins at a position.
+    pub(super) fn add_chunk(&mut self, first: Position) {
+        self.chunks.push(first.0);
+    }
+
+    /// Forgets the last chunks, which a repair removes. Their facts were never added.
+    pub(super) fn remove_chunks(&mut self, count: usize) {
+        self.chunks.truncate(self.chunks.len().saturating_sub(count));
+    }
+
+    /// Notes the next fact.
+    pub(super) fn add(&mut self, position: Position, stream: StreamId, id: EventId) {
+        self.head = position.0;
+        self.streams.entry(stream).or_default().push(position.0);
+        if self.id_order.len() == RECENT_IDS_MAX
+            && let Some(oldest) = self.id_order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        self.ids.insert(id, position.0);
+        self.id_order.push_back(id);
+    }
+
+    /// Keeps a fact decoded. They come in order of their positions, without gaps.
+    pub(super) fn keep(&mut self, event: Arc<Recorded>) {
+        if self.recent.len() == RECENT_EVENTS_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(event);
+    }
+
+    /// Gives back memory that growing left over, after the pass that builds the index.
+    pub(super) fn shrink(&mut self) {
+        self.chunks.shrink_to_fit();
+        self.streams.values_mut().for_each(Vec::shrink_to_fit);
+    }
+}

@@ -1,0 +1,174 @@
+//! sled, with what it takes to make its writes durable.
+//!
+//! sled's `flush` hands pages to the disk but syncs neither the file's size nor the disk's cache, so a power cut after it
+//! can lose everything. A commit here is the write, `flush`, then `sync_data` on the same file through a second
+//! descriptor. See `docs/decisions/0001-sled-needs-its-own-fsync.md`.
+
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use ::sled::{Batch, Config, Db, IVec, Tree};
+
+use super::directory::{failed, sync_dir};
+use crate::id::Position;
+use crate::log::OpenError;
+
+/// The tree of chunks. Keys are the position of a chunk's first fact, big-endian.
+const TREE: &str = "chunks";
+
+/// How often sled's own thread flushes, in milliseconds. Our commits flush themselves; this thread also gives back
+/// segments that are not needed any more.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// Where bytes become durable, apart from the store itself, so that tests can make it fail.
+pub(super) trait Disk: Send + Sync + std::fmt::Debug {
+    /// Makes the store's file durable.
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Bytes that this process may still write below a path.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// The real one.
+#[derive(Debug)]
+pub(super) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    db: Db,
+    tree: Tree,
+    file: Arc<File>,
+    disk: Arc<dyn Disk>,
+}
+
+impl Store {
+    /// Opens or creates the store in a directory that exists.
+    pub(super) fn open(path: &Path, cache_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let opened = guarded(|| {
+            let config =
+                Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
+            let db = config.open()?;
+            let tree = db.open_tree(TREE)?;
+            db.flush()?;
+            Ok((db, tree))
+        });
+        let (db, tree) = opened.map_err(|reason| OpenError::Store {
+            path: path.to_owned(),
+            step: "open the store",
+            reason,
+        })?;
+        let file = path.join("db");
+        let file = File::open(&file).map_err(failed(&file, "open the store's file"))?;
+        // sled never syncs its `conf`, and a new file needs its directory entry to be durable too.
+        let sync_all = || {
+            File::open(path.join("conf"))?.sync_all()?;
+            file.sync_all()?;
+            sync_dir(path)
+        };
+        sync_all().map_err(failed(path, "sync the store"))?;
+        Ok(Self { db, tree, file: Arc::new(file), disk })
+    }
+
+    /// Writes chunks so that they are all there or none, and durable on return.
+    pub(super) fn commit(&self, chunks: &[(Position, Vec<u8>)]) -> Result<(), String> {
+        guarded(|| {
+            // One insert is atomic on its own and costs half of a batch.
+            if let [(first, bytes)] = chunks {
+                self.tree.insert(first.0.to_be_bytes(), bytes.as_slice())?;
+            } else {
+                let mut batch = Batch::default();
+                for (first, bytes) in chunks {
+                    batch.insert(&first.0.to_be_bytes(), bytes.as_slice());
+                }
+                self.tree.apply_batch(batch)?;
+            }
+            self.db.flush().map(|_| ())
+        })
+        .map_err(|reason| format!("write to the store: {reason}"))?;
+        self.sync()
+    }
+
+    /// Cuts the log's end: all at once, and durable on return.
+    pub(super) fn repair(&self, removed: &[u64], shortened: Option<&(u64, Vec<u8>)>) -> Result<(), String> {
+        guarded(|| {
+            let mut batch = Batch::default();
+            for first in removed {
+                batch.remove(&first.to_be_bytes());
+            }
+            if let Some((first, bytes)) = shortened {
+                batch.insert(&first.to_be_bytes(), bytes.as_slice());
+            }
+            self.tree.apply_batch(batch)?;
+            self.db.flush().map(|_| ())
+        })?;
+        self.sync()
+    }
+
+    /// Makes everything written durable.
+    pub(super) fn flush(&self) -> Result<(), String> {
+        guarded(|| self.db.flush().map(|_| ()))?;
+        self.sync()
+    }
+
+    /// One chunk by its key.
+    pub(super) fn get(&self, first: u64) -> Result<Option<IVec>, String> {
+        guarded(|| self.tree.get(first.to_be_bytes()))
+    }
+
+    /// All chunks from a key on, in order.
+    pub(super) fn chunks(&self, from: u64) -> impl Iterator<Item = Result<(u64, IVec), String>> + use<> {
+        let mut chunks = self.tree.range(from.to_be_bytes()..);
+        std::iter::from_fn(move || match guarded(|| chunks.next().transpose()) {
+            Ok(Some((key, bytes))) => {
+                let key: Result<[u8; 8], _> = key.as_ref().try_into();
+                Some(
+                    key.map(|key| (u64::from_be_bytes(key), bytes))
+                        .map_err(|_| "a key of the wrong length".to_owned()),
+                )
+            }
+            Ok(None) => None,
+            Err(reason) => Some(Err(reason)),
+        })
+    }
+
+    /// Bytes free where the store lies.
+    pub(super) fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
+
+    fn sync(&self) -> Result<(), String> {
+        self.disk.sync(&self.file).map_err(|error| format!("sync the store: {error}"))
+    }
+}
+
+/// Runs something of sled's, which answers some damage with a panic.
+fn guarded<T>(step: impl FnOnce() -> ::sled::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(format!("the store panicked: {}", panic_text(panic.as_ref()))),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}

@@ -1,0 +1,108 @@
+//! Reading everything and saying all that is wrong, instead of stopping at the first.
+
+use super::blobs::Blobs;
+use super::boot::Order;
+use super::decode;
+use super::frame::Frames;
+use super::store::Store;
+use crate::id::Position;
+use crate::log::Verified;
+
+/// Problems that are listed. Damage comes in stretches; more than this tells a person nothing new.
+const PROBLEMS_MAX: usize = 100;
+
+/// How far to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// Up to a position that is known to be durable, while others append.
+    Position(Position),
+    /// To the end of a log that nobody writes, which should reach what was acknowledged.
+    End {
+        /// The last acknowledged position, where it is known.
+        high_water: Option<Position>,
+    },
+}
+
+struct Findings {
+    events: u64,
+    order: Order,
+    link: super::frame::Link,
+    problems: Vec<String>,
+    unlisted: u64,
+}
+
+/// Checks checksums, order, chain, payload digests, and that every fact decodes.
+pub(super) fn verify(store: &Store, blobs: &Blobs, until: Until) -> Verified {
+    let order = Order::default();
+    let mut findings = Findings { events: 0, link: order.link, order, problems: Vec::new(), unlisted: 0 };
+    for chunk in store.chunks(0) {
+        let (first, bytes) = match chunk {
+            Ok(chunk) => chunk,
+            Err(reason) => {
+                findings.note(format!("after position {}: {reason}", findings.events));
+                break;
+            }
+        };
+        if matches!(until, Until::Position(head) if first > head.0) {
+            break;
+        }
+        findings.chunk(first, &bytes, blobs);
+    }
+    let head = Position(findings.order.next.0 - 1);
+    let acknowledged = match until {
+        Until::Position(head) => Some(head),
+        Until::End { high_water } => high_water,
+    };
+    if let Some(acknowledged) = acknowledged.filter(|&acknowledged| acknowledged > head) {
+        findings
+            .note(format!("positions {} to {acknowledged} were acknowledged and are not there", head.next()));
+    }
+    if findings.unlisted > 0 {
+        findings.problems.push(format!("and {} more", findings.unlisted));
+    }
+    Verified {
+        events: findings.events,
+        head,
+        chain: blake3::Hash::from_bytes(findings.link).to_hex().to_string(),
+        problems: findings.problems,
+    }
+}
+
+impl Findings {
+    fn chunk(&mut self, first: u64, bytes: &[u8], blobs: &Blobs) {
+        if first != self.order.next.0 {
+            self.note(format!(
+                "position {}: expected here, found a chunk that begins at {first}",
+                self.order.next
+            ));
+        }
+        for frame in Frames::new(bytes) {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(wrong) => {
+                    self.note(format!("position {}: {wrong}", self.order.next));
+                    return;
+                }
+            };
+            self.events += 1;
+            if let Err(wrong) = self.order.follow(&frame) {
+                self.note(format!("position {}: {wrong}", frame.position));
+            }
+            self.link = frame.link;
+            if !frame.payload_is_sound() {
+                self.note(format!("position {}: the payload differs from its digest", frame.position));
+            }
+            if let Err(reason) = decode(&frame, blobs) {
+                self.note(format!("position {}: {reason}", frame.position));
+            }
+        }
+    }
+
+    fn note(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+}

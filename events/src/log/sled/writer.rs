@@ -1,0 +1,401 @@
+//! The one thread that writes.
+//!
+//! It takes everything that waits and makes one commit of it; it never waits for more, because while it commits the next
+//! commit's appends gather by themselves. What callers can do, they do before they queue: encoding, digests. What is left
+//! here is order: expectations, positions, the chain, the flush.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::Shared;
+use super::directory::HighWater;
+use super::frame::{Draft, Link};
+use super::index::Index;
+use crate::envelope::{NewEvent, Recorded, StreamId};
+use crate::id::{EventId, Position, Version};
+use crate::log::{Ack, Append, AppendError, Expected, Receipt};
+use crate::metrics as names;
+
+/// Bytes of frames per value. sled keeps up to 16 values in a leaf and moves leaves over 128 KiB to files that it never
+/// syncs; 16 × 6 KiB stays below that with room for keys and for the one frame that may be larger than the rest.
+pub const CHUNK_BYTES_MAX: usize = 6 << 10;
+
+/// The high-water mark is synced at most this often: it costs as much as a commit, and is only needed after a power cut.
+const HIGH_WATER_SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Free space is looked at once in so many commits: with at most a few MiB a commit, the reserve can't be used up between.
+const SPACE_CHECK_EVERY_COMMITS: u32 = 16;
+
+/// An append that waits, encoded.
+#[derive(Debug)]
+pub(super) struct Request {
+    streams: Vec<StreamDraft>,
+    ack: Ack,
+    reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    queued: Instant,
+    weight: usize,
+}
+
+#[derive(Debug)]
+struct StreamDraft {
+    stream: StreamId,
+    expected: Expected,
+    events: Vec<(NewEvent, Draft)>,
+}
+
+impl Request {
+    /// Encodes an append.
+    pub(super) fn new(
+        appends: Vec<Append>,
+        ack: Ack,
+        reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    ) -> Result<Self, AppendError> {
+        let queued = Instant::now();
+        let mut weight = 0;
+        let mut streams = Vec::with_capacity(appends.len());
+        for append in appends {
+            let mut events = Vec::with_capacity(append.events.len());
+            for mut event in append.events {
+                // The log keeps microseconds; a receipt says what a reader will see.
+                event.meta.at = chrono::DateTime::from_timestamp_micros(event.meta.at.timestamp_micros())
+                    .unwrap_or(event.meta.at);
+                let payload =
+                    event.fact.encode().map_err(|error| AppendError::Invalid(error.to_string().into()))?;
+                let draft = Draft::new(append.stream, &event, payload);
+                weight += draft.weight();
+                events.push((event, draft));
+            }
+            streams.push(StreamDraft { stream: append.stream, expected: append.expected, events });
+        }
+        Ok(Self { streams, ack, reply, queued, weight })
+    }
+
+    /// Bytes that it holds.
+    pub(super) const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    fn ids(&self) -> impl Iterator<Item = EventId> + Clone {
+        self.streams.iter().flat_map(|draft| &draft.events).map(|(event, _)| event.meta.id)
+    }
+}
+
+/// An answer that waits for the flush.
+struct Pending {
+    reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    receipt: Receipt,
+    queued: Instant,
+}
+
+/// One commit in the making.
+struct Plan {
+    next: Position,
+    link: Link,
+    chunks: Vec<(Position, Vec<u8>)>,
+    events: Vec<Arc<Recorded>>,
+    versions: HashMap<StreamId, Version>,
+    ids: HashMap<EventId, usize>,
+    elsewhere: Vec<(blake3::Hash, Vec<u8>)>,
+    pending: Vec<Pending>,
+}
+
+struct Meters {
+    duration: metrics::Histogram,
+    events: metrics::Histogram,
+    depth: metrics::Gauge,
+    head: metrics::Gauge,
+}
+
+/// See the module.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    high_water: HighWater,
+    high_water_synced: Instant,
+    publish: watch::Sender<Position>,
+    link: Link,
+    commits: u32,
+    meters: Meters,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if std::thread::panicking() {
+            self.shared.stop_writing("the log's writer panicked");
+        }
+    }
+}
+
+impl Writer {
+    /// A writer that goes on after `link`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        high_water: HighWater,
+        publish: watch::Sender<Position>,
+        link: Link,
+    ) -> Self {
+        let meters = Meters {
+            duration: metrics::histogram!(names::APPEND_DURATION),
+            events: metrics::histogram!(names::COMMIT_EVENTS),
+            depth: metrics::gauge!(names::QUEUE_DEPTH),
+            head: metrics::gauge!(names::HEAD),
+        };
+        let high_water_synced = Instant::now();
+        let mut writer = Self { shared, high_water, high_water_synced, publish, link, commits: 0, meters };
+        if let Err(reason) = writer.check_space() {
+            writer.shared.stop_writing(&reason);
+        }
+        writer
+    }
+
+    /// Writes until the queue is closed and empty, then flushes.
+    pub(super) fn run(mut self) {
+        while let Some(requests) = self.shared.queue.drain() {
+            self.meters.depth.set(to_f64(requests.len()));
+            self.commit(requests);
+        }
+        if self.shared.read_only.get().is_none() {
+            let flushed = self.shared.store.flush();
+            if let Err(reason) =
+                flushed.and_then(|()| self.high_water.sync().map_err(|error| error.to_string()))
+            {
+                self.shared.stop_writing(&reason);
+            }
+        }
+    }
+
+    fn commit(&mut self, requests: VecDeque<Request>) {
+        if let Some(reason) = self.shared.read_only.get() {
+            for request in requests {
+                answer(request.reply, Err(AppendError::ReadOnly { reason: Arc::clone(reason) }));
+            }
+            return;
+        }
+        let plan = self.plan(requests);
+        if plan.events.is_empty() {
+            return plan.answer(&self.meters);
+        }
+        if let Err(reason) = self.write(&plan) {
+            let reason = self.shared.stop_writing(&reason);
+            for pending in plan.pending {
+                answer(pending.reply, Err(AppendError::ReadOnly { reason: Arc::clone(&reason) }));
+            }
+            return;
+        }
+        self.link = plan.link;
+        self.publish(&plan);
+        plan.answer(&self.meters);
+    }
+
+    /// Decides each request in order, against the log and what this commit has already taken.
+    fn plan(&self, requests: VecDeque<Request>) -> Plan {
+        let index = self.shared.index();
+        let mut plan = Plan {
+            next: index.head().next(),
+            link: self.link,
+            chunks: Vec::new(),
+            events: Vec::with_capacity(requests.len()),
+            versions: HashMap::new(),
+            ids: HashMap::new(),
+            elsewhere: Vec::new(),
+            pending: Vec::with_capacity(requests.len()),
+        };
+        for request in requests {
+            match self.repeated(&request, &plan, &index) {
+                Ok(None) => {}
+                Ok(Some(receipt)) => {
+                    plan.reply(
+                        request.ack,
+                        Pending { reply: request.reply, receipt, queued: request.queued },
+                    );
+                    continue;
+                }
+                Err(error) => {
+                    answer(request.reply, Err(error));
+                    continue;
+                }
+            }
+            if let Some(conflict) = conflict(&request, &plan, &index) {
+                answer(request.reply, Err(conflict));
+                continue;
+            }
+            plan.take(request, &index);
+        }
+        plan
+    }
+
+    /// The first result, when all events of the request are already in the log or in this commit.
+    fn repeated(
+        &self,
+        request: &Request,
+        plan: &Plan,
+        index: &Index,
+    ) -> Result<Option<Receipt>, AppendError> {
+        let known = request.ids().filter(|id| plan.ids.contains_key(id) || index.find(*id).is_some()).count();
+        if known == 0 {
+            return Ok(None);
+        }
+        if known < request.ids().count() {
+            return Err(AppendError::Invalid("some of the events are already in the log".into()));
+        }
+        let mut events = Vec::with_capacity(known);
+        for id in request.ids() {
+            if let Some(&offset) = plan.ids.get(&id) {
+                events.push(Arc::clone(&plan.events[offset]));
+            } else if let Some(position) = index.find(id) {
+                let found = match index.recent(position) {
+                    Some(event) => Arc::clone(event),
+                    None => self
+                        .shared
+                        .load_one(index, position)
+                        .map_err(|error| AppendError::Invalid(error.to_string().into()))?,
+                };
+                events.push(found);
+            }
+        }
+        Ok(Some(Receipt { events }))
+    }
+
+    fn write(&mut self, plan: &Plan) -> Result<(), String> {
+        if self.commits.is_multiple_of(SPACE_CHECK_EVERY_COMMITS) {
+            self.check_space()?;
+        }
+        self.commits = self.commits.wrapping_add(1);
+        for (digest, payload) in &plan.elsewhere {
+            self.shared
+                .blobs
+                .put(digest, payload)
+                .map_err(|error| format!("write the payload `{}`: {error}", digest.to_hex()))?;
+        }
+        self.shared.store.commit(&plan.chunks)
+    }
+
+    fn check_space(&mut self) -> Result<(), String> {
+        let root = self.shared.directory.root();
+        let free =
+            self.shared.store.free_bytes(root).map_err(|error| format!("ask for free space: {error}"))?;
+        let reserve = self.shared.reserve_bytes;
+        if free < reserve {
+            return Err(format!(
+                "low space: {free} bytes free at `{}`, {reserve} are kept in reserve",
+                root.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Lets readers see what is durable.
+    fn publish(&mut self, plan: &Plan) {
+        let mut index = self.shared.index_mut();
+        for (first, _) in &plan.chunks {
+            index.add_chunk(*first);
+        }
+        for event in &plan.events {
+            index.add(event.position, event.stream, event.meta.id);
+            index.keep(Arc::clone(event));
+        }
+        let head = index.head();
+        drop(index);
+        // Before the answers, so that no acknowledged position is above it after a crash of this process.
+        if let Err(error) = self.note_high_water(head) {
+            self.shared.stop_writing(&format!("write the high-water mark: {error}"));
+        }
+        self.publish.send_replace(head);
+        self.meters.events.record(to_f64(plan.events.len()));
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 2^53 facts")]
+        self.meters.head.set(head.0 as f64);
+    }
+
+    fn note_high_water(&mut self, head: Position) -> std::io::Result<()> {
+        self.high_water.note(head)?;
+        if self.high_water_synced.elapsed() >= HIGH_WATER_SYNC_EVERY {
+            self.high_water.sync()?;
+            self.high_water_synced = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Gives a request its positions and puts its frames into chunks.
+    fn take(&mut self, request: Request, index: &Index) {
+        let total = request.streams.iter().map(|draft| draft.events.len()).sum::<usize>();
+        let first = self.events.len();
+        for draft in request.streams {
+            let mut version = self.version(draft.stream, index);
+            for (event, mut frame) in draft.events {
+                version = version.next();
+                let last = self.events.len() + 1 == first + total;
+                self.push(&mut frame, (self.next, version), last);
+                self.elsewhere.extend(frame.elsewhere.take());
+                self.ids.insert(event.meta.id, self.events.len());
+                self.events.push(Arc::new(Recorded {
+                    position: self.next,
+                    stream: draft.stream,
+                    version,
+                    meta: event.meta,
+                    fact: event.fact,
+                }));
+                self.next = self.next.next();
+            }
+            self.versions.insert(draft.stream, version);
+        }
+        let receipt = Receipt { events: self.events[first..].to_vec() };
+        self.reply(request.ack, Pending { reply: request.reply, receipt, queued: request.queued });
+    }
+
+    fn push(&mut self, frame: &mut Draft, place: (Position, Version), last: bool) {
+        let fits = self
+            .chunks
+            .last()
+            .is_some_and(|(_, chunk)| chunk.len() + frame.finished_len() <= CHUNK_BYTES_MAX);
+        if !fits {
+            self.chunks.push((place.0, Vec::with_capacity(CHUNK_BYTES_MAX)));
+        }
+        if let Some((_, chunk)) = self.chunks.last_mut() {
+            self.link = frame.finish(place, last, &self.link, chunk);
+        }
+    }
+
+    fn version(&self, stream: StreamId, index: &Index) -> Version {
+        self.versions.get(&stream).copied().unwrap_or_else(|| index.version(stream))
+    }
+
+    fn reply(&mut self, ack: Ack, pending: Pending) {
+        match ack {
+            Ack::Accepted => answer(pending.reply, Ok(pending.receipt)),
+            Ack::Durable => self.pending.push(pending),
+        }
+    }
+
+    fn answer(self, meters: &Meters) {
+        for pending in self.pending {
+            answer(pending.reply, Ok(pending.receipt));
+            meters.duration.record(pending.queued.elapsed());
+        }
+    }
+}
+
+fn conflict(request: &Request, plan: &Plan, index: &Index) -> Option<AppendError> {
+    request.streams.iter().find_map(|draft| {
+        let actual = plan.version(draft.stream, index);
+        (!draft.expected.agrees(actual)).then_some(AppendError::Conflict {
+            stream: draft.stream,
+            expected: draft.expected,
+            actual,
+        })
+    })
+}
+
+fn answer(reply: oneshot::Sender<Result<Receipt, AppendError>>, result: Result<Receipt, AppendError>) {
+    // Nobody listens where the caller dropped its future; the append counts all the same.
+    let _ = reply.send(result);
+}
+
+fn to_f64(count: usize) -> f64 {
+    // Counts of one commit fit easily.
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,19 @@
+//! Names of what this crate measures. Each ends in its unit.
+
+/// Histogram: from the call of `append` to its durable answer, in seconds.
+pub const APPEND_DURATION: &str = "covalence_log_append_duration_seconds";
+/// Histogram: facts made durable by one commit.
+pub const COMMIT_EVENTS: &str = "covalence_log_commit_events";
+/// Gauge: appends that wait for the writer.
+pub const QUEUE_DEPTH: &str = "covalence_log_queue_depth_appends";
+/// Gauge: the last durable position.
+pub const HEAD: &str = "covalence_log_head_position";
+
+/// Registers descriptions with the recorder that is installed, if one is.
+pub fn describe() {
+    use metrics::Unit;
+    metrics::describe_histogram!(APPEND_DURATION, Unit::Seconds, "from append to durable answer");
+    metrics::describe_histogram!(COMMIT_EVENTS, Unit::Count, "facts made durable by one commit");
+    metrics::describe_gauge!(QUEUE_DEPTH, Unit::Count, "appends that wait for the log's writer");
+    metrics::describe_gauge!(HEAD, Unit::Count, "last durable position of the log");
+}
