@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The read side: one read model per question that someone asks.
+//!
+//! Each is a pure fold over the log, kept in memory, with a checkpoint that says how far it has read. Any of them can be
+//! thrown away and folded again; two folds of the same facts are equal. Nothing here decides, and nothing here knows
+//! the write side: the two meet in the log only.
+//!
+//! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
+//! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), and [`tail`] (the raw log).
+
+pub mod calls;
+pub mod credentials;
+pub mod metrics;
+pub mod newest;
+pub mod projection;
+pub mod roster;
+pub mod runner;
+pub mod structure;
+pub mod tail;
+
+pub use projection::{ApplyError, Projection};
+pub use roster::{Roster, Row, Status};
+pub use runner::{Behind, View, Views};

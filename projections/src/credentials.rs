@@ -1,0 +1,150 @@
+//! Who may speak for whom: bearer tokens by the SHA-256 of their text.
+//!
+//! A removed workspace keeps the digests that it had, revoked, so that its agent can be told that it is gone instead of
+//! being turned away as a stranger. No text of a token ever comes here.
+
+use std::collections::HashMap;
+
+use covalence_events::workspace::{Event, TokenPurpose};
+use covalence_events::{Fact, Generation, Recorded, Timestamp, TokenId, WorkspaceId};
+
+use crate::projection::{ApplyError, Projection};
+
+/// Revoked digests kept of one workspace. Each provisioning revokes one; what matters is that an agent which missed the
+/// last few still gets the right answer.
+pub const REVOKED_KEPT: usize = 16;
+
+/// What is known of one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Whom it speaks for.
+    pub workspace: WorkspaceId,
+    /// Its public name.
+    pub token: TokenId,
+    /// The generation that it speaks for, if it was made for one.
+    pub generation: Option<Generation>,
+    /// What it was made for.
+    pub purpose: TokenPurpose,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it became worthless, if it did.
+    pub revoked_at: Option<Timestamp>,
+    /// Whether its workspace is removed.
+    pub workspace_removed: bool,
+}
+
+impl Credential {
+    /// Whether it opens anything: not revoked, and its workspace not removed.
+    pub const fn is_live(&self) -> bool {
+        self.revoked_at.is_none() && !self.workspace_removed
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Credentials {
+    by_digest: HashMap<[u8; 32], Credential>,
+    by_workspace: HashMap<WorkspaceId, Vec<[u8; 32]>>,
+    unrevoked: usize,
+}
+
+impl Credentials {
+    /// The credential with this digest, live or not.
+    pub fn lookup(&self, sha256: &[u8; 32]) -> Option<Credential> {
+        self.by_digest.get(sha256).copied()
+    }
+
+    /// Whether a workspace has a token that is not revoked.
+    pub fn has_live(&self, workspace: WorkspaceId) -> bool {
+        self.of(workspace).any(|credential| credential.is_live())
+    }
+
+    /// Whether any token anywhere is not revoked; a removed workspace's unrevoked token counts too (contract data 1.8).
+    pub const fn any_live(&self) -> bool {
+        self.unrevoked > 0
+    }
+
+    /// The tokens of a workspace, oldest first.
+    pub fn of(&self, workspace: WorkspaceId) -> impl Iterator<Item = Credential> + '_ {
+        let digests = self.by_workspace.get(&workspace).map_or(&[][..], Vec::as_slice);
+        digests.iter().filter_map(|digest| self.by_digest.get(digest).copied())
+    }
+
+    fn issue(&mut self, sha256: [u8; 32], credential: Credential) {
+        // A digest seen again is the same token: its text is random, 32 bytes of it.
+        if self.by_digest.insert(sha256, credential).is_none() {
+            self.by_workspace.entry(credential.workspace).or_default().push(sha256);
+            self.unrevoked += 1;
+        }
+    }
+
+    fn revoke(&mut self, workspace: WorkspaceId, tokens: &[TokenId], at: Timestamp) {
+        let Some(digests) = self.by_workspace.get_mut(&workspace) else { return };
+        for digest in digests.iter() {
+            if let Some(credential) = self.by_digest.get_mut(digest)
+                && credential.revoked_at.is_none()
+                && (tokens.is_empty() || tokens.contains(&credential.token))
+            {
+                credential.revoked_at = Some(at);
+                self.unrevoked -= 1;
+            }
+        }
+        let is_revoked = |digest: &[u8; 32]| {
+            self.by_digest.get(digest).is_some_and(|credential| credential.revoked_at.is_some())
+        };
+        let mut surplus =
+            digests.iter().filter(|digest| is_revoked(digest)).count().saturating_sub(REVOKED_KEPT);
+        let mut dropped = Vec::new();
+        digests.retain(|digest| {
+            let drop = surplus > 0 && is_revoked(digest);
+            if drop {
+                surplus -= 1;
+                dropped.push(*digest);
+            }
+            !drop
+        });
+        for digest in dropped {
+            self.by_digest.remove(&digest);
+        }
+    }
+
+    fn remove(&mut self, workspace: WorkspaceId) {
+        let Some(digests) = self.by_workspace.get(&workspace) else { return };
+        for digest in digests {
+            if let Some(credential) = self.by_digest.get_mut(digest) {
+                credential.workspace_removed = true;
+            }
+        }
+    }
+}
+
+impl Projection for Credentials {
+    const NAME: &'static str = "credentials";
+    const VERSION: u32 = 1;
+
+    fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
+        let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) else {
+            return Ok(());
+        };
+        // All other facts say nothing about who may speak for whom.
+        if let Event::TokenIssued(e) = event {
+            self.issue(
+                e.sha256,
+                Credential {
+                    workspace,
+                    token: e.token,
+                    generation: e.generation,
+                    purpose: e.purpose,
+                    issued_at: recorded.meta.at,
+                    revoked_at: None,
+                    workspace_removed: false,
+                },
+            );
+        } else if let Event::TokensRevoked(e) = event {
+            self.revoke(workspace, &e.tokens, recorded.meta.at);
+        } else if let Event::Removed(_) = event {
+            self.remove(workspace);
+        }
+        Ok(())
+    }
+}

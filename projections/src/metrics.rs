@@ -1,0 +1,23 @@
+//! The names under which the read side reports itself.
+
+use metrics::{Unit, describe_counter, describe_gauge};
+
+/// Gauge: facts in the log that a projection has not applied.
+pub const LAG: &str = "covalence_projection_lag_events";
+/// Counter: facts that a projection has applied by following the log.
+pub const APPLIED: &str = "covalence_projection_applied_events_total";
+/// Gauge: 1 while a projection is stopped by a fact that it could not apply.
+pub const STALLED: &str = "covalence_projection_stalled";
+/// Label: which projection.
+pub const PROJECTION: &str = "projection";
+
+/// Tells the recorder what the names mean. Once, after it is installed.
+pub fn describe() {
+    describe_gauge!(LAG, Unit::Count, "facts in the log that the projection has not applied");
+    describe_counter!(APPLIED, Unit::Count, "facts that the projection has applied by following the log");
+    describe_gauge!(
+        STALLED,
+        Unit::Count,
+        "1 while the projection is stopped by a fact that it could not apply"
+    );
+}

@@ -1,0 +1,461 @@
+//! The fold of the roster. It must agree with the write side's own fold, which a test at the composition root holds.
+
+use std::sync::Arc;
+
+use covalence_events::workspace::{
+    BackendKind, Created, Event, EvidenceClass, EvidenceObserved, HeartbeatReceived, InstanceStarted,
+    ProvisionFailed, RestartRequested, Verdict, VerdictReached,
+};
+use covalence_events::{Fact, Generation, Principal, Recorded, StreamId, Timestamp, WorkspaceId, fleet};
+
+use super::Roster;
+use super::row::{Card, Evidence, Failure, Instance, Restart, RestartStage, Row, Status, Supervision};
+use crate::projection::{ApplyError, Projection};
+
+/// The verdict's rule that says that the instance itself is not there any more.
+const PROOF_OF_DEATH: &str = "proof_of_death";
+/// The provisioning failure that says nothing about whether the instance runs.
+const OUT_OF_TIME: &str = "timeout";
+
+impl Projection for Roster {
+    const NAME: &'static str = "roster";
+    const VERSION: u32 = 1;
+
+    fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
+        match (recorded.stream, &recorded.fact) {
+            (StreamId::Workspace(id), Fact::Workspace(event)) => self.workspace(id, event, recorded),
+            (StreamId::Fleet, Fact::Fleet(event)) => {
+                self.fleet(event);
+                Ok(())
+            }
+            (StreamId::Workspace(_), Fact::Fleet(_)) | (StreamId::Fleet, Fact::Workspace(_)) => {
+                Err(ApplyError::WrongStream { position: recorded.position, tag: recorded.fact.tag() })
+            }
+        }
+    }
+}
+
+impl Roster {
+    fn workspace(&mut self, id: WorkspaceId, event: &Event, recorded: &Recorded) -> Result<(), ApplyError> {
+        if let Event::Created(created) = event {
+            return self.create(id, created, recorded);
+        }
+        if let Event::RuntimeChanged(_) | Event::InstanceStarted(_) = event {
+            self.intern(event);
+        }
+        let Some(shared) = self.rows.get_mut(&id) else {
+            return Err(ApplyError::unknown(recorded, id));
+        };
+        let row = Arc::make_mut(shared);
+        let (status, parent, place) = (row.status, row.parent, row.created_position);
+        describe(row, event, recorded.meta.at, &self.words);
+        live(row, event, recorded.meta.at);
+        supervise(row, event, recorded.meta.at);
+        if row.status != status {
+            self.counts.subtract(status);
+            self.counts.add(row.status);
+        }
+        if row.parent != parent {
+            let new = row.parent;
+            if let Some(under) = self.children.get_mut(&parent) {
+                under.remove(&(place, id));
+                if under.is_empty() {
+                    self.children.remove(&parent);
+                }
+            }
+            self.children.entry(new).or_default().insert((place, id));
+        }
+        if let Event::CallFinished(call) = event
+            && let Principal::Workspace(caller) = call.caller
+            // Not in its own stream, so a caller that is not there is no damage.
+            && let Some(caller) = self.rows.get_mut(&caller)
+        {
+            Arc::make_mut(caller).last_outbound_at = Some(recorded.meta.at);
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, id: WorkspaceId, created: &Created, recorded: &Recorded) -> Result<(), ApplyError> {
+        if self.rows.contains_key(&id) {
+            return Err(ApplyError::CreatedTwice { position: recorded.position, workspace: id });
+        }
+        let runtime = self.word(&created.runtime);
+        let row = new_row(id, created, runtime, recorded);
+        self.counts.add(row.status);
+        self.order.insert(recorded.position, id);
+        self.children.entry(row.parent).or_default().insert((recorded.position, id));
+        self.rows.insert(id, Arc::new(row));
+        Ok(())
+    }
+
+    fn word(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.words.get(text) {
+            return Arc::clone(known);
+        }
+        let word: Arc<str> = Arc::from(text);
+        self.words.insert(Arc::clone(&word));
+        word
+    }
+
+    fn intern(&mut self, event: &Event) {
+        if let Event::RuntimeChanged(e) = event {
+            self.word(&e.runtime);
+        } else if let Event::InstanceStarted(InstanceStarted { image: Some(image), .. }) = event {
+            self.word(image);
+        }
+    }
+
+    fn fleet(&mut self, event: &fleet::Event) {
+        let (id, restart, stage) = match event {
+            fleet::Event::RestartAdmitted(e) => (e.workspace, e.restart, RestartStage::Admitted),
+            fleet::Event::RestartDeferred(e) => {
+                (e.workspace, e.restart, RestartStage::Deferred { rule: e.rule.clone(), until: e.until })
+            }
+            // The workspace's own stream says what a refusal or an outcome comes to; the others name no row.
+            fleet::Event::RestartSuppressed(_)
+            | fleet::Event::RestartSettled(_)
+            | fleet::Event::PlatformStarted(_)
+            | fleet::Event::PlatformStopped(_)
+            | fleet::Event::TailRepaired(_)
+            | fleet::Event::EngineLost(_)
+            | fleet::Event::EngineFound(_)
+            | fleet::Event::AlarmRaised(_)
+            | fleet::Event::AlarmResolved(_)
+            | fleet::Event::StrangerFound(_) => return,
+        };
+        if let Some(shared) = self.rows.get_mut(&id)
+            && shared.restart.as_ref().is_some_and(|known| known.id == restart)
+            && let Some(known) = &mut Arc::make_mut(shared).restart
+        {
+            known.stage = stage;
+        }
+    }
+}
+
+fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Recorded) -> Row {
+    let at = recorded.meta.at;
+    let status = match (created.backend, &created.url) {
+        (BackendKind::External, Some(_)) => Status::Online,
+        (BackendKind::External, None) => Status::AwaitingAgent,
+        (BackendKind::Process | BackendKind::Docker, _) => Status::Provisioning,
+    };
+    Row {
+        id,
+        name: created.name.clone(),
+        role: created.role.clone(),
+        tier: created.tier,
+        status,
+        status_since: at,
+        backend: created.backend,
+        runtime,
+        model: created.model.clone(),
+        template: created.template.clone(),
+        parent: created.parent,
+        url: created.url.clone(),
+        url_trusted: false,
+        delivery_mode: created.delivery_mode,
+        workspace_dir: created.workspace_dir.clone(),
+        workspace_access: created.workspace_access,
+        budget_limit: created.budget_limit,
+        monthly_spend: 0,
+        max_concurrent_tasks: created.max_concurrent_tasks,
+        active_tasks: 0,
+        uptime_seconds: 0,
+        current_task: String::new(),
+        last_error_rate: 0.0,
+        last_sample_error: String::new(),
+        runtime_state: String::new(),
+        agent_card: None,
+        x: created.x,
+        y: created.y,
+        collapsed: false,
+        last_heartbeat_at: None,
+        last_outbound_at: None,
+        created_at: at,
+        created_position: recorded.position,
+        updated_at: at,
+        removed_at: None,
+        generation: Generation(0),
+        instance: Instance::None,
+        image: None,
+        withheld: Vec::new(),
+        restart: None,
+        restarts: 0,
+        failure: None,
+        supervision: Supervision::Healthy,
+        evidence: None,
+    }
+}
+
+type Words = std::collections::BTreeSet<Arc<str>>;
+
+fn shared(words: &Words, text: &str) -> Arc<str> {
+    words.get(text).map_or_else(|| Arc::from(text), Arc::clone)
+}
+
+/// The facts that say what the workspace is, and how its agent says that it fares.
+fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
+    match event {
+        Event::Renamed(e) => row.name.clone_from(&e.name),
+        Event::RoleChanged(e) => row.role.clone_from(&e.role),
+        Event::TierChanged(e) => row.tier = e.tier,
+        Event::Moved(e) => row.parent = e.parent,
+        Event::RuntimeChanged(e) => row.runtime = shared(words, &e.runtime),
+        Event::DirectoryChanged(e) => row.workspace_dir.clone_from(&e.workspace_dir),
+        Event::Placed(e) => (row.x, row.y) = (e.x, e.y),
+        Event::Folded(e) => row.collapsed = e.collapsed,
+        Event::Registered(e) => {
+            if !row.url_trusted {
+                row.url.clone_from(&e.url);
+            }
+            row.agent_card = Card::new(&e.agent_card);
+            row.delivery_mode = Some(e.delivery_mode);
+            row.last_heartbeat_at = Some(at);
+        }
+        Event::CardUpdated(e) => row.agent_card = Card::new(&e.agent_card),
+        Event::HeartbeatReceived(e) => heartbeat(row, e, at),
+        Event::InstanceStarted(e) => {
+            row.image = e.image.as_deref().map(|image| shared(words, image));
+            row.withheld.clone_from(&e.withheld);
+        }
+        // The trail of reasons, and what other projections answer: they leave the row as it is.
+        Event::TokenIssued(_)
+        | Event::TokensRevoked(_)
+        | Event::CallFinished(_)
+        | Event::HandlerPanicked(_)
+        | Event::EvidenceObserved(_)
+        | Event::VerdictReached(_) => return,
+        // The life of the workspace: see `live`.
+        Event::Created(_)
+        | Event::ProvisionRequested(_)
+        | Event::ProvisionFailed(_)
+        | Event::StopRequested(_)
+        | Event::InstanceStopped(_)
+        | Event::StopFailed(_)
+        | Event::InstanceAdopted(_)
+        | Event::WentOffline(_)
+        | Event::CameOnline(_)
+        | Event::Degraded(_)
+        | Event::RestartRequested(_)
+        | Event::RestartStarted(_)
+        | Event::RestartAbandoned(_)
+        | Event::Quarantined(_)
+        | Event::Paused(_)
+        | Event::Resumed(_)
+        | Event::Removed(_) => {}
+    }
+    row.updated_at = at;
+}
+
+fn heartbeat(row: &mut Row, beat: &HeartbeatReceived, at: Timestamp) {
+    // A beat of an instance that was replaced says nothing about the one that runs.
+    if beat.generation.is_some_and(|named| named != row.generation) {
+        return;
+    }
+    row.last_heartbeat_at = Some(at);
+    row.last_error_rate = beat.error_rate;
+    // While it counts as failed, the reason stays readable.
+    if row.status != Status::Failed || !beat.sample_error.is_empty() {
+        row.last_sample_error.clone_from(&beat.sample_error);
+    }
+    row.active_tasks = beat.active_tasks;
+    row.uptime_seconds = beat.uptime_seconds;
+    row.current_task.clone_from(&beat.current_task);
+    row.runtime_state.clone_from(&beat.runtime_state);
+    if let Some(spend) = beat.monthly_spend {
+        row.monthly_spend = spend;
+    }
+    if row.agent_card.is_none() {
+        row.agent_card = beat.agent_card.as_ref().and_then(Card::new);
+    }
+}
+
+/// The facts that move the workspace through its life.
+fn live(row: &mut Row, event: &Event, at: Timestamp) {
+    match event {
+        Event::ProvisionRequested(e) => {
+            row.generation = e.generation;
+            row.instance = Instance::Starting;
+            (row.url, row.url_trusted) = (None, false);
+            // What the last instance was doing ended with it.
+            (row.active_tasks, row.uptime_seconds) = (0, 0);
+            row.current_task.clear();
+            row.runtime_state.clear();
+            enter(row, Status::Provisioning, at);
+        }
+        Event::InstanceStarted(e) => {
+            row.instance = Instance::Running { instance: e.instance.clone() };
+            if e.url.is_some() {
+                row.url.clone_from(&e.url);
+                row.url_trusted = true;
+            }
+        }
+        Event::InstanceAdopted(e) => row.instance = Instance::Running { instance: Some(e.instance.clone()) },
+        Event::ProvisionFailed(e) => provision_failed(row, e, at),
+        Event::StopRequested(e) => {
+            row.instance = Instance::Stopping { reason: e.reason, error: None };
+            (row.url, row.url_trusted) = (None, false);
+        }
+        Event::StopFailed(e) => {
+            if let Instance::Stopping { error, .. } = &mut row.instance {
+                *error = Some(e.message.clone());
+            }
+        }
+        Event::InstanceStopped(_) => gone(row),
+        Event::VerdictReached(e) => {
+            if e.rule == PROOF_OF_DEATH {
+                gone(row);
+            }
+        }
+        Event::WentOffline(e) => {
+            if let Some(message) = &e.message {
+                row.last_sample_error.clone_from(message);
+            }
+            enter(row, Status::Offline, at);
+        }
+        Event::CameOnline(_) => {
+            if row.failure.take().is_some_and(|failure| failure.message == row.last_sample_error) {
+                row.last_sample_error.clear();
+            }
+            enter(row, Status::Online, at);
+        }
+        Event::Degraded(e) => {
+            row.last_error_rate = e.error_rate;
+            row.last_sample_error.clone_from(&e.sample_error);
+            row.runtime_state.clone_from(&e.runtime_state);
+            enter(row, Status::Degraded, at);
+        }
+        Event::Quarantined(e) => {
+            row.last_sample_error.clone_from(&e.message);
+            enter(row, Status::Failed, at);
+        }
+        Event::Paused(_) => enter(row, Status::Paused, at),
+        Event::Resumed(_) => {
+            // What we run goes on with `ProvisionRequested`; an external agent has to be heard from.
+            if row.is_external() {
+                enter(row, Status::AwaitingAgent, at);
+            }
+        }
+        Event::Removed(_) => {
+            row.removed_at = Some(at);
+            enter(row, Status::Removed, at);
+        }
+        // What is asked of the fleet, and why: see `supervise`.
+        Event::EvidenceObserved(_)
+        | Event::RestartRequested(_)
+        | Event::RestartStarted(_)
+        | Event::RestartAbandoned(_) => {}
+        // What the workspace is: see `describe`.
+        Event::Created(_)
+        | Event::Renamed(_)
+        | Event::RoleChanged(_)
+        | Event::TierChanged(_)
+        | Event::Moved(_)
+        | Event::RuntimeChanged(_)
+        | Event::DirectoryChanged(_)
+        | Event::Placed(_)
+        | Event::Folded(_)
+        | Event::Registered(_)
+        | Event::CardUpdated(_)
+        | Event::HeartbeatReceived(_)
+        | Event::TokenIssued(_)
+        | Event::TokensRevoked(_)
+        | Event::CallFinished(_)
+        | Event::HandlerPanicked(_) => {}
+    }
+}
+
+fn provision_failed(row: &mut Row, e: &ProvisionFailed, at: Timestamp) {
+    // Out of time is not proof: what runs may still be heard from, and then it is lifted again.
+    if !(e.code == OUT_OF_TIME && matches!(row.instance, Instance::Running { .. })) {
+        gone(row);
+    }
+    row.last_sample_error.clone_from(&e.message);
+    row.failure = Some(Box::new(Failure {
+        at,
+        generation: e.generation,
+        code: e.code.clone(),
+        message: e.message.clone(),
+        retryable: e.retryable,
+        command: e.command.clone(),
+    }));
+    enter(row, Status::Failed, at);
+}
+
+fn gone(row: &mut Row) {
+    row.instance = Instance::None;
+    row.url_trusted = false;
+    if !row.is_external() {
+        row.url = None;
+    }
+}
+
+fn enter(row: &mut Row, status: Status, at: Timestamp) {
+    if row.status != status {
+        row.status = status;
+        row.status_since = at;
+    }
+}
+
+/// The trail of reasons: what is shown beside the wire status.
+fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
+    // A chain, not a match: only these facts say anything about supervision.
+    if let Event::EvidenceObserved(e) = event {
+        observe(row, e, at);
+    } else if let Event::VerdictReached(VerdictReached { verdict, rule, .. }) = event {
+        match verdict {
+            Verdict::Alive => row.supervision = Supervision::Healthy,
+            Verdict::Unknown => {}
+            Verdict::Dead => row.supervision = Supervision::Dead { rule: rule.clone(), since: at },
+        }
+    } else if let Event::RestartRequested(RestartRequested { restart, cause, .. }) = event {
+        row.restart = Some(Box::new(Restart {
+            id: *restart,
+            cause: *cause,
+            requested_at: at,
+            stage: RestartStage::Requested,
+        }));
+    } else if let Event::RestartStarted(e) = event {
+        row.restarts += 1;
+        if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == e.restart) {
+            known.stage = RestartStage::Started;
+        }
+    } else if let Event::RestartAbandoned(_) | Event::Removed(_) = event {
+        row.restart = None;
+    } else if let Event::CameOnline(e) = event {
+        row.supervision = Supervision::Healthy;
+        if e.restart.is_some() {
+            row.restart = None;
+        }
+    } else if let Event::Quarantined(e) = event {
+        row.restart = None;
+        row.supervision = Supervision::Quarantined { rule: e.rule.clone(), since: at };
+    } else if let Event::ProvisionRequested(_) | Event::Paused(_) = event {
+        row.supervision = Supervision::Healthy;
+    }
+}
+
+fn observe(row: &mut Row, e: &EvidenceObserved, at: Timestamp) {
+    match e.class {
+        EvidenceClass::Life => {
+            if matches!(row.supervision, Supervision::Suspect { .. }) {
+                row.supervision = Supervision::Healthy;
+            }
+            return;
+        }
+        EvidenceClass::Suspicion | EvidenceClass::Silence => {
+            if matches!(row.supervision, Supervision::Healthy) {
+                row.supervision = Supervision::Suspect { code: e.code.clone(), since: at };
+            }
+        }
+        // Death waits for its verdict; the others say nothing about the workspace.
+        EvidenceClass::Death | EvidenceClass::ObserverFailure | EvidenceClass::Expected => {}
+    }
+    row.evidence = Some(Box::new(Evidence {
+        at,
+        class: e.class,
+        code: e.code.clone(),
+        detail: e.detail.clone(),
+        exit_status: e.exit_status,
+    }));
+}
