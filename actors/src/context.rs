@@ -1,7 +1,7 @@
 //! What a decision may know besides state and command: time, identity, chance, and the names for new facts.
 
 use covalence_events::{
-    BootId, CorrelationId, EventId, Meta, NewEvent, PolicyHash, Principal, RestartId, Timestamp,
+    BootId, CorrelationId, EventId, Fact, Meta, NewEvent, PolicyHash, Position, Principal, Recorded, RestartId, Timestamp,
 };
 use uuid::Uuid;
 
@@ -31,6 +31,25 @@ impl Origin {
     }
 }
 
+/// A fact that can't follow what is known: a damaged log, or a bug. Stops the one actor whose stream it is, loudly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{tag}` at position {position} can't be folded: {reason}")]
+pub struct Corrupt {
+    /// The fact's tag.
+    pub tag: &'static str,
+    /// Its place.
+    pub position: Position,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl Corrupt {
+    /// This fact can't follow, for this reason.
+    pub fn new(recorded: &Recorded, reason: &'static str) -> Self {
+        Self { tag: recorded.fact.tag(), position: recorded.position, reason }
+    }
+}
+
 /// The surroundings of one decision. The same context always leads to the same facts with the same ids.
 #[derive(Clone, Debug)]
 pub struct Context<'a> {
@@ -44,6 +63,10 @@ pub struct Context<'a> {
     pub policy: &'a Policy,
     /// Its name, worked out once.
     pub policy_hash: PolicyHash,
+    /// Since when this run of the platform has been listening. Silence before that is ours, not the workspace's.
+    pub observing_since: Timestamp,
+    /// How many workspaces the platform runs (the fleet's size, for limits that are a share of it).
+    pub fleet_size: usize,
     /// Where ids for this decision's facts count from.
     pub ids: Uuid,
     /// A number drawn for this decision, 0 to 1 (jitter).
@@ -120,12 +143,20 @@ impl<E> Decision<E> {
         self.facts.is_empty()
     }
 
+    /// The same facts, said otherwise.
+    #[must_use]
+    pub fn map<F>(self, wrap: impl Fn(E) -> F) -> Decision<F> {
+        let facts = self.facts.into_iter();
+        Decision {
+            facts: facts.map(|f| Decided { id: f.id, cause: f.cause, event: wrap(f.event) }).collect(),
+        }
+    }
+
     /// The facts in their envelopes.
-    pub fn into_new_events(
-        self,
-        ctx: &Context<'_>,
-        wrap: impl Fn(E) -> covalence_events::Fact,
-    ) -> Vec<NewEvent> {
+    pub fn into_new_events(self, ctx: &Context<'_>) -> Vec<NewEvent>
+    where
+        E: Into<Fact>,
+    {
         self.facts
             .into_iter()
             .map(|fact| NewEvent {
@@ -139,7 +170,7 @@ impl<E> Decision<E> {
                     principal: ctx.origin.principal.clone(),
                     policy: Some(ctx.policy_hash),
                 },
-                fact: wrap(fact.event),
+                fact: fact.event.into(),
             })
             .collect()
     }

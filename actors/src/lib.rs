@@ -10,6 +10,7 @@
 
 pub mod context;
 pub mod effect;
+pub mod fleet;
 pub mod policy;
 pub mod runtime;
 pub mod workspace;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use covalence_events::PolicyHash;
 
+pub mod admission;
+pub mod verdict;
+
 /// Every number of the supervision policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {

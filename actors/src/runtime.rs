@@ -1,14 +1,60 @@
-//! The machinery that runs decisions: actors, mailboxes, dispatch. The only place that names actix or spawns a task.
+//! The machinery that runs decisions: actors, mailboxes, dispatch, observer. The only place that names actix or spawns.
 //!
 //! [`Runtime`] is what the edge holds. It routes commands to the mailbox of the workspace's actor, hands out permits for
 //! A2A calls, and takes part in an orderly shutdown.
 
-use covalence_events::workspace::CallOutcome;
-use covalence_events::{CallId, Generation, Position, Principal, Recorded};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::workspace::{Rejection, Status};
+use actix::prelude::SendError;
+use actix::{Actor, Addr, Arbiter, ArbiterHandle};
+use covalence_events::log::EventLog;
+use covalence_events::workspace::{BackendKind, CallOutcome};
+use covalence_events::{
+    BootId, CallId, CorrelationId, Generation, PolicyHash, Position, Principal, Recorded, RestartId, StreamId, Timestamp,
+    WorkspaceId, fleet as fleet_events,
+};
+use rand::Rng;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::{Context, Origin};
+use crate::effect::{Backend, Clock};
+use crate::policy::Policy;
+use crate::workspace::{Command, Rejection, State, Status};
+use crate::{fleet, workspace};
+
+mod cell;
+mod deadlines;
+mod dispatch;
+mod domain;
+pub mod metrics_names;
+mod observer;
+mod permits;
+pub mod recovery;
+mod registry;
+pub mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use recovery::Recovery;
+
+use cell::{Cell, Do, Done};
+use dispatch::{Dispatch, Work};
+use domain::{Domain, Fleet};
+use registry::Registry;
+
+#[cfg(all(feature = "fault-hooks", not(debug_assertions)))]
+compile_error!("`fault-hooks` makes handlers panic on purpose: it is for tests and never part of a release build");
+
+/// What a caller is told to wait when a mailbox or the log's queue is full.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for work under way; what is cut off is found again in the state at the next start.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// What a caller gets once its facts are stored.
 #[derive(Clone, Debug)]
@@ -44,6 +90,12 @@ pub enum CommandError {
     Panicked {
         /// The command's name.
         command: &'static str,
+    },
+    /// The workspace's stream can't be folded; its actor has stopped. Others are unaffected.
+    #[error("the workspace's history is damaged: {reason}")]
+    Corrupt {
+        /// What is wrong.
+        reason: String,
     },
     /// The platform is shutting down.
     #[error("shutting down")]
@@ -101,6 +153,29 @@ pub struct CallReport {
     pub error: Option<String>,
 }
 
+/// What a fresh look at an instance amounted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Examined {
+    /// It runs.
+    Alive,
+    /// It is not there.
+    Dead {
+        /// The restart that was asked for.
+        restart: Option<RestartId>,
+    },
+    /// Nothing is known; it stays on its alive path.
+    Unknown,
+}
+
+/// What a permit grants.
+#[derive(Clone, Debug)]
+struct Grant {
+    call: CallId,
+    url: String,
+    trusted: bool,
+    generation: Generation,
+}
+
 /// The right to call the agent once. Dropping it reports the outcome as unknown, so that a slot is never lost.
 #[derive(Debug)]
 pub struct Permit {
@@ -112,8 +187,319 @@ pub struct Permit {
     pub trusted: bool,
     /// The generation that is called.
     pub generation: Generation,
+    back: Option<(Runtime, WorkspaceId)>,
+}
+
+impl Permit {
+    /// Gives the slot back and records how the call ended. Does not wait for the log.
+    pub fn finish(mut self, report: CallReport) {
+        self.give_back(report);
+    }
+
+    fn give_back(&mut self, report: CallReport) {
+        if let Some((runtime, workspace)) = self.back.take() {
+            runtime.release(workspace, permits::Release { call: self.call, report });
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_back(CallReport::dropped());
+    }
+}
+
+/// What the runtime is built from.
+#[derive(Debug)]
+pub struct Ports {
+    /// Where facts go.
+    pub log: Arc<dyn EventLog>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What runs workspaces.
+    pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    /// Where dispatch and observers run, apart from the actors.
+    pub tasks: tokio::runtime::Handle,
+}
+
+/// Numbers of the machinery.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The supervision policy.
+    pub policy: Policy,
+    /// Threads that actors are spread over.
+    pub arbiters: usize,
+    /// Commands that wait in one mailbox; more are answered with busy. An agent sends a handful a minute, a busy one is
+    /// called by a few hundred callers at once.
+    pub mailbox_capacity: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { policy: Policy::default(), arbiters: 1, mailbox_capacity: 1024 }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    settings: Settings,
+    policy_hash: PolicyHash,
+    boot: BootId,
+    observing_since: Timestamp,
+    registry: Registry,
+    fleet: OnceLock<Addr<Cell<Fleet>>>,
+    dispatch: Dispatch,
+    deadlines: Arc<deadlines::Deadlines>,
+    arbiters: Vec<ArbiterHandle>,
+    tasks: tokio::runtime::Handle,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    /// Runs something with the surroundings of one decision.
+    fn in_context<T>(&self, origin: &Origin, decide: impl FnOnce(&Context<'_>) -> T) -> T {
+        decide(&Context {
+            now: self.clock.now(),
+            boot: self.boot,
+            origin,
+            policy: &self.settings.policy,
+            policy_hash: self.policy_hash,
+            observing_since: self.observing_since,
+            fleet_size: self.registry.fleet_size(),
+            ids: uuid::Uuid::now_v7(),
+            chance: rand::rng().random(),
+        })
+    }
+
+    /// Spawns a task that ends with the platform; a shutdown waits for it for a while.
+    #[expect(clippy::disallowed_methods, reason = "this is the tracked spawner that the others are to use")]
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        let task = self.tracker.track_future(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+        drop(self.tasks.spawn(task));
+    }
+
+    fn arbiter(&self, stream: StreamId) -> &ArbiterHandle {
+        let spread = match stream {
+            StreamId::Workspace(id) => id.0.as_u128() as usize,
+            StreamId::Fleet => 0,
+        };
+        &self.arbiters[spread % self.arbiters.len()]
+    }
 }
 
 /// The write side's handle: cheap to clone, safe to share between threads.
 #[derive(Clone, Debug)]
-pub struct Runtime {}
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+impl Runtime {
+    /// Starts actors over what is known, resumes what a crash interrupted, and begins to observe.
+    ///
+    /// `facts` are recorded first in the fleet's stream: the platform's start, and a repair of the log if there was one.
+    pub async fn start(
+        recovery: Recovery,
+        ports: Ports,
+        settings: Settings,
+        facts: Vec<fleet::Command>,
+    ) -> Result<Self, CommandError> {
+        let arbiters = (0..settings.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
+        let shared = Arc::new(Shared {
+            observing_since: ports.clock.now().at,
+            policy_hash: settings.policy.hash(),
+            log: ports.log,
+            clock: ports.clock,
+            backends: ports.backends,
+            settings,
+            boot: BootId::generate(),
+            registry: Registry::default(),
+            fleet: OnceLock::new(),
+            dispatch: Dispatch::default(),
+            deadlines: Arc::default(),
+            arbiters,
+            tasks: ports.tasks,
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let runtime = Self { shared };
+        let outstanding = runtime.populate(recovery);
+        for command in facts {
+            runtime.fleet(command, Origin::new(Principal::System)).await?;
+        }
+        let deadlines = Arc::clone(&runtime.shared.deadlines);
+        runtime.shared.spawn(deadlines.run(Arc::clone(&runtime.shared.clock)));
+        for work in outstanding {
+            runtime.work(work, CorrelationId::generate());
+        }
+        for backend in runtime.shared.backends.values() {
+            runtime.shared.spawn(runtime.clone().observe(Arc::clone(backend)));
+        }
+        Ok(runtime)
+    }
+
+    fn populate(&self, recovery: Recovery) -> Vec<Work> {
+        let mut outstanding = Vec::new();
+        outstanding.extend(fleet::outstanding(&recovery.fleet.0).into_iter().map(Work::Fleet));
+        let known = (recovery.fleet.1.0 > 0).then_some(recovery.fleet);
+        let cell = self.start_cell::<Fleet>(StreamId::Fleet, known);
+        let _ = self.shared.fleet.set(cell);
+        for (id, known) in recovery.workspaces {
+            let effects = workspace::outstanding(&known.0);
+            outstanding.extend(effects.into_iter().map(|effect| Work::Workspace { workspace: id, effect }));
+            self.shared.registry.get_or_start(id, || self.start_cell(StreamId::Workspace(id), Some(known)));
+        }
+        outstanding
+    }
+
+    fn start_cell<D: Domain>(
+        &self,
+        stream: StreamId,
+        known: Option<(D::State, covalence_events::Version)>,
+    ) -> Addr<Cell<D>> {
+        let runtime = self.clone();
+        Cell::start_in_arbiter(self.shared.arbiter(stream), move |_| Cell::new(runtime, stream, known))
+    }
+
+    /// Sends a command to a workspace's mailbox and waits until its facts are stored.
+    pub async fn command(
+        &self,
+        id: WorkspaceId,
+        command: Command,
+        origin: Origin,
+    ) -> Result<Receipt, CommandError> {
+        let entry = match &command {
+            Command::Create(_) => {
+                self.shared.registry.get_or_start(id, || self.start_cell(StreamId::Workspace(id), None))
+            }
+            _ => self.shared.registry.get(id).ok_or(Rejection::NotFound)?,
+        };
+        let done = ask(&entry.address, command, origin).await?;
+        Ok(Receipt { position: last(&done), events: done.events, status: done.summary })
+    }
+
+    /// Sends a command to the fleet's supervisor.
+    pub async fn fleet(&self, command: fleet::Command, origin: Origin) -> Result<Option<Position>, CommandError> {
+        let fleet = self.shared.fleet.get().ok_or(CommandError::ShuttingDown)?;
+        Ok(last(&ask(fleet, command, origin).await?))
+    }
+
+    /// Asks for the right to call a workspace's agent once.
+    pub async fn permit(
+        &self,
+        id: WorkspaceId,
+        request: PermitRequest,
+        origin: Origin,
+    ) -> Result<Permit, PermitRefused> {
+        let entry = self.shared.registry.get(id).ok_or(Rejection::NotFound)?;
+        let (reply, answer) = oneshot::channel();
+        entry.address.try_send(permits::Acquire { request, origin, reply }).map_err(|e| refused(&e))?;
+        let grant = answer.await.map_err(|_| CommandError::ShuttingDown)??;
+        Ok(Permit {
+            call: grant.call,
+            url: grant.url,
+            trusted: grant.trusted,
+            generation: grant.generation,
+            back: Some((self.clone(), id)),
+        })
+    }
+
+    fn release(&self, workspace: WorkspaceId, release: permits::Release) {
+        let Some(entry) = self.shared.registry.get(workspace) else { return };
+        if let Err(SendError::Full(release)) = entry.address.try_send(release) {
+            // The mailbox is full of callers; a permit that comes back must not be lost behind them.
+            self.shared.spawn(async move {
+                let _ = entry.address.send(release).await;
+            });
+        }
+    }
+
+    /// The state of one workspace, as of its mailbox's turn.
+    async fn peek(&self, id: WorkspaceId) -> Option<State> {
+        let entry = self.shared.registry.get(id)?;
+        entry.address.send(cell::Peek).await.ok().flatten()
+    }
+
+    /// Does work that facts asked for.
+    fn dispatch(&self, work: Work, correlation: CorrelationId) {
+        self.work(work, correlation);
+    }
+
+    /// How many workspaces the platform runs.
+    pub fn fleet_size(&self) -> usize {
+        self.shared.registry.fleet_size()
+    }
+
+    /// Whether a workspace has an actor.
+    pub fn knows(&self, id: WorkspaceId) -> bool {
+        self.shared.registry.get(id).is_some()
+    }
+
+    /// Stops what should not outlive us and records the end. Workspaces run on unless `stop_workspaces`.
+    pub async fn shut_down(&self, stop_workspaces: bool) {
+        if stop_workspaces {
+            self.stop_workspaces().await;
+        }
+        let stopped = fleet_events::PlatformStopped {
+            reason: "signal".to_owned(),
+            workspaces_stopped: stop_workspaces,
+        };
+        let _ = self.fleet(fleet::Command::RecordStop(stopped), Origin::new(Principal::System)).await;
+        self.shared.stop.cancel();
+        self.shared.tracker.close();
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, self.shared.tracker.wait()).await;
+        self.shared.log.close().await;
+        for arbiter in &self.shared.arbiters {
+            arbiter.stop();
+        }
+    }
+
+    /// Stops every instance without a word in the log: they are still wanted, and the next start brings them back.
+    async fn stop_workspaces(&self) {
+        use futures_util::StreamExt;
+        let grace = self.shared.settings.policy.stop_grace;
+        let running = self.shared.registry.all().into_iter().filter_map(|(id, entry)| Some((id, entry.glance()?)));
+        futures_util::stream::iter(running.filter(|(_, glance)| glance.counts))
+            .for_each_concurrent(STOPS_AT_ONCE, |(id, glance)| async move {
+                if let Some(backend) = self.shared.backends.get(&glance.backend)
+                    && let Err(error) = backend.stop(id, glance.generation, grace).await
+                {
+                    tracing::warn!(workspace = %id, %error, "instance not stopped");
+                }
+            })
+            .await;
+    }
+}
+
+/// Stops under way at once when everything is stopped.
+const STOPS_AT_ONCE: usize = 8;
+
+fn last<S>(done: &Done<S>) -> Option<Position> {
+    done.events.last().map(|recorded| recorded.position)
+}
+
+async fn ask<D: Domain>(
+    address: &Addr<Cell<D>>,
+    command: D::Command,
+    origin: Origin,
+) -> Result<Done<D::Summary>, CommandError> {
+    let (reply, answer) = oneshot::channel();
+    address.try_send(Do { command, origin, reply }).map_err(|error| refused(&error))?;
+    answer.await.map_err(|_| CommandError::ShuttingDown)?
+}
+
+fn refused<M>(error: &SendError<M>) -> CommandError {
+    match error {
+        SendError::Full(_) => CommandError::Busy { retry_after: BUSY_RETRY_AFTER },
+        SendError::Closed(_) => CommandError::ShuttingDown,
+    }
+}

@@ -20,7 +20,16 @@
 //!   that a person asks for.
 
 pub mod command;
+pub mod decide;
+pub mod evolve;
+pub mod react;
 pub mod state;
 
 pub use command::{Command, Rejection};
+pub use decide::decide;
+pub use evolve::evolve;
+pub use react::{Effect, outstanding, react};
 pub use state::{State, Status};
+
+#[cfg(test)]
+mod tests;

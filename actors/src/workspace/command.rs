@@ -68,18 +68,7 @@ pub enum Command {
         provisioned: Provisioned,
     },
     /// The backend could not start a generation.
-    RecordProvisionFailed {
-        /// Which.
-        generation: Generation,
-        /// A stable word.
-        code: String,
-        /// For people, redacted.
-        message: String,
-        /// Whether trying again can help.
-        retryable: bool,
-        /// The equivalent command by hand.
-        command: Option<String>,
-    },
+    RecordProvisionFailed(ProvisionFailure),
     /// The backend stopped a generation.
     RecordStopped {
         /// Which.
@@ -136,7 +125,7 @@ impl Command {
             Self::RecordSuppression { .. } => "record_suppression",
             Self::RecordProvisionToken(_) => "record_provision_token",
             Self::RecordProvisioned { .. } => "record_provisioned",
-            Self::RecordProvisionFailed { .. } => "record_provision_failed",
+            Self::RecordProvisionFailed(_) => "record_provision_failed",
             Self::RecordStopped { .. } => "record_stopped",
             Self::RecordStopFailed { .. } => "record_stop_failed",
             Self::RecordAdopted { .. } => "record_adopted",
@@ -231,6 +220,21 @@ pub struct NewToken {
     pub purpose: TokenPurpose,
     /// The generation that it speaks for.
     pub generation: Option<Generation>,
+}
+
+/// See [`Command::RecordProvisionFailed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvisionFailure {
+    /// Which.
+    pub generation: Generation,
+    /// A stable word.
+    pub code: String,
+    /// For people, redacted.
+    pub message: String,
+    /// Whether trying again can help.
+    pub retryable: bool,
+    /// The equivalent command by hand.
+    pub command: Option<String>,
 }
 
 /// The domain says no: nothing happened, so nothing is recorded.

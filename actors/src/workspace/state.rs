@@ -5,7 +5,7 @@ use std::fmt;
 use covalence_events::workspace::{
     BackendKind, Created, DeliveryMode, InstanceRef, ProvisionOrigin, RestartCause, StopReason,
 };
-use covalence_events::{EventId, Generation, Position, RestartId, Timestamp, TokenId};
+use covalence_events::{EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
 
 /// The wire status (contract 0.5; decision 19 maps supervision onto it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,8 @@ pub enum Instance {
         requested: EventId,
         /// Why.
         reason: StopReason,
+        /// The backend could not; asked again at the next start, by the next list that shows it, or by a person.
+        failed: bool,
     },
 }
 
@@ -110,6 +112,8 @@ pub struct LiveToken {
 /// Everything that decisions about one workspace rest on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
+    /// Which.
+    pub id: WorkspaceId,
     /// What the role is.
     pub profile: Created,
     /// Its wire status.
@@ -134,14 +138,22 @@ pub struct State {
     pub last_life: Option<Timestamp>,
     /// The restart under way.
     pub restart: Option<PendingRestart>,
-    /// Whether volumes and files go once the instance is gone.
-    pub purge: bool,
 }
 
 impl State {
     /// Whether somebody else runs it.
     pub fn is_external(&self) -> bool {
         self.profile.backend == BackendKind::External
+    }
+
+    /// Whether a sign of life that names this generation (or none) speaks for what should be running now. After proof
+    /// of death it does not: a beat that was under way when the process died must not resurrect it.
+    pub fn hears(&self, generation: Option<Generation>) -> bool {
+        if self.is_external() {
+            return !matches!(self.status, Status::Removed);
+        }
+        generation.is_none_or(|named| named == self.generation)
+            && matches!(self.instance, Instance::Starting { .. } | Instance::Running { .. })
     }
 
     /// Whether its current instance should be running.

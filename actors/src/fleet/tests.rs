@@ -1,0 +1,1 @@
+//! Decisions about the fleet, as given / when / then.

@@ -1,0 +1,73 @@
+//! What a piece of evidence amounts to, for one workspace.
+//!
+//! Only two things are proof: the engine or the kernel says that this very instance is not there, or nothing was heard
+//! for the whole liveness window. Everything else, every error in particular, leaves the workspace alive (R10).
+
+use covalence_events::workspace::{EvidenceClass, EvidenceObserved, InstanceRef, RestartCause, Verdict};
+use covalence_events::Generation;
+
+/// The rule's name: the engine or the kernel said so.
+pub const PROOF_OF_DEATH: &str = "proof_of_death";
+/// The rule's name: no sign of life for [`super::Policy::liveness_ttl`].
+pub const LIVENESS_TTL: &str = "liveness_ttl";
+/// The rule's name: an external workspace without a heartbeat for [`super::Policy::external_stale`].
+pub const HEARTBEAT_STALE: &str = "heartbeat_stale";
+/// The rule's name: an error of the observer proves nothing.
+pub const UNKNOWN_MEANS_ALIVE: &str = "unknown_means_alive";
+/// The rule's name: ambiguous signs never suffice alone.
+pub const SUSPICION_IS_NOT_PROOF: &str = "suspicion_is_not_proof";
+
+/// What should be running, and how far we are with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The current generation.
+    pub generation: Generation,
+    /// The exact instance, if it is known.
+    pub instance: Option<&'a InstanceRef>,
+    /// Whether an instance of this generation is believed to be there: started or being started, and not proved dead.
+    pub present: bool,
+    /// Whether we asked for its end ourselves.
+    pub stopping: bool,
+    /// Whether somebody else runs it.
+    pub external: bool,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// About something that is not there any more, or that we caused: recorded where it matters, without consequence.
+    Irrelevant,
+    /// A verdict by this rule. `cause` is what a restart would be asked for with.
+    Verdict {
+        /// Dead, alive or unknown.
+        verdict: Verdict,
+        /// The rule's stable name.
+        rule: &'static str,
+        /// Set only for a verdict that leads to a restart.
+        cause: Option<RestartCause>,
+    },
+}
+
+/// Judges one piece of evidence.
+pub fn judge(evidence: &EvidenceObserved, target: &Target<'_>) -> Judgement {
+    let other_instance = match (&evidence.instance, target.instance) {
+        (Some(said), Some(known)) => said != known,
+        _ => false,
+    };
+    if evidence.generation != target.generation || other_instance || !target.present || target.stopping {
+        return Judgement::Irrelevant;
+    }
+    let (verdict, rule, cause) = match evidence.class {
+        EvidenceClass::Death => (Verdict::Dead, PROOF_OF_DEATH, Some(RestartCause::Death)),
+        EvidenceClass::Silence if target.external => (Verdict::Unknown, HEARTBEAT_STALE, None),
+        EvidenceClass::Silence => (Verdict::Dead, LIVENESS_TTL, Some(RestartCause::Hung)),
+        EvidenceClass::Life => (Verdict::Alive, "sign_of_life", None),
+        EvidenceClass::Suspicion => (Verdict::Unknown, SUSPICION_IS_NOT_PROOF, None),
+        EvidenceClass::ObserverFailure => (Verdict::Unknown, UNKNOWN_MEANS_ALIVE, None),
+        EvidenceClass::Expected => return Judgement::Irrelevant,
+    };
+    Judgement::Verdict { verdict, rule, cause }
+}
+
+#[cfg(test)]
+mod tests;

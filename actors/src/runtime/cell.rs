@@ -1,0 +1,359 @@
+//! The actor: one stream, one writer, one mailbox.
+//!
+//! Commands are handled one at a time. A decision's facts are appended before anybody is answered and before the state
+//! changes; heartbeats and call telemetry are the exception: they change the state when the log has taken them and are
+//! answered before the flush, so that thousands a second fit through one mailbox.
+//!
+//! A panic in a pure function is caught here: its caller gets an error, the panic becomes a fact, and the state is
+//! rebuilt from the stream. Nobody else notices.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use covalence_events::log::{Ack, Append, AppendError, Expected, Receipt as Appended};
+use covalence_events::workspace::HandlerPanicked;
+use covalence_events::{Fact, NewEvent, Position, Recorded, StreamId, Timestamp, Version};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use super::domain::{Domain, Workspace};
+use super::{CommandError, Runtime};
+use crate::context::{Corrupt, Decision, Origin};
+use crate::workspace;
+
+/// Facts read at once while a state is rebuilt.
+const REBUILD_PAGE: usize = 1024;
+
+/// How a command ended.
+#[derive(Debug)]
+pub(super) struct Done<S> {
+    pub(super) events: Vec<Arc<Recorded>>,
+    pub(super) summary: S,
+}
+
+pub(super) type Reply<D> = oneshot::Sender<Result<Done<<D as Domain>::Summary>, CommandError>>;
+
+/// A command on its way.
+pub(super) struct Do<D: Domain> {
+    pub(super) command: D::Command,
+    pub(super) origin: Origin,
+    pub(super) reply: Reply<D>,
+}
+
+impl<D: Domain> Message for Do<D> {
+    type Result = ();
+}
+
+/// The deadline service's knock.
+pub(super) struct Knock;
+
+impl Message for Knock {
+    type Result = ();
+}
+
+/// Asks for a copy of the state.
+pub(super) struct Peek;
+
+impl Message for Peek {
+    type Result = Option<workspace::State>;
+}
+
+/// See the module.
+pub(super) struct Cell<D: Domain> {
+    pub(super) runtime: Runtime,
+    pub(super) stream: StreamId,
+    pub(super) state: Option<D::State>,
+    version: Version,
+    /// Why nothing works any more: a stream that can't be folded.
+    corrupt: Option<Corrupt>,
+    armed: Option<Timestamp>,
+    pub(super) extra: D::Extra,
+}
+
+impl<D: Domain> Cell<D> {
+    /// An actor over what is known of its stream.
+    pub(super) fn new(runtime: Runtime, stream: StreamId, known: Option<(D::State, Version)>) -> Self {
+        let (state, version) = known.map_or((None, Version(0)), |(state, version)| (Some(state), version));
+        Self { runtime, stream, state, version, corrupt: None, armed: None, extra: D::Extra::default() }
+    }
+
+    fn store(&mut self, facts: Decision<D::Event>, message: Do<D>, ctx: &mut Context<Self>) {
+        let telemetry = facts.facts().iter().all(|fact| D::is_telemetry(&fact.event));
+        let events = self.runtime.shared.in_context(&message.origin, |cx| facts.into_new_events(cx));
+        if telemetry {
+            self.store_telemetry(events, message.reply, ctx);
+        } else {
+            let name = D::name(&message.command);
+            let appending = self.append(events, Ack::Durable);
+            ctx.wait(appending.into_actor(self).map(move |result, cell, ctx| {
+                cell.stored(result, (name, message.reply), ctx);
+            }));
+        }
+    }
+
+    fn append(&self, events: Vec<NewEvent>, ack: Ack) -> covalence_events::log::Appending {
+        let expected =
+            if self.version == Version(0) { Expected::NoStream } else { Expected::Exact(self.version) };
+        self.runtime.shared.log.append(vec![Append { stream: self.stream, expected, events }], ack)
+    }
+
+    fn store_telemetry(&mut self, events: Vec<NewEvent>, reply: Reply<D>, ctx: &mut Context<Self>) {
+        let provisional: Vec<_> = events.iter().zip(1..).map(|(event, n)| self.foresee(event, n)).collect();
+        let mut appending = self.append(events, Ack::Accepted);
+        match (&mut appending).now_or_never() {
+            Some(Err(error)) => {
+                let _ = reply.send(Err(refused(&error)));
+                return;
+            }
+            Some(Ok(appended)) => {
+                self.fold_or_rebuild(&provisional, ctx);
+                let _ = reply.send(Ok(self.done(appended.events)));
+                return;
+            }
+            None => {}
+        }
+        self.fold_or_rebuild(&provisional, ctx);
+        ctx.spawn(appending.into_actor(self).map(move |result, cell, ctx| {
+            let answer = match result {
+                Ok(appended) => Ok(cell.done(appended.events)),
+                Err(error) => {
+                    warn!(stream = %cell.stream, %error, "telemetry was not recorded, rebuilding the actor");
+                    cell.rebuild(ctx);
+                    Err(refused(&error))
+                }
+            };
+            let _ = reply.send(answer);
+        }));
+    }
+
+    /// The fact as it will be recorded, but for its position, on which no state rests.
+    fn foresee(&self, event: &NewEvent, n: u64) -> Arc<Recorded> {
+        Arc::new(Recorded {
+            position: Position(0),
+            stream: self.stream,
+            version: Version(self.version.0 + n),
+            meta: event.meta.clone(),
+            fact: event.fact.clone(),
+        })
+    }
+
+    fn stored(
+        &mut self,
+        result: Result<Appended, AppendError>,
+        (command, reply): (&'static str, Reply<D>),
+        ctx: &mut Context<Self>,
+    ) {
+        let appended = match result {
+            Ok(appended) => appended,
+            Err(error) => {
+                if !matches!(error, AppendError::Busy) {
+                    error!(stream = %self.stream, command, %error, "facts were not recorded");
+                }
+                if matches!(error, AppendError::Conflict { .. }) {
+                    self.rebuild(ctx);
+                }
+                let _ = reply.send(Err(refused(&error)));
+                return;
+            }
+        };
+        if self.fold_or_rebuild(&appended.events, ctx) {
+            for recorded in &appended.events {
+                if let Some(state) = &self.state {
+                    for work in D::react(recorded, state) {
+                        self.runtime.dispatch(work, recorded.meta.correlation);
+                    }
+                }
+            }
+        }
+        let _ = reply.send(Ok(self.done(appended.events)));
+    }
+
+    fn done(&self, events: Vec<Arc<Recorded>>) -> Done<D::Summary> {
+        Done { events, summary: D::summary(self.state.as_ref()) }
+    }
+
+    fn fold_or_rebuild(&mut self, events: &[Arc<Recorded>], ctx: &mut Context<Self>) -> bool {
+        let folded = catch_unwind(AssertUnwindSafe(|| {
+            events.iter().try_for_each(|recorded| {
+                self.state = Some(D::evolve(self.state.take(), recorded)?);
+                self.version = recorded.version;
+                Ok::<_, Corrupt>(())
+            })
+        }));
+        match folded {
+            Ok(Ok(())) => {
+                self.settle(ctx);
+                true
+            }
+            Ok(Err(corrupt)) => {
+                self.give_up(corrupt);
+                false
+            }
+            Err(panic) => {
+                error!(stream = %self.stream, panic = %panic_text(&*panic), "folding a fact panicked");
+                self.rebuild(ctx);
+                false
+            }
+        }
+    }
+
+    /// Tells the rest of the runtime what changed, and arms the next deadline.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let Some(state) = &self.state else { return };
+        D::note(state, &self.runtime.shared.registry);
+        let due = D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
+        if let Some(due) = due
+            && self.armed.is_none_or(|armed| due < armed)
+        {
+            self.armed = Some(due);
+            self.runtime.shared.deadlines.arm(due, ctx.address().recipient());
+        }
+    }
+
+    fn give_up(&mut self, corrupt: Corrupt) {
+        error!(stream = %self.stream, %corrupt, "this actor stops: its stream can't be folded");
+        self.corrupt = Some(corrupt);
+    }
+
+    /// Reads the stream again from its beginning. Nothing is handled meanwhile.
+    fn rebuild(&mut self, ctx: &mut Context<Self>) {
+        let (log, stream) = (Arc::clone(&self.runtime.shared.log), self.stream);
+        let reading = async move {
+            let mut state = None;
+            let mut version = Version(0);
+            loop {
+                let page = log.read(stream, version.next(), REBUILD_PAGE).await.map_err(|e| e.to_string())?;
+                if page.is_empty() {
+                    return Ok((state, version));
+                }
+                for recorded in page {
+                    state = Some(D::evolve(state, &recorded).map_err(|e| e.to_string())?);
+                    version = recorded.version;
+                }
+            }
+        };
+        ctx.wait(reading.into_actor(self).map(|result: Result<_, String>, cell, ctx| match result {
+            Ok((state, version)) => {
+                cell.state = state;
+                cell.version = version;
+                cell.armed = None;
+                cell.settle(ctx);
+            }
+            Err(error) => {
+                error!(stream = %cell.stream, %error, "the actor could not be rebuilt");
+                cell.corrupt =
+                    Some(Corrupt { tag: "", position: Position(0), reason: "the stream could not be read" });
+            }
+        }));
+    }
+
+    fn panicked(&mut self, command: &'static str, text: String, origin: &Origin, ctx: &mut Context<Self>) {
+        error!(stream = %self.stream, command, panic = text, "a handler panicked, rebuilding the actor");
+        metrics::counter!(super::metrics_names::PANICS, "command" => command).increment(1);
+        let StreamId::Workspace(_) = self.stream else { return self.rebuild(ctx) };
+        if self.state.is_none() {
+            return self.rebuild(ctx);
+        }
+        // Durable, so that everything queued before it is readable when the stream is read again.
+        let fact = HandlerPanicked { command: command.to_owned(), message: text };
+        let events = self.runtime.shared.in_context(origin, |cx| {
+            let mut facts = Decision::<covalence_events::workspace::Event>::default();
+            facts.push(cx, fact);
+            facts.map(Fact::Workspace).into_new_events(cx)
+        });
+        let append = Append { stream: self.stream, expected: Expected::Any, events };
+        let appending = self.runtime.shared.log.append(vec![append], Ack::Durable);
+        ctx.wait(appending.into_actor(self).map(|result, cell, ctx| {
+            if let Err(error) = result {
+                error!(stream = %cell.stream, %error, "the panic was not recorded");
+            }
+            cell.rebuild(ctx);
+        }));
+    }
+}
+
+impl<D: Domain> Actor for Cell<D> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.runtime.shared.settings.mailbox_capacity);
+        self.settle(ctx);
+    }
+}
+
+impl<D: Domain> Handler<Do<D>> for Cell<D> {
+    type Result = ();
+
+    fn handle(&mut self, message: Do<D>, ctx: &mut Self::Context) {
+        if let Some(corrupt) = &self.corrupt {
+            let _ = message.reply.send(Err(CommandError::Corrupt { reason: corrupt.to_string() }));
+            return;
+        }
+        let decision = self.runtime.shared.in_context(&message.origin, |cx| {
+            catch_unwind(AssertUnwindSafe(|| D::decide(self.state.as_ref(), &message.command, cx)))
+        });
+        match decision {
+            Ok(Ok(facts)) if facts.is_empty() => {
+                let _ = message.reply.send(Ok(self.done(Vec::new())));
+            }
+            Ok(Ok(facts)) => self.store(facts, message, ctx),
+            Ok(Err(rejection)) => {
+                let _ = message.reply.send(Err(rejection.into()));
+            }
+            Err(panic) => {
+                let command = D::name(&message.command);
+                let _ = message.reply.send(Err(CommandError::Panicked { command }));
+                self.panicked(command, panic_text(&*panic), &message.origin, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Peek> for Cell<Workspace> {
+    type Result = Option<workspace::State>;
+
+    fn handle(&mut self, _: Peek, _: &mut Self::Context) -> Self::Result {
+        self.state.clone()
+    }
+}
+
+impl<D: Domain> Handler<Knock> for Cell<D> {
+    type Result = ();
+
+    fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
+        self.armed = None;
+        let Some(state) = &self.state else { return };
+        let due = D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
+        match due {
+            Some(due) if due <= self.runtime.shared.clock.now().at => {
+                let (reply, _) = oneshot::channel();
+                let origin = Origin::new(covalence_events::Principal::System);
+                self.handle(Do { command: D::due(), origin, reply }, ctx);
+            }
+            Some(_) => self.settle(ctx),
+            None => {}
+        }
+    }
+}
+
+fn refused(error: &AppendError) -> CommandError {
+    match error {
+        AppendError::Busy => CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER },
+        AppendError::Conflict { .. } => CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER },
+        AppendError::ReadOnly { .. } | AppendError::Invalid(_) => {
+            CommandError::LogUnavailable { reason: error.to_string() }
+        }
+        AppendError::Closed => CommandError::ShuttingDown,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}

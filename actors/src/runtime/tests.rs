@@ -1,0 +1,1 @@
+//! The machinery, run for real over the log in memory.

@@ -1,0 +1,72 @@
+//! State, command and context to facts, or to a rejection. Pure, synchronous, total.
+//!
+//! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
+//! [`reported`], and what follows from a verdict in [`supervised`].
+
+use covalence_events::workspace::Event;
+
+use super::command::{Command, Rejection};
+use super::state::State;
+use crate::context::{Context, Decision};
+
+mod asked;
+mod reported;
+mod supervised;
+
+pub use supervised::deadline;
+
+/// The facts that one command leads to.
+pub(super) type Facts = Decision<Event>;
+
+/// See the module. `None` is a workspace that was never created.
+pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+    if let Command::Create(create) = command {
+        return match state {
+            Some(_) => Err(Rejection::AlreadyExists),
+            None => Ok(asked::create(create, ctx)),
+        };
+    }
+    let state = state.ok_or(Rejection::NotFound)?;
+    match command {
+        Command::Create(_) => Err(Rejection::AlreadyExists),
+        Command::Amend(changes) => asked::amend(state, changes, ctx),
+        Command::Restart(restart) => asked::restart(state, *restart, ctx),
+        Command::Pause => asked::pause(state, ctx),
+        Command::Resume => asked::resume(state, ctx),
+        Command::Remove(remove) => Ok(asked::remove(state, *remove, ctx)),
+        Command::Register(register) => asked::register(state, register, ctx),
+        Command::Heartbeat(beat) => asked::heartbeat(state, beat, ctx),
+        Command::UpdateCard { agent_card } => asked::update_card(state, agent_card, ctx),
+        Command::IssueToken(token) => asked::issue_token(state, token, ctx),
+        Command::RevokeTokens { reason } => Ok(asked::revoke_tokens(state, reason, ctx)),
+        Command::RecordAdmission { restart, admission } => {
+            supervised::admitted(state, *restart, *admission, ctx)
+        }
+        Command::RecordSuppression { restart, rule, message } => {
+            supervised::suppressed(state, *restart, (rule, message), ctx)
+        }
+        Command::RecordProvisionToken(token) => reported::provision_token(state, token, ctx),
+        Command::RecordProvisioned { generation, provisioned } => {
+            reported::provisioned(state, *generation, provisioned, ctx)
+        }
+        Command::RecordProvisionFailed(failure) => reported::provision_failed(state, failure, ctx),
+        Command::RecordStopped { generation } => Ok(reported::stopped(state, *generation, ctx)),
+        Command::RecordStopFailed { generation, message } => {
+            Ok(reported::stop_failed(state, *generation, message, ctx))
+        }
+        Command::RecordAdopted { generation, instance } => {
+            Ok(reported::adopted(state, *generation, instance, ctx))
+        }
+        Command::RecordEvidence(evidence) => Ok(supervised::evidence(state, evidence, ctx)),
+        Command::RecordDeadline => Ok(supervised::overdue(state, ctx)),
+        Command::RecordCallFinished(call) => Ok(reported::call_finished(call, ctx)),
+        Command::RecordPanic { command, message } => Ok(reported::panicked(command, message, ctx)),
+        #[cfg(feature = "fault-hooks")]
+        Command::Panic => {
+            #[expect(clippy::panic, reason = "the fault hook whose whole point it is")]
+            {
+                panic!("fault hook: a handler panics on purpose")
+            }
+        }
+    }
+}

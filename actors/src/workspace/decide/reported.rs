@@ -1,0 +1,140 @@
+//! What the outside did about what we asked for.
+
+use covalence_events::Generation;
+use covalence_events::workspace::{
+    CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, ProvisionFailed,
+    ProvisionOrigin, RestartCause, RestartRequested, StopFailed, TokensRevoked,
+};
+
+use super::Facts;
+use super::asked::{abandon, issued};
+use crate::context::{Context, Decision};
+use crate::effect::Provisioned;
+use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
+use crate::workspace::state::{Instance, State};
+
+/// Which start was asked for and has no outcome, if it is this generation's.
+fn starting(state: &State, generation: Generation) -> Result<ProvisionOrigin, Rejection> {
+    match &state.instance {
+        Instance::Starting { origin, .. } if generation == state.generation => Ok(*origin),
+        _ => Err(Rejection::StaleGeneration { reported: generation, current: state.generation }),
+    }
+}
+
+/// All earlier tokens of instances end: an instance of an older generation must not speak for this one.
+pub(super) fn provision_token(
+    state: &State,
+    token: &NewToken,
+    ctx: &Context<'_>,
+) -> Result<Facts, Rejection> {
+    starting(state, token.generation.unwrap_or_default())?;
+    let mut facts = Decision::default();
+    if !state.tokens.is_empty() {
+        facts.push(ctx, TokensRevoked { tokens: Vec::new(), reason: "provision".to_owned() });
+    }
+    facts.push(ctx, issued(token));
+    Ok(facts)
+}
+
+pub(super) fn provisioned(
+    state: &State,
+    generation: Generation,
+    provisioned: &Provisioned,
+    ctx: &Context<'_>,
+) -> Result<Facts, Rejection> {
+    starting(state, generation)?;
+    let mut facts = Decision::default();
+    facts.push(
+        ctx,
+        InstanceStarted {
+            generation,
+            instance: provisioned.instance.clone(),
+            url: provisioned.url.clone(),
+            withheld: provisioned.withheld.clone(),
+            image: provisioned.image.clone(),
+        },
+    );
+    Ok(facts)
+}
+
+/// A restart that failed for a reason that may pass (the engine was away) is asked for again, through the same
+/// admission: what was running before must not stay down because of a bad moment.
+pub(super) fn provision_failed(
+    state: &State,
+    failure: &ProvisionFailure,
+    ctx: &Context<'_>,
+) -> Result<Facts, Rejection> {
+    let origin = starting(state, failure.generation)?;
+    let mut facts = Decision::default();
+    let failed = facts.push(
+        ctx,
+        ProvisionFailed {
+            generation: failure.generation,
+            code: failure.code.clone(),
+            message: failure.message.clone(),
+            retryable: failure.retryable,
+            command: failure.command.clone(),
+        },
+    );
+    abandon(state, "provision_failed", ctx, &mut facts);
+    if failure.retryable && origin == ProvisionOrigin::Restart {
+        facts.push_because(
+            ctx,
+            Some(failed),
+            RestartRequested {
+                restart: ctx.restart_id(),
+                cause: RestartCause::Death,
+                generation: failure.generation,
+                reset_session: false,
+                evidence: vec![failed],
+            },
+        );
+    }
+    Ok(facts)
+}
+
+pub(super) fn stopped(state: &State, generation: Generation, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    if generation == state.generation && matches!(state.instance, Instance::Stopping { .. }) {
+        facts.push(ctx, InstanceStopped { generation });
+    }
+    facts
+}
+
+pub(super) fn stop_failed(
+    state: &State,
+    generation: Generation,
+    message: &str,
+    ctx: &Context<'_>,
+) -> Facts {
+    let mut facts = Decision::default();
+    if generation == state.generation && matches!(state.instance, Instance::Stopping { .. }) {
+        facts.push(ctx, StopFailed { generation, message: message.to_owned() });
+    }
+    facts
+}
+
+pub(super) fn adopted(
+    state: &State,
+    generation: Generation,
+    instance: &InstanceRef,
+    ctx: &Context<'_>,
+) -> Facts {
+    let mut facts = Decision::default();
+    if generation == state.generation && matches!(state.instance, Instance::Running { .. }) {
+        facts.push(ctx, InstanceAdopted { generation, instance: instance.clone() });
+    }
+    facts
+}
+
+pub(super) fn call_finished(call: &CallFinished, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    facts.push(ctx, call.clone());
+    facts
+}
+
+pub(super) fn panicked(command: &str, message: &str, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    facts.push(ctx, HandlerPanicked { command: command.to_owned(), message: message.to_owned() });
+    facts
+}

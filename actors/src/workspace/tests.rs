@@ -1,0 +1,1 @@
+//! Decisions about one workspace, as given / when / then.
