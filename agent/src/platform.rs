@@ -82,18 +82,20 @@ impl Platform {
         let mut ticks = interval(self.heartbeat_interval);
         // After a suspended host woke up, one beat tells as much as all that were missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_failing = false;
+        let mut failures = 0_u32;
         loop {
             ticks.tick().await;
             match self.client.heartbeat(&self.beat()).await {
-                Ok(()) if is_failing => {
-                    is_failing = false;
+                Ok(()) if failures > 0 => {
+                    failures = 0;
                     tracing::info!("heartbeats arrive again");
                 }
                 Ok(()) => tracing::debug!("heartbeat sent"),
                 Err(error) => {
-                    is_failing = true;
                     log_heartbeat_failure(&error);
+                    // Sooner than the next beat: a platform that was away for a moment should not miss us for long.
+                    ticks.reset_after(retry::pause(&error, failures).min(self.heartbeat_interval));
+                    failures = failures.saturating_add(1);
                 }
             }
         }

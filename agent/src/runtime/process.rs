@@ -242,6 +242,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_run_that_is_dropped_takes_its_group_along() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("alive");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        // Reading the pipe ends when its last writer is gone, which is the helper.
+        let script = format!("(sh -c 'trap \"\" TERM; echo here; sleep 300') > {} & wait", fifo.display());
+        let job = tokio::spawn(run(sh(&script)));
+        let mut reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
+        let mut first = [0; 5];
+        timeout(Duration::from_secs(20), async {
+            // Until a writer comes, reading gives the end of the pipe.
+            while reader.read(&mut first).await.unwrap() == 0 {
+                tokio::task::yield_now().await;
+            }
+            job.abort();
+            reader.read_to_end(&mut Vec::new()).await.unwrap();
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
     async fn a_missing_program_is_named() {
         let argv = vec!["/no/such/program".to_owned()];
         let job = Job { argv, stdin: None, timeout: Duration::from_secs(5) };

@@ -8,6 +8,8 @@
 mod a2a;
 mod command;
 mod configuration;
+mod golden;
+mod own_runtime;
 mod platform;
 mod process;
 mod support;
