@@ -1,0 +1,10 @@
+//! Adapters for the port [`covalence_actors::effect::Backend`]: where workspaces run.
+//!
+//! An adapter decides nothing: it does what it is asked and answers *running*, *not there* or *unknown*.
+//! [`config_files`], [`environment`] and [`redact`] are what they share, so that a workspace finds the same things
+//! wherever it runs.
+
+pub mod config_files;
+pub mod environment;
+pub mod external;
+pub mod redact;
