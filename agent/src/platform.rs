@@ -5,7 +5,7 @@
 //! refused. Neither ever gives up: a platform that is away comes back.
 
 pub mod client;
-pub mod retry;
+mod retry;
 pub mod token;
 pub mod wire;
 

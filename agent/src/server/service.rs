@@ -7,8 +7,8 @@
 //! | `POST` of any path | JSON-RPC: A2A 0.3 or 1.0 |
 //!
 //! JSON-RPC errors travel with status 200, because SDKs drop the body of any other. The exceptions are answers
-//! about HTTP itself: 413 for a body over the limit, 415 for one that is not JSON, 503 with `Retry-After` when all
-//! slots are taken, which is how the platform tells *busy* from *dead*.
+//! about HTTP itself: 403 for a web page, 413 for a body over the limit, 503 with `Retry-After` when all slots are
+//! taken, which is how the platform tells *busy* from *dead*.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, ORIGIN,
+    RETRY_AFTER,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -96,9 +97,10 @@ impl Service {
     }
 
     async fn post(&self, request: Request<Incoming>) -> Reply {
-        // A page in a browser may post text to any local port without asking; for JSON it must ask, and is refused.
-        if !is_json(request.headers()) {
-            return error_reply(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content type must be application/json");
+        // Browsers name the page's origin with every POST, programs do not. A page must not reach a port of this
+        // host or network, not even by a name that it lets point here; its way is through the platform.
+        if request.headers().contains_key(ORIGIN) {
+            return error_reply(StatusCode::FORBIDDEN, "web pages reach an agent through the platform only");
         }
         let version = asked_version(&request);
         let body = match read(request).await {
@@ -209,13 +211,6 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, Box<Reply>> {
         Ok(Err(_)) => Err(Box::new(error_reply(StatusCode::BAD_REQUEST, "body ended early"))),
         Err(_) => Err(Box::new(error_reply(StatusCode::REQUEST_TIMEOUT, "body did not arrive in time"))),
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    media_type == "application/json"
-        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 /// The version from the header, or from the query where a client cannot set headers.

@@ -73,19 +73,20 @@ async fn bad_requests_get_the_codes_of_the_specification_with_status_200() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_413_and_one_that_is_not_json_is_415() {
+async fn a_body_over_the_limit_is_413() {
     let running = Running::echo().await;
     let large = Bytes::from(vec![b' '; BODY_BYTES_MAX + 1]);
     let reply = send(json_request(running.agent.address, "/", large)).await;
     assert_eq!(reply.status, 413);
     assert_eq!(reply.json()["max_bytes"], BODY_BYTES_MAX);
+}
 
-    let url = format!("http://{}/", running.agent.address);
-    let from_a_page = Request::post(url)
-        .header("content-type", "text/plain")
-        .body(Full::from(message_send("x").to_string()))
-        .unwrap();
-    assert_eq!(send(from_a_page).await.status, 415);
+#[tokio::test]
+async fn a_web_page_cannot_call_an_agent() {
+    let running = Running::echo().await;
+    let mut request = json_request(running.agent.address, "/", message_send("x").to_string());
+    request.headers_mut().insert("origin", "http://pages.example".parse().unwrap());
+    assert_eq!(send(request).await.status, 403);
 }
 
 #[tokio::test]

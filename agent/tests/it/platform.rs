@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use covalence_agent::agent::Agent;
-use covalence_agent::config::RuntimeConfig;
+use covalence_agent::config::{Config, RuntimeConfig};
 use serde_json::json;
 
 use crate::support::{HEARTBEAT, Platform, REGISTER, Running, config, eventually};
@@ -111,4 +112,17 @@ async fn a_refused_registration_leaves_heartbeats_that_carry_the_card() {
     let beat = platform.told(HEARTBEAT, |told| told.body["uptime_seconds"] == 1).await;
     assert_eq!(beat.body["agent_card"]["name"], "Ada");
     assert_eq!(platform.count(REGISTER), 1);
+}
+
+#[tokio::test]
+async fn a_lost_heartbeat_is_repeated_before_the_next_one_is_due() {
+    let platform = Platform::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    platform.will_answer(HEARTBEAT, 503, json!({"error": "not ready"}));
+    let patient = Config {
+        heartbeat_interval: Duration::from_hours(1),
+        ..config(platform.address, directory.path(), RuntimeConfig::Echo)
+    };
+    let _agent = Agent::start(patient).await.unwrap();
+    eventually("two heartbeats", || platform.count(HEARTBEAT) == 2).await;
 }
