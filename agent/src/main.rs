@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    // Not `EnvFilter`: its regular expressions are a sixth of a binary that is copied into every container.
+    // Not `EnvFilter`: this binary is copied into every container, and needs no regular expressions for its log.
     let filter: Targets = config
         .log_filter
         .parse()
