@@ -1,7 +1,8 @@
 //! What a decision may know besides state and command: time, identity, chance, and the names for new facts.
 
 use covalence_events::{
-    BootId, CorrelationId, EventId, Fact, Meta, NewEvent, PolicyHash, Position, Principal, Recorded, RestartId, Timestamp,
+    BootId, CorrelationId, EventId, Fact, Meta, NewEvent, PolicyHash, Position, Principal, Recorded,
+    RestartId, Timestamp,
 };
 use uuid::Uuid;
 

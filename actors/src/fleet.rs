@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use covalence_events::fleet::{
-    AlarmRaised, AlarmResolved, EngineFound, EngineLost, Event, PlatformStarted, PlatformStopped, RestartAdmitted,
-    RestartDeferred, RestartOutcome, RestartSettled, RestartSuppressed, StrangerFound, TailRepaired,
+    AlarmRaised, AlarmResolved, EngineFound, EngineLost, Event, PlatformStarted, PlatformStopped,
+    RestartAdmitted, RestartDeferred, RestartOutcome, RestartSettled, RestartSuppressed, StrangerFound,
+    TailRepaired,
 };
 use covalence_events::workspace::RestartCause;
 use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, WorkspaceId};
@@ -175,7 +176,13 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Decision<E
     match command {
         Command::RequestAdmission { workspace, restart, cause } => {
             if !state.waiting.contains_key(restart) && !state.in_flight.contains_key(restart) {
-                let asked = Asked { workspace: *workspace, restart: *restart, cause: *cause, since: ctx.at(), waited: false };
+                let asked = Asked {
+                    workspace: *workspace,
+                    restart: *restart,
+                    cause: *cause,
+                    since: ctx.at(),
+                    waited: false,
+                };
                 let taken = u32::try_from(state.in_flight.len()).unwrap_or(u32::MAX);
                 judge(state, &asked, taken, ctx, &mut facts);
             }
@@ -246,7 +253,15 @@ fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mu
         Admission::Admitted => {
             facts.push(
                 ctx,
-                RestartAdmitted { workspace, restart, cause, in_flight: taken, in_flight_max, recent, recent_max },
+                RestartAdmitted {
+                    workspace,
+                    restart,
+                    cause,
+                    in_flight: taken,
+                    in_flight_max,
+                    recent,
+                    recent_max,
+                },
             );
             true
         }
@@ -255,7 +270,15 @@ fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mu
             facts.push(
                 ctx,
                 RestartDeferred {
-                    workspace, restart, cause, rule, until, in_flight: taken, in_flight_max, recent, recent_max,
+                    workspace,
+                    restart,
+                    cause,
+                    rule,
+                    until,
+                    in_flight: taken,
+                    in_flight_max,
+                    recent,
+                    recent_max,
                 },
             );
             false
@@ -265,7 +288,13 @@ fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mu
             facts.push(
                 ctx,
                 RestartSuppressed {
-                    workspace, restart, cause, rule: rule.to_owned(), recent, recent_max, window_s,
+                    workspace,
+                    restart,
+                    cause,
+                    rule: rule.to_owned(),
+                    recent,
+                    recent_max,
+                    window_s,
                 },
             );
             false
@@ -328,11 +357,7 @@ fn found(state: &State, engine: &str, ctx: &Context<'_>, facts: &mut Decision<Ev
         let after_ms = u64::try_from((ctx.at() - lost.since).num_milliseconds()).unwrap_or(0);
         let found = facts.push(ctx, EngineFound { engine: engine.to_owned(), after_ms });
         if lost.alarmed {
-            facts.push_because(
-                ctx,
-                Some(found),
-                AlarmResolved { kind: alarm_kind(engine), workspace: None },
-            );
+            facts.push_because(ctx, Some(found), AlarmResolved { kind: alarm_kind(engine), workspace: None });
         }
     }
 }
@@ -450,6 +475,7 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
 /// When the supervisor has to look again though nothing happens.
 pub fn deadline(state: &State, policy: &Policy) -> Option<Timestamp> {
     let deferred = state.waiting.values().filter_map(|waiting| waiting.until);
-    let alarms = state.lost.values().filter(|lost| !lost.alarmed).map(|lost| lost.since + policy.unknown_alarm);
+    let alarms =
+        state.lost.values().filter(|lost| !lost.alarmed).map(|lost| lost.since + policy.unknown_alarm);
     deferred.chain(alarms).min()
 }

@@ -13,4 +13,6 @@ pub mod effect;
 pub mod fleet;
 pub mod policy;
 pub mod runtime;
+#[cfg(any(test, feature = "test-support"))]
+pub mod scenario;
 pub mod workspace;

@@ -13,8 +13,8 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle};
 use covalence_events::log::EventLog;
 use covalence_events::workspace::{BackendKind, CallOutcome};
 use covalence_events::{
-    BootId, CallId, CorrelationId, Generation, PolicyHash, Position, Principal, Recorded, RestartId, StreamId, Timestamp,
-    WorkspaceId, fleet as fleet_events,
+    BootId, CallId, CorrelationId, Generation, PolicyHash, Position, Principal, Recorded, RestartId,
+    StreamId, Timestamp, WorkspaceId, fleet as fleet_events,
 };
 use rand::Rng;
 use tokio::sync::oneshot;
@@ -49,7 +49,9 @@ use domain::{Domain, Fleet};
 use registry::Registry;
 
 #[cfg(all(feature = "fault-hooks", not(debug_assertions)))]
-compile_error!("`fault-hooks` makes handlers panic on purpose: it is for tests and never part of a release build");
+compile_error!(
+    "`fault-hooks` makes handlers panic on purpose: it is for tests and never part of a release build"
+);
 
 /// What a caller is told to wait when a mailbox or the log's queue is full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -388,7 +390,11 @@ impl Runtime {
     }
 
     /// Sends a command to the fleet's supervisor.
-    pub async fn fleet(&self, command: fleet::Command, origin: Origin) -> Result<Option<Position>, CommandError> {
+    pub async fn fleet(
+        &self,
+        command: fleet::Command,
+        origin: Origin,
+    ) -> Result<Option<Position>, CommandError> {
         let fleet = self.shared.fleet.get().ok_or(CommandError::ShuttingDown)?;
         Ok(last(&ask(fleet, command, origin).await?))
     }
@@ -467,7 +473,8 @@ impl Runtime {
     async fn stop_workspaces(&self) {
         use futures_util::StreamExt;
         let grace = self.shared.settings.policy.stop_grace;
-        let running = self.shared.registry.all().into_iter().filter_map(|(id, entry)| Some((id, entry.glance()?)));
+        let running =
+            self.shared.registry.all().into_iter().filter_map(|(id, entry)| Some((id, entry.glance()?)));
         futures_util::stream::iter(running.filter(|(_, glance)| glance.counts))
             .for_each_concurrent(STOPS_AT_ONCE, |(id, glance)| async move {
                 if let Some(backend) = self.shared.backends.get(&glance.backend)

@@ -1,1 +1,206 @@
 //! Decisions about the fleet, as given / when / then.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use covalence_events::fleet::{EngineLost, Event, RestartOutcome};
+use covalence_events::workspace::RestartCause;
+use covalence_events::{
+    BootId, CorrelationId, Fact, Meta, Position, Principal, Recorded, RestartId, StreamId, Timestamp,
+    Version, WorkspaceId,
+};
+use uuid::Uuid;
+
+use super::{Command, Effect, State, deadline, decide, evolve, outstanding, react};
+use crate::context::{Context, Origin};
+use crate::effect::Moment;
+use crate::policy::Policy;
+
+struct Fleet {
+    state: State,
+    policy: Policy,
+    size: usize,
+    now: Timestamp,
+    version: u64,
+    effects: Vec<Effect>,
+}
+
+impl Fleet {
+    fn of(size: usize) -> Self {
+        Self {
+            state: State::default(),
+            policy: Policy::default(),
+            size,
+            now: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            version: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    fn after(&mut self, time: Duration) -> &mut Self {
+        self.now += TimeDelta::from_std(time).unwrap();
+        self
+    }
+
+    fn when(&mut self, command: &Command) -> Vec<Event> {
+        let origin = Origin {
+            principal: Principal::System,
+            correlation: CorrelationId(Uuid::from_u128(1)),
+            causation: None,
+        };
+        let cx = Context {
+            now: Moment { at: self.now, mono_ns: 0 },
+            boot: BootId(Uuid::from_u128(2)),
+            origin: &origin,
+            policy: &self.policy,
+            policy_hash: self.policy.hash(),
+            observing_since: self.now,
+            fleet_size: self.size,
+            ids: Uuid::from_u128(u128::from(self.version + 1) << 32),
+            chance: 0.5,
+        };
+        let decision = decide(&self.state, command, &cx);
+        let events: Vec<Event> = decision.facts().iter().map(|fact| fact.event.clone()).collect();
+        self.effects.clear();
+        for new in decision.map(Fact::Fleet).into_new_events(&cx) {
+            self.version += 1;
+            let recorded = record(self.version, new.meta, new.fact);
+            self.effects.extend(react(&recorded));
+            self.state = evolve(std::mem::take(&mut self.state), &recorded).unwrap();
+        }
+        events
+    }
+
+    fn ask(&mut self, workspace: u128, restart: u128) -> Vec<&'static str> {
+        let command = request(workspace, restart, RestartCause::Death);
+        self.when(&command).iter().map(Event::tag).collect()
+    }
+
+    fn settle(&mut self, workspace: u128, restart: u128, outcome: RestartOutcome) -> Vec<&'static str> {
+        let command = Command::SettleRestart {
+            workspace: WorkspaceId(Uuid::from_u128(workspace)),
+            restart: RestartId(Uuid::from_u128(restart)),
+            outcome,
+        };
+        self.when(&command).iter().map(Event::tag).collect()
+    }
+}
+
+fn record(version: u64, meta: Meta, fact: Fact) -> Recorded {
+    Recorded { position: Position(version), stream: StreamId::Fleet, version: Version(version), meta, fact }
+}
+
+fn request(workspace: u128, restart: u128, cause: RestartCause) -> Command {
+    Command::RequestAdmission {
+        workspace: WorkspaceId(Uuid::from_u128(workspace)),
+        restart: RestartId(Uuid::from_u128(restart)),
+        cause,
+    }
+}
+
+const ADMITTED: &str = "fleet.restart_admitted.v1";
+const DEFERRED: &str = "fleet.restart_deferred.v1";
+const SUPPRESSED: &str = "fleet.restart_suppressed.v1";
+const SETTLED: &str = "fleet.restart_settled.v1";
+
+#[test]
+fn the_first_death_is_admitted_at_once() {
+    let mut fleet = Fleet::of(15);
+    assert_eq!(fleet.ask(1, 1), [ADMITTED]);
+    assert!(matches!(fleet.effects[..], [Effect::Grant { .. }]));
+}
+
+#[test]
+fn asking_again_for_the_same_restart_changes_nothing() {
+    let mut fleet = Fleet::of(15);
+    fleet.ask(1, 1);
+    assert!(fleet.ask(1, 1).is_empty());
+}
+
+#[test]
+fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
+    let mut fleet = Fleet::of(6);
+    let answers: Vec<_> = (1..=4).flat_map(|n| fleet.ask(n, n)).collect();
+    assert_eq!(answers, [ADMITTED, ADMITTED, DEFERRED, DEFERRED]);
+    assert_eq!(fleet.settle(1, 1, RestartOutcome::Online), [SETTLED, ADMITTED]);
+    assert_eq!(fleet.state.in_flight.len(), 2);
+    let granted: Vec<_> = fleet
+        .effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Grant { restart, .. } | Effect::Deny { restart, .. } => restart.0.as_u128(),
+        })
+        .collect();
+    assert_eq!(granted, [3]);
+}
+
+#[test]
+fn a_crash_loop_is_spaced_out_and_then_refused() {
+    let mut fleet = Fleet::of(15);
+    for n in 1..=5 {
+        if fleet.ask(1, n) == [DEFERRED] {
+            let until = deadline(&fleet.state, &fleet.policy).unwrap();
+            fleet.now = until;
+            let events = fleet.when(&Command::RecordDeadline);
+            assert_eq!(events.iter().map(Event::tag).collect::<Vec<_>>(), [ADMITTED], "restart {n}");
+        }
+        fleet.settle(1, n, RestartOutcome::Online);
+    }
+    assert_eq!(fleet.ask(1, 6), [SUPPRESSED]);
+    assert!(matches!(fleet.effects[..], [Effect::Deny { .. }]));
+}
+
+#[test]
+fn ten_quiet_minutes_forget_the_crashes() {
+    let mut fleet = Fleet::of(15);
+    for n in 1..=2 {
+        fleet.ask(1, n);
+        fleet.after(Duration::from_secs(10)).when(&Command::RecordDeadline);
+        fleet.settle(1, n, RestartOutcome::Online);
+    }
+    fleet.after(Duration::from_secs(601));
+    assert_eq!(fleet.ask(1, 9), [ADMITTED]);
+}
+
+#[test]
+fn a_persons_restart_passes_the_backoff_of_its_workspace() {
+    let mut fleet = Fleet::of(15);
+    fleet.ask(1, 1);
+    fleet.settle(1, 1, RestartOutcome::Online);
+    let events = fleet.when(&request(1, 2, RestartCause::Operator));
+    assert_eq!(events.iter().map(Event::tag).collect::<Vec<_>>(), [ADMITTED]);
+}
+
+#[test]
+fn a_restart_that_is_withdrawn_while_it_waits_is_settled_and_forgotten() {
+    let mut fleet = Fleet::of(2);
+    for n in 1..=3 {
+        fleet.ask(n, n);
+    }
+    assert_eq!(fleet.settle(3, 3, RestartOutcome::Abandoned), [SETTLED]);
+    assert!(fleet.state.waiting.is_empty());
+    assert!(fleet.settle(3, 3, RestartOutcome::Abandoned).is_empty(), "settled once");
+}
+
+#[test]
+fn a_platform_that_comes_back_grants_again_what_may_not_have_been_heard() {
+    let mut fleet = Fleet::of(15);
+    fleet.ask(1, 1);
+    assert!(matches!(outstanding(&fleet.state)[..], [Effect::Grant { admission: Position(1), .. }]));
+}
+
+/// R10: an unknown that lasts is an alarm, and the alarm ends with it.
+#[test]
+fn an_engine_that_stays_away_raises_one_alarm_that_its_return_resolves() {
+    let mut fleet = Fleet::of(15);
+    let lost = EngineLost { engine: "docker".into(), code: "timeout".into(), detail: String::new() };
+    assert_eq!(fleet.when(&Command::RecordEngineLost(lost.clone())).len(), 1);
+    assert!(fleet.when(&Command::RecordEngineLost(lost)).is_empty());
+    fleet.after(Duration::from_secs(299));
+    assert!(fleet.when(&Command::RecordDeadline).is_empty());
+    fleet.after(Duration::from_secs(1));
+    assert!(matches!(fleet.when(&Command::RecordDeadline)[..], [Event::AlarmRaised(_)]));
+    assert!(fleet.when(&Command::RecordDeadline).is_empty());
+    let events = fleet.when(&Command::RecordEngineFound { engine: "docker".into() });
+    assert!(matches!(events[..], [Event::EngineFound(_), Event::AlarmResolved(_)]));
+}

@@ -3,8 +3,8 @@
 //! Only two things are proof: the engine or the kernel says that this very instance is not there, or nothing was heard
 //! for the whole liveness window. Everything else, every error in particular, leaves the workspace alive (R10).
 
-use covalence_events::workspace::{EvidenceClass, EvidenceObserved, InstanceRef, RestartCause, Verdict};
 use covalence_events::Generation;
+use covalence_events::workspace::{EvidenceClass, EvidenceObserved, InstanceRef, RestartCause, Verdict};
 
 /// The rule's name: the engine or the kernel said so.
 pub const PROOF_OF_DEATH: &str = "proof_of_death";
@@ -58,6 +58,8 @@ pub fn judge(evidence: &EvidenceObserved, target: &Target<'_>) -> Judgement {
         return Judgement::Irrelevant;
     }
     let (verdict, rule, cause) = match evidence.class {
+        // Nobody of ours can say that somebody else's machine is gone.
+        EvidenceClass::Death if target.external => return Judgement::Irrelevant,
         EvidenceClass::Death => (Verdict::Dead, PROOF_OF_DEATH, Some(RestartCause::Death)),
         EvidenceClass::Silence if target.external => (Verdict::Unknown, HEARTBEAT_STALE, None),
         EvidenceClass::Silence => (Verdict::Dead, LIVENESS_TTL, Some(RestartCause::Hung)),

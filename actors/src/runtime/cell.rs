@@ -204,7 +204,8 @@ impl<D: Domain> Cell<D> {
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let Some(state) = &self.state else { return };
         D::note(state, &self.runtime.shared.registry);
-        let due = D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
+        let due =
+            D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
         if let Some(due) = due
             && self.armed.is_none_or(|armed| due < armed)
         {
@@ -326,7 +327,8 @@ impl<D: Domain> Handler<Knock> for Cell<D> {
     fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
         self.armed = None;
         let Some(state) = &self.state else { return };
-        let due = D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
+        let due =
+            D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
         match due {
             Some(due) if due <= self.runtime.shared.clock.now().at => {
                 let (reply, _) = oneshot::channel();

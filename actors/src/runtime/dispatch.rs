@@ -38,10 +38,7 @@ const RETRY_CAP: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Work {
     /// For a workspace.
-    Workspace {
-        workspace: WorkspaceId,
-        effect: workspace::Effect,
-    },
+    Workspace { workspace: WorkspaceId, effect: workspace::Effect },
     /// For the fleet's supervisor.
     Fleet(fleet::Effect),
 }
@@ -142,7 +139,8 @@ impl Runtime {
                 fleet::Effect::Grant { workspace, restart, admission, because } => {
                     let origin = Origin::caused_by(correlation, because);
                     let command = Command::RecordAdmission { restart, admission };
-                    if let Err(CommandError::Rejected(_)) = runtime.insist(workspace, command, &origin).await {
+                    if let Err(CommandError::Rejected(_)) = runtime.insist(workspace, command, &origin).await
+                    {
                         // Nobody waits for it any more: the slot must not stay taken.
                         let outcome = covalence_events::fleet::RestartOutcome::Abandoned;
                         runtime.insist_fleet(
@@ -153,7 +151,8 @@ impl Runtime {
                 }
                 fleet::Effect::Deny { workspace, restart, rule, message, because } => {
                     let command = Command::RecordSuppression { restart, rule, message };
-                    let _ = runtime.insist(workspace, command, &Origin::caused_by(correlation, because)).await;
+                    let _ =
+                        runtime.insist(workspace, command, &Origin::caused_by(correlation, because)).await;
                 }
             }
         });
@@ -191,7 +190,12 @@ impl Runtime {
     }
 
     /// Adopts what runs already, or starts it with a token of its own.
-    async fn start_instance(&self, backend: &dyn Backend, state: &State, origin: &Origin) -> Result<Provisioned, Failure> {
+    async fn start_instance(
+        &self,
+        backend: &dyn Backend,
+        state: &State,
+        origin: &Origin,
+    ) -> Result<Provisioned, Failure> {
         for attempt in 1..=FIND_TRIES {
             match backend.find(state.id, state.generation).await {
                 Inspection::Running(provisioned) => return Ok(provisioned),
@@ -231,7 +235,8 @@ impl Runtime {
     async fn stop_instance(&self, workspace: WorkspaceId, generation: Generation, origin: Origin) {
         let Some(state) = self.peek(workspace).await else { return };
         let Some(backend) = self.shared.backend(state.profile.backend) else { return };
-        let command = match backend.stop(workspace, generation, self.shared.settings.policy.stop_grace).await {
+        let command = match backend.stop(workspace, generation, self.shared.settings.policy.stop_grace).await
+        {
             Ok(()) => Command::RecordStopped { generation },
             Err(error) => {
                 warn!(%workspace, %generation, %error, "instance not stopped");
@@ -264,7 +269,10 @@ impl Runtime {
                     pause = (pause * 2).min(RETRY_CAP);
                 }
                 other => {
-                    if let Err(error @ (CommandError::LogUnavailable { .. } | CommandError::Panicked { .. })) = &other {
+                    if let Err(
+                        error @ (CommandError::LogUnavailable { .. } | CommandError::Panicked { .. }),
+                    ) = &other
+                    {
                         warn!(%workspace, command = command.name(), %error, "an outcome was not recorded");
                     }
                     return other;
@@ -320,4 +328,3 @@ impl Shared {
         self.backends.get(&kind).cloned()
     }
 }
-

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use covalence_events::fleet::{EngineLost, StrangerFound};
-use covalence_events::workspace::{BackendKind, EvidenceClass, EvidenceObserved, EvidenceSource, InstanceRef};
+use covalence_events::workspace::{
+    BackendKind, EvidenceClass, EvidenceObserved, EvidenceSource, InstanceRef,
+};
 use covalence_events::{Generation, Principal, WorkspaceId};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -104,7 +106,9 @@ impl Runtime {
         }
         let mut confirm = Vec::new();
         for (workspace, entry) in self.shared.registry.all() {
-            let Some(glance) = entry.glance().filter(|glance| glance.backend == backend.kind()) else { continue };
+            let Some(glance) = entry.glance().filter(|glance| glance.backend == backend.kind()) else {
+                continue;
+            };
             let Some(instance) = &glance.instance else { continue };
             match by_instance.get(instance).map(|item| &item.state) {
                 Some(ListedState::Running) => {
@@ -232,16 +236,25 @@ fn stopped(glance: &Glance, instance: &InstanceRef, exit_status: Option<i32>) ->
         generation: glance.generation,
         instance: Some(instance.clone()),
         code: "exited".to_owned(),
-        detail: exit_status.map_or_else(|| "the list shows it stopped".to_owned(), |status| format!("exited with status {status}")),
+        detail: exit_status.map_or_else(
+            || "the list shows it stopped".to_owned(),
+            |status| format!("exited with status {status}"),
+        ),
         exit_status,
     }
 }
 
 /// What one look is worth; nothing for a running instance, which is what was expected.
-fn inspected(inspection: Inspection, generation: Generation, instance: &InstanceRef) -> Option<EvidenceObserved> {
+fn inspected(
+    inspection: Inspection,
+    generation: Generation,
+    instance: &InstanceRef,
+) -> Option<EvidenceObserved> {
     let (class, code, detail, exit_status) = match inspection {
         Inspection::Running(_) => return None,
-        Inspection::NotThere { code, detail, exit_status } => (EvidenceClass::Death, code, detail, exit_status),
+        Inspection::NotThere { code, detail, exit_status } => {
+            (EvidenceClass::Death, code, detail, exit_status)
+        }
         Inspection::Unknown(error) => (EvidenceClass::ObserverFailure, error.code, error.detail, None),
     };
     Some(EvidenceObserved {

@@ -60,7 +60,12 @@ impl Message for Release {
 }
 
 impl Permits {
-    fn acquire(&mut self, state: Option<&State>, message: &Acquire, shared: &Arc<Shared>) -> Result<Grant, PermitRefused> {
+    fn acquire(
+        &mut self,
+        state: Option<&State>,
+        message: &Acquire,
+        shared: &Arc<Shared>,
+    ) -> Result<Grant, PermitRefused> {
         let state = state.ok_or(Rejection::NotFound)?;
         if state.status == Status::Removed {
             return Err(Rejection::Removed.into());

@@ -37,7 +37,10 @@ impl Glance {
             generation: state.generation,
             counts: !state.is_external() && state.status != crate::workspace::Status::Removed,
             desired: state.is_desired(),
-            between: matches!(state.instance, Instance::Starting { .. } | Instance::Stopping { failed: false, .. }),
+            between: matches!(
+                state.instance,
+                Instance::Starting { .. } | Instance::Stopping { failed: false, .. }
+            ),
             instance: match &state.instance {
                 Instance::Running { instance } => instance.clone(),
                 Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } => None,

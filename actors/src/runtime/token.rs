@@ -1,9 +1,9 @@
 //! Bearer tokens: 32 random bytes as base64url without padding (contract 0.3). The log sees only their digest.
 
-use covalence_events::workspace::TokenPurpose;
-use covalence_events::{Generation, TokenId};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use covalence_events::workspace::TokenPurpose;
+use covalence_events::{Generation, TokenId};
 use rand::RngCore;
 use sha2::{Digest, Sha256};
 

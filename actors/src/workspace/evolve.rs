@@ -129,7 +129,9 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                 state.url_trusted = true;
             }
         }
-        Event::InstanceAdopted(e) => state.instance = Instance::Running { instance: Some(e.instance.clone()) },
+        Event::InstanceAdopted(e) => {
+            state.instance = Instance::Running { instance: Some(e.instance.clone()) }
+        }
         Event::ProvisionFailed(e) => {
             // Out of time is not proof: what runs may still be heard from, and then it is lifted again.
             if !(e.code == "timeout" && matches!(state.instance, Instance::Running { .. })) {

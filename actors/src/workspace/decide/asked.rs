@@ -2,10 +2,10 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CameOnline, CardUpdated, Created, Degraded, DeliveryMode, DirectoryChanged, Event, Folded, HeartbeatReceived,
-    Moved, OnlineVia, Paused, Placed, ProvisionOrigin, ProvisionRequested, Registered, Removed, Renamed,
-    RestartAbandoned, RestartRequested, Resumed, RoleChanged, RuntimeChanged, StopReason, StopRequested, TierChanged,
-    TokenIssued, TokensRevoked,
+    CameOnline, CardUpdated, Created, Degraded, DeliveryMode, DirectoryChanged, Event, Folded,
+    HeartbeatReceived, Moved, OnlineVia, Paused, Placed, ProvisionOrigin, ProvisionRequested, Registered,
+    Removed, Renamed, RestartAbandoned, RestartRequested, Resumed, RoleChanged, RuntimeChanged, StopReason,
+    StopRequested, TierChanged, TokenIssued, TokensRevoked,
 };
 
 use super::Facts;
@@ -133,8 +133,7 @@ pub(super) fn remove(state: &State, remove: Remove, ctx: &Context<'_>) -> Facts 
         }
         return facts;
     }
-    let removed =
-        facts.push(ctx, Removed { cascade_deleted: remove.cascade_deleted, purge: remove.purge });
+    let removed = facts.push(ctx, Removed { cascade_deleted: remove.cascade_deleted, purge: remove.purge });
     let revoked = TokensRevoked { tokens: Vec::new(), reason: "removed".to_owned() };
     facts.push_because(ctx, Some(removed), revoked);
     abandon(state, "removed", ctx, &mut facts);
@@ -148,9 +147,10 @@ pub(super) fn remove(state: &State, remove: Remove, ctx: &Context<'_>) -> Facts 
 pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) -> Result<Facts, Rejection> {
     alive(state)?;
     current(state, register.generation)?;
-    let delivery_mode = register.delivery_mode.or(state.delivery_mode).unwrap_or_else(|| {
-        if state.is_external() { DeliveryMode::Poll } else { DeliveryMode::Push }
-    });
+    let delivery_mode = register
+        .delivery_mode
+        .or(state.delivery_mode)
+        .unwrap_or_else(|| if state.is_external() { DeliveryMode::Poll } else { DeliveryMode::Push });
     let mut facts = Decision::default();
     let registered = facts.push(
         ctx,

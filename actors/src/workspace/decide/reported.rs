@@ -2,8 +2,8 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, ProvisionFailed,
-    ProvisionOrigin, RestartCause, RestartRequested, StopFailed, TokensRevoked,
+    CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped,
+    ProvisionFailed, ProvisionOrigin, RestartCause, RestartRequested, StopFailed, TokensRevoked,
 };
 
 use super::Facts;
@@ -101,12 +101,7 @@ pub(super) fn stopped(state: &State, generation: Generation, ctx: &Context<'_>) 
     facts
 }
 
-pub(super) fn stop_failed(
-    state: &State,
-    generation: Generation,
-    message: &str,
-    ctx: &Context<'_>,
-) -> Facts {
+pub(super) fn stop_failed(state: &State, generation: Generation, message: &str, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
     if generation == state.generation && matches!(state.instance, Instance::Stopping { .. }) {
         facts.push(ctx, StopFailed { generation, message: message.to_owned() });

@@ -1,8 +1,9 @@
 //! What follows from evidence, from silence, and from the fleet's answer to a wish for a restart.
 
 use covalence_events::workspace::{
-    EvidenceClass, EvidenceObserved, EvidenceSource, ProvisionFailed, ProvisionOrigin, ProvisionRequested, Quarantined,
-    RestartCause, RestartRequested, RestartStarted, StopReason, StopRequested, VerdictReached, WentOffline,
+    EvidenceClass, EvidenceObserved, EvidenceSource, ProvisionFailed, ProvisionOrigin, ProvisionRequested,
+    Quarantined, RestartCause, RestartRequested, RestartStarted, StopReason, StopRequested, VerdictReached,
+    WentOffline,
 };
 use covalence_events::{EventId, Position, RestartId, Timestamp};
 
@@ -63,8 +64,7 @@ fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, fac
         EvidenceClass::Life if !state.is_desired() && !state.is_external() && !stopping => {
             let observed =
                 facts.push(ctx, EvidenceObserved { class: EvidenceClass::Expected, ..evidence.clone() });
-            let reason =
-                if state.status == Status::Removed { StopReason::Remove } else { StopReason::Pause };
+            let reason = if state.status == Status::Removed { StopReason::Remove } else { StopReason::Pause };
             facts.push_because(ctx, Some(observed), StopRequested { generation: state.generation, reason });
         }
         EvidenceClass::Death if stopping || evidence.generation < state.generation => {
@@ -120,9 +120,7 @@ fn ask_for_restart(
 pub fn deadline(state: &State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
     let heard = state.last_life.unwrap_or(state.status_since).max(observing_since);
     match (state.status, &state.instance) {
-        (Status::Provisioning, _) => {
-            Some(state.status_since.max(observing_since) + policy.provision_timeout)
-        }
+        (Status::Provisioning, _) => Some(state.status_since.max(observing_since) + policy.provision_timeout),
         (Status::Online | Status::Degraded, _) if state.is_external() => Some(heard + policy.external_stale),
         (Status::Online | Status::Degraded, Instance::Running { .. } | Instance::Starting { .. }) => {
             Some(heard + policy.liveness_ttl)

@@ -1,0 +1,253 @@
+//! Properties over random lives: what must hold whatever happens in whatever order.
+
+use std::time::Duration;
+
+use covalence_events::workspace::{BackendKind, Event, EvidenceClass, RestartCause, Verdict};
+use covalence_events::{Generation, Position};
+use proptest::prelude::*;
+
+use super::{beat, create, evidence, provisioned};
+use crate::scenario::Scenario;
+use crate::workspace::command::{ProvisionFailure, Remove, Restart};
+use crate::workspace::{self, Command, Effect, outstanding, react};
+
+/// One thing that may happen next. Generations are given relative to the current one.
+#[derive(Clone, Debug)]
+enum Step {
+    Beat { stale: bool },
+    Evidence { class: EvidenceClass, stale: bool },
+    Provisioned,
+    ProvisionFailed { retryable: bool },
+    Admit,
+    Suppress,
+    Pause,
+    Resume,
+    Restart,
+    Remove,
+    Stopped,
+    StopFailed,
+    Wait { seconds: u64 },
+}
+
+fn class() -> impl Strategy<Value = EvidenceClass> {
+    prop_oneof![
+        Just(EvidenceClass::Death),
+        Just(EvidenceClass::Life),
+        Just(EvidenceClass::Suspicion),
+        Just(EvidenceClass::Silence),
+        Just(EvidenceClass::ObserverFailure),
+        Just(EvidenceClass::Expected),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(|stale| Step::Beat { stale }),
+        3 => (class(), any::<bool>()).prop_map(|(class, stale)| Step::Evidence { class, stale }),
+        3 => Just(Step::Provisioned),
+        1 => any::<bool>().prop_map(|retryable| Step::ProvisionFailed { retryable }),
+        3 => Just(Step::Admit),
+        1 => Just(Step::Suppress),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Remove),
+        1 => Just(Step::Stopped),
+        1 => Just(Step::StopFailed),
+        2 => (0_u64..700).prop_map(|seconds| Step::Wait { seconds }),
+    ]
+}
+
+fn command(step: &Step, story: &Scenario) -> Command {
+    let current = story.generation().0;
+    let named = |stale: &bool| if *stale { current.saturating_sub(1) } else { current };
+    let restart = story
+        .state()
+        .restart
+        .as_ref()
+        .map(|pending| pending.restart)
+        .unwrap_or_else(|| covalence_events::RestartId(uuid::Uuid::from_u128(99)));
+    match step {
+        Step::Beat { stale } => beat(named(stale)),
+        Step::Evidence { class, stale } => evidence(*class, named(stale)),
+        Step::Provisioned => provisioned(current),
+        Step::ProvisionFailed { retryable } => Command::RecordProvisionFailed(ProvisionFailure {
+            generation: Generation(current),
+            code: "start_failed".to_owned(),
+            message: "it broke".to_owned(),
+            retryable: *retryable,
+            command: None,
+        }),
+        Step::Admit => Command::RecordAdmission { restart, admission: Position(1) },
+        Step::Suppress => {
+            let rule = "intensity".to_owned();
+            Command::RecordSuppression { restart, rule, message: String::new() }
+        }
+        Step::Pause => Command::Pause,
+        Step::Resume => Command::Resume,
+        Step::Restart => Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false }),
+        Step::Remove => Command::Remove(Remove::default()),
+        Step::Stopped => Command::RecordStopped { generation: Generation(current) },
+        Step::StopFailed => {
+            Command::RecordStopFailed { generation: Generation(current), message: "no".to_owned() }
+        }
+        Step::Wait { .. } => Command::RecordDeadline,
+    }
+}
+
+fn live(backend: BackendKind, steps: &[Step]) -> Scenario {
+    let mut story = Scenario::new();
+    story.when(&create(backend)).expect("creation");
+    for step in steps {
+        if let Step::Wait { seconds } = step {
+            story = story.after(Duration::from_secs(*seconds));
+        }
+        let command = command(step, &story);
+        let _ = story.when(&command);
+    }
+    story
+}
+
+fn facts(story: &Scenario) -> impl Iterator<Item = &Event> {
+    story.story.iter().filter_map(|recorded| match &recorded.fact {
+        covalence_events::Fact::Workspace(event) => Some(event),
+        covalence_events::Fact::Fleet(_) => None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// R10: a restart for death or hanging rests on a verdict of death, and never on an observer's failure.
+    #[test]
+    fn no_automatic_restart_without_a_verdict_of_death(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let mut dead = std::collections::HashSet::new();
+        for event in facts(&story) {
+            match event {
+                Event::VerdictReached(e) if e.verdict == Verdict::Dead => { dead.insert(e.generation); }
+                Event::ProvisionFailed(e) if e.retryable => { dead.insert(e.generation); }
+                Event::RestartRequested(e)
+                    if matches!(e.cause, RestartCause::Death | RestartCause::Hung) =>
+                {
+                    prop_assert!(dead.contains(&e.generation), "{:?}", story.story);
+                    prop_assert!(!e.evidence.is_empty());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A generation is requested once, in order, and has at most one start.
+    #[test]
+    fn generations_go_up_by_one_and_start_at_most_once(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Docker, &steps);
+        let mut last = 0;
+        let mut started = std::collections::HashSet::new();
+        for event in facts(&story) {
+            if let Event::ProvisionRequested(e) = event {
+                prop_assert_eq!(e.generation.0, last + 1);
+                last = e.generation.0;
+            }
+            if let Event::InstanceStarted(e) = event {
+                prop_assert!(started.insert(e.generation));
+            }
+        }
+    }
+
+    /// After removal nothing but clean-up happens.
+    #[test]
+    fn nothing_but_clean_up_follows_removal(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let after = facts(&story).skip_while(|event| !matches!(event, Event::Removed(_))).skip(1);
+        for event in after {
+            prop_assert!(
+                matches!(
+                    event,
+                    Event::TokensRevoked(_) | Event::RestartAbandoned(_) | Event::StopRequested(_)
+                        | Event::InstanceStopped(_) | Event::StopFailed(_) | Event::EvidenceObserved(_)
+                ),
+                "{} after removal", event.tag()
+            );
+        }
+    }
+
+    /// Pause is a wish that nothing but a person lifts.
+    #[test]
+    fn a_paused_workspace_starts_only_by_hand(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let mut paused = false;
+        for event in facts(&story) {
+            match event {
+                Event::Paused(_) => paused = true,
+                Event::Resumed(_) => paused = false,
+                Event::RestartRequested(e) if e.cause == RestartCause::Operator => paused = false,
+                Event::ProvisionRequested(_) => prop_assert!(!paused, "{:?}", story.story),
+                _ => {}
+            }
+        }
+    }
+
+    /// Every restart is asked for once, and ends at most once.
+    #[test]
+    fn every_restart_ends_at_most_once(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let mut open = std::collections::HashSet::new();
+        for event in facts(&story) {
+            match event {
+                Event::RestartRequested(e) => prop_assert!(open.insert(e.restart)),
+                Event::RestartAbandoned(e) => prop_assert!(open.remove(&e.restart)),
+                Event::CameOnline(e) => if let Some(restart) = e.restart {
+                    prop_assert!(open.remove(&restart));
+                },
+                Event::Quarantined(e) => prop_assert!(open.remove(&e.restart)),
+                _ => {}
+            }
+        }
+        prop_assert!(open.len() <= 1);
+    }
+
+    /// Replaying the story gives the same state, from the start or from any point on.
+    #[test]
+    fn replay_gives_the_same_state(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let mut state = None;
+        for recorded in &story.story {
+            state = Some(workspace::evolve(state, recorded).expect("a fact that can follow"));
+        }
+        prop_assert_eq!(state.as_ref(), story.state.as_ref());
+    }
+
+    /// What a state still waits for is among what its facts once asked for.
+    #[test]
+    fn outstanding_asks_for_nothing_that_no_fact_asked_for(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let asked: Vec<Effect> = story
+            .story
+            .iter()
+            .filter_map(|recorded| match &recorded.fact {
+                covalence_events::Fact::Workspace(event) => Some((recorded.meta.id, event)),
+                covalence_events::Fact::Fleet(_) => None,
+            })
+            .flat_map(|(id, event)| react(id, event, story.state()))
+            .collect();
+        for effect in outstanding(story.state()) {
+            prop_assert!(asked.contains(&effect), "{effect:?}");
+        }
+    }
+
+    /// An external workspace is never started, stopped or restarted.
+    #[test]
+    fn an_external_workspace_is_left_to_its_owner(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::External, &steps);
+        for event in facts(&story) {
+            prop_assert!(
+                !matches!(
+                    event,
+                    Event::ProvisionRequested(_) | Event::RestartRequested(_) | Event::StopRequested(_)
+                ),
+                "{} of an external workspace", event.tag()
+            );
+        }
+    }
+}
