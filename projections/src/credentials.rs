@@ -4,6 +4,7 @@
 //! being turned away as a stranger. No text of a token ever comes here.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use covalence_events::workspace::{Event, TokenPurpose};
 use covalence_events::{Fact, Generation, Recorded, Timestamp, TokenId, WorkspaceId};
@@ -71,8 +72,10 @@ impl Credentials {
     }
 
     fn issue(&mut self, sha256: [u8; 32], credential: Credential) {
-        // A digest seen again is the same token: its text is random, 32 bytes of it.
-        if self.by_digest.insert(sha256, credential).is_none() {
+        // A digest seen again is the same token: its text is random, 32 bytes of it. What is known of it stands, so
+        // that nothing can bring a revoked one back to life.
+        if let Entry::Vacant(vacant) = self.by_digest.entry(sha256) {
+            vacant.insert(credential);
             self.by_workspace.entry(credential.workspace).or_default().push(sha256);
             self.unrevoked += 1;
         }

@@ -17,6 +17,11 @@ pub mod runner;
 pub mod structure;
 pub mod tail;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use projection::{ApplyError, Projection};
 pub use roster::{Roster, Row, Status};
 pub use runner::{Behind, View, Views};

@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use covalence_events::workspace::{
-    BackendKind, Created, Event, EvidenceClass, EvidenceObserved, HeartbeatReceived, InstanceStarted,
-    ProvisionFailed, RestartRequested, Verdict, VerdictReached,
-};
+use covalence_events::workspace::{BackendKind, Created, Event, HeartbeatReceived, InstanceStarted};
 use covalence_events::{Fact, Generation, Principal, Recorded, StreamId, Timestamp, WorkspaceId, fleet};
 
 use super::Roster;
-use super::row::{Card, Evidence, Failure, Instance, Restart, RestartStage, Row, Status, Supervision};
+use super::row::{Card, Instance, RestartStage, Row, Status, Supervision};
 use crate::projection::{ApplyError, Projection};
 
-/// The verdict's rule that says that the instance itself is not there any more.
-const PROOF_OF_DEATH: &str = "proof_of_death";
-/// The provisioning failure that says nothing about whether the instance runs.
-const OUT_OF_TIME: &str = "timeout";
+mod life;
+
+use life::{live, supervise};
 
 impl Projection for Roster {
     const NAME: &'static str = "roster";
@@ -164,6 +160,7 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         current_task: String::new(),
         last_error_rate: 0.0,
         last_sample_error: String::new(),
+        error_is_ours: false,
         runtime_state: String::new(),
         agent_card: None,
         x: created.x,
@@ -257,6 +254,7 @@ fn heartbeat(row: &mut Row, beat: &HeartbeatReceived, at: Timestamp) {
     // While it counts as failed, the reason stays readable.
     if row.status != Status::Failed || !beat.sample_error.is_empty() {
         row.last_sample_error.clone_from(&beat.sample_error);
+        row.error_is_ours = false;
     }
     row.active_tasks = beat.active_tasks;
     row.uptime_seconds = beat.uptime_seconds;
@@ -268,194 +266,4 @@ fn heartbeat(row: &mut Row, beat: &HeartbeatReceived, at: Timestamp) {
     if row.agent_card.is_none() {
         row.agent_card = beat.agent_card.as_ref().and_then(Card::new);
     }
-}
-
-/// The facts that move the workspace through its life.
-fn live(row: &mut Row, event: &Event, at: Timestamp) {
-    match event {
-        Event::ProvisionRequested(e) => {
-            row.generation = e.generation;
-            row.instance = Instance::Starting;
-            (row.url, row.url_trusted) = (None, false);
-            // What the last instance was doing ended with it.
-            (row.active_tasks, row.uptime_seconds) = (0, 0);
-            row.current_task.clear();
-            row.runtime_state.clear();
-            enter(row, Status::Provisioning, at);
-        }
-        Event::InstanceStarted(e) => {
-            row.instance = Instance::Running { instance: e.instance.clone() };
-            if e.url.is_some() {
-                row.url.clone_from(&e.url);
-                row.url_trusted = true;
-            }
-        }
-        Event::InstanceAdopted(e) => row.instance = Instance::Running { instance: Some(e.instance.clone()) },
-        Event::ProvisionFailed(e) => provision_failed(row, e, at),
-        Event::StopRequested(e) => {
-            row.instance = Instance::Stopping { reason: e.reason, error: None };
-            (row.url, row.url_trusted) = (None, false);
-        }
-        Event::StopFailed(e) => {
-            if let Instance::Stopping { error, .. } = &mut row.instance {
-                *error = Some(e.message.clone());
-            }
-        }
-        Event::InstanceStopped(_) => gone(row),
-        Event::VerdictReached(e) => {
-            if e.rule == PROOF_OF_DEATH {
-                gone(row);
-            }
-        }
-        Event::WentOffline(e) => {
-            if let Some(message) = &e.message {
-                row.last_sample_error.clone_from(message);
-            }
-            enter(row, Status::Offline, at);
-        }
-        Event::CameOnline(_) => {
-            if row.failure.take().is_some_and(|failure| failure.message == row.last_sample_error) {
-                row.last_sample_error.clear();
-            }
-            enter(row, Status::Online, at);
-        }
-        Event::Degraded(e) => {
-            row.last_error_rate = e.error_rate;
-            row.last_sample_error.clone_from(&e.sample_error);
-            row.runtime_state.clone_from(&e.runtime_state);
-            enter(row, Status::Degraded, at);
-        }
-        Event::Quarantined(e) => {
-            row.last_sample_error.clone_from(&e.message);
-            enter(row, Status::Failed, at);
-        }
-        Event::Paused(_) => enter(row, Status::Paused, at),
-        Event::Resumed(_) => {
-            // What we run goes on with `ProvisionRequested`; an external agent has to be heard from.
-            if row.is_external() {
-                enter(row, Status::AwaitingAgent, at);
-            }
-        }
-        Event::Removed(_) => {
-            row.removed_at = Some(at);
-            enter(row, Status::Removed, at);
-        }
-        // What is asked of the fleet, and why: see `supervise`.
-        Event::EvidenceObserved(_)
-        | Event::RestartRequested(_)
-        | Event::RestartStarted(_)
-        | Event::RestartAbandoned(_) => {}
-        // What the workspace is: see `describe`.
-        Event::Created(_)
-        | Event::Renamed(_)
-        | Event::RoleChanged(_)
-        | Event::TierChanged(_)
-        | Event::Moved(_)
-        | Event::RuntimeChanged(_)
-        | Event::DirectoryChanged(_)
-        | Event::Placed(_)
-        | Event::Folded(_)
-        | Event::Registered(_)
-        | Event::CardUpdated(_)
-        | Event::HeartbeatReceived(_)
-        | Event::TokenIssued(_)
-        | Event::TokensRevoked(_)
-        | Event::CallFinished(_)
-        | Event::HandlerPanicked(_) => {}
-    }
-}
-
-fn provision_failed(row: &mut Row, e: &ProvisionFailed, at: Timestamp) {
-    // Out of time is not proof: what runs may still be heard from, and then it is lifted again.
-    if !(e.code == OUT_OF_TIME && matches!(row.instance, Instance::Running { .. })) {
-        gone(row);
-    }
-    row.last_sample_error.clone_from(&e.message);
-    row.failure = Some(Box::new(Failure {
-        at,
-        generation: e.generation,
-        code: e.code.clone(),
-        message: e.message.clone(),
-        retryable: e.retryable,
-        command: e.command.clone(),
-    }));
-    enter(row, Status::Failed, at);
-}
-
-fn gone(row: &mut Row) {
-    row.instance = Instance::None;
-    row.url_trusted = false;
-    if !row.is_external() {
-        row.url = None;
-    }
-}
-
-fn enter(row: &mut Row, status: Status, at: Timestamp) {
-    if row.status != status {
-        row.status = status;
-        row.status_since = at;
-    }
-}
-
-/// The trail of reasons: what is shown beside the wire status.
-fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
-    // A chain, not a match: only these facts say anything about supervision.
-    if let Event::EvidenceObserved(e) = event {
-        observe(row, e, at);
-    } else if let Event::VerdictReached(VerdictReached { verdict, rule, .. }) = event {
-        match verdict {
-            Verdict::Alive => row.supervision = Supervision::Healthy,
-            Verdict::Unknown => {}
-            Verdict::Dead => row.supervision = Supervision::Dead { rule: rule.clone(), since: at },
-        }
-    } else if let Event::RestartRequested(RestartRequested { restart, cause, .. }) = event {
-        row.restart = Some(Box::new(Restart {
-            id: *restart,
-            cause: *cause,
-            requested_at: at,
-            stage: RestartStage::Requested,
-        }));
-    } else if let Event::RestartStarted(e) = event {
-        row.restarts += 1;
-        if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == e.restart) {
-            known.stage = RestartStage::Started;
-        }
-    } else if let Event::RestartAbandoned(_) | Event::Removed(_) = event {
-        row.restart = None;
-    } else if let Event::CameOnline(e) = event {
-        row.supervision = Supervision::Healthy;
-        if e.restart.is_some() {
-            row.restart = None;
-        }
-    } else if let Event::Quarantined(e) = event {
-        row.restart = None;
-        row.supervision = Supervision::Quarantined { rule: e.rule.clone(), since: at };
-    } else if let Event::ProvisionRequested(_) | Event::Paused(_) = event {
-        row.supervision = Supervision::Healthy;
-    }
-}
-
-fn observe(row: &mut Row, e: &EvidenceObserved, at: Timestamp) {
-    match e.class {
-        EvidenceClass::Life => {
-            if matches!(row.supervision, Supervision::Suspect { .. }) {
-                row.supervision = Supervision::Healthy;
-            }
-            return;
-        }
-        EvidenceClass::Suspicion | EvidenceClass::Silence => {
-            if matches!(row.supervision, Supervision::Healthy) {
-                row.supervision = Supervision::Suspect { code: e.code.clone(), since: at };
-            }
-        }
-        // Death waits for its verdict; the others say nothing about the workspace.
-        EvidenceClass::Death | EvidenceClass::ObserverFailure | EvidenceClass::Expected => {}
-    }
-    row.evidence = Some(Box::new(Evidence {
-        at,
-        class: e.class,
-        code: e.code.clone(),
-        detail: e.detail.clone(),
-        exit_status: e.exit_status,
-    }));
 }

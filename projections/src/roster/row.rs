@@ -301,6 +301,8 @@ pub struct Row {
     pub last_error_rate: f64,
     /// What a person should read as the last error, or empty.
     pub last_sample_error: String,
+    /// Whether that error is ours and not the agent's: it is over once the agent is heard from.
+    pub(crate) error_is_ours: bool,
     /// What the runtime calls its state: `wedged`, or empty.
     pub runtime_state: String,
     /// Its agent card.

@@ -1,0 +1,218 @@
+//! The facts that move a workspace through its life, and the trail of reasons for them.
+
+use covalence_events::Timestamp;
+use covalence_events::workspace::{
+    Event, EvidenceClass, EvidenceObserved, InstanceStarted, ProvisionFailed, ProvisionRequested,
+    RestartRequested, Verdict, VerdictReached,
+};
+
+use crate::roster::row::{Evidence, Failure, Instance, Restart, RestartStage, Row, Status, Supervision};
+
+/// The verdict's rule that says that the instance itself is not there any more.
+const PROOF_OF_DEATH: &str = "proof_of_death";
+/// The provisioning failure that says nothing about whether the instance runs.
+const OUT_OF_TIME: &str = "timeout";
+
+/// The facts that move the workspace through its life.
+pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
+    match event {
+        Event::ProvisionRequested(e) => provision_requested(row, e, at),
+        Event::InstanceStarted(e) => instance_started(row, e),
+        Event::InstanceAdopted(e) => row.instance = Instance::Running { instance: Some(e.instance.clone()) },
+        Event::ProvisionFailed(e) => provision_failed(row, e, at),
+        Event::StopRequested(e) => {
+            row.instance = Instance::Stopping { reason: e.reason, error: None };
+            (row.url, row.url_trusted) = (None, false);
+        }
+        Event::StopFailed(e) => {
+            if let Instance::Stopping { error, .. } = &mut row.instance {
+                *error = Some(e.message.clone());
+            }
+        }
+        Event::InstanceStopped(_) => gone(row),
+        Event::VerdictReached(e) => {
+            if e.rule == PROOF_OF_DEATH {
+                gone(row);
+            }
+        }
+        Event::WentOffline(e) => {
+            if let Some(message) = &e.message {
+                explain(row, message);
+            }
+            enter(row, Status::Offline, at);
+        }
+        Event::CameOnline(_) => came_online(row, at),
+        Event::Degraded(e) => {
+            row.last_error_rate = e.error_rate;
+            row.last_sample_error.clone_from(&e.sample_error);
+            row.error_is_ours = false;
+            row.runtime_state.clone_from(&e.runtime_state);
+            enter(row, Status::Degraded, at);
+        }
+        Event::Quarantined(e) => {
+            explain(row, &e.message);
+            enter(row, Status::Failed, at);
+        }
+        Event::Paused(_) => enter(row, Status::Paused, at),
+        Event::Resumed(_) => {
+            // What we run goes on with `ProvisionRequested`; an external agent has to be heard from.
+            if row.is_external() {
+                enter(row, Status::AwaitingAgent, at);
+            }
+        }
+        Event::Removed(_) => {
+            row.removed_at = Some(at);
+            enter(row, Status::Removed, at);
+        }
+        // What is asked of the fleet, and why (`supervise`), and what the workspace is (`describe`).
+        Event::EvidenceObserved(_)
+        | Event::RestartRequested(_)
+        | Event::RestartStarted(_)
+        | Event::RestartAbandoned(_)
+        | Event::Created(_)
+        | Event::Renamed(_)
+        | Event::RoleChanged(_)
+        | Event::TierChanged(_)
+        | Event::Moved(_)
+        | Event::RuntimeChanged(_)
+        | Event::DirectoryChanged(_)
+        | Event::Placed(_)
+        | Event::Folded(_)
+        | Event::Registered(_)
+        | Event::CardUpdated(_)
+        | Event::HeartbeatReceived(_)
+        | Event::TokenIssued(_)
+        | Event::TokensRevoked(_)
+        | Event::CallFinished(_)
+        | Event::HandlerPanicked(_) => {}
+    }
+}
+
+fn provision_requested(row: &mut Row, e: &ProvisionRequested, at: Timestamp) {
+    row.generation = e.generation;
+    row.instance = Instance::Starting;
+    (row.url, row.url_trusted) = (None, false);
+    // What the last instance was doing ended with it.
+    (row.active_tasks, row.uptime_seconds) = (0, 0);
+    row.current_task.clear();
+    row.runtime_state.clear();
+    enter(row, Status::Provisioning, at);
+}
+
+fn instance_started(row: &mut Row, e: &InstanceStarted) {
+    row.instance = Instance::Running { instance: e.instance.clone() };
+    if e.url.is_some() {
+        row.url.clone_from(&e.url);
+        row.url_trusted = true;
+    }
+}
+
+fn came_online(row: &mut Row, at: Timestamp) {
+    row.failure = None;
+    // An error that the agent itself reported stands; one that said why nothing answered is over.
+    if std::mem::take(&mut row.error_is_ours) {
+        row.last_sample_error.clear();
+    }
+    enter(row, Status::Online, at);
+}
+
+fn provision_failed(row: &mut Row, e: &ProvisionFailed, at: Timestamp) {
+    // Out of time is not proof: what runs may still be heard from, and then it is lifted again.
+    if !(e.code == OUT_OF_TIME && matches!(row.instance, Instance::Running { .. })) {
+        gone(row);
+    }
+    explain(row, &e.message);
+    row.failure = Some(Box::new(Failure {
+        at,
+        generation: e.generation,
+        code: e.code.clone(),
+        message: e.message.clone(),
+        retryable: e.retryable,
+        command: e.command.clone(),
+    }));
+    enter(row, Status::Failed, at);
+}
+
+/// Says why nothing answers, where people look for the last error.
+fn explain(row: &mut Row, message: &str) {
+    message.clone_into(&mut row.last_sample_error);
+    row.error_is_ours = true;
+}
+
+fn gone(row: &mut Row) {
+    row.instance = Instance::None;
+    row.url_trusted = false;
+    if !row.is_external() {
+        row.url = None;
+    }
+}
+
+fn enter(row: &mut Row, status: Status, at: Timestamp) {
+    if row.status != status {
+        row.status = status;
+        row.status_since = at;
+    }
+}
+
+/// The trail of reasons: what is shown beside the wire status.
+pub(super) fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
+    // A chain, not a match: only these facts say anything about supervision.
+    if let Event::EvidenceObserved(e) = event {
+        observe(row, e, at);
+    } else if let Event::VerdictReached(VerdictReached { verdict, rule, .. }) = event {
+        match verdict {
+            Verdict::Alive => row.supervision = Supervision::Healthy,
+            Verdict::Unknown => {}
+            Verdict::Dead => row.supervision = Supervision::Dead { rule: rule.clone(), since: at },
+        }
+    } else if let Event::RestartRequested(RestartRequested { restart, cause, .. }) = event {
+        row.restart = Some(Box::new(Restart {
+            id: *restart,
+            cause: *cause,
+            requested_at: at,
+            stage: RestartStage::Requested,
+        }));
+    } else if let Event::RestartStarted(e) = event {
+        row.restarts += 1;
+        if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == e.restart) {
+            known.stage = RestartStage::Started;
+        }
+    } else if let Event::RestartAbandoned(_) | Event::Removed(_) = event {
+        row.restart = None;
+    } else if let Event::CameOnline(e) = event {
+        row.supervision = Supervision::Healthy;
+        if e.restart.is_some() {
+            row.restart = None;
+        }
+    } else if let Event::Quarantined(e) = event {
+        row.restart = None;
+        row.supervision = Supervision::Quarantined { rule: e.rule.clone(), since: at };
+    } else if let Event::ProvisionRequested(_) | Event::Paused(_) = event {
+        row.supervision = Supervision::Healthy;
+    }
+}
+
+fn observe(row: &mut Row, e: &EvidenceObserved, at: Timestamp) {
+    match e.class {
+        EvidenceClass::Life => {
+            if matches!(row.supervision, Supervision::Suspect { .. }) {
+                row.supervision = Supervision::Healthy;
+            }
+            return;
+        }
+        EvidenceClass::Suspicion | EvidenceClass::Silence => {
+            if matches!(row.supervision, Supervision::Healthy) {
+                row.supervision = Supervision::Suspect { code: e.code.clone(), since: at };
+            }
+        }
+        // Death waits for its verdict; the others say nothing about the workspace.
+        EvidenceClass::Death | EvidenceClass::ObserverFailure | EvidenceClass::Expected => {}
+    }
+    row.evidence = Some(Box::new(Evidence {
+        at,
+        class: e.class,
+        code: e.code.clone(),
+        detail: e.detail.clone(),
+        exit_status: e.exit_status,
+    }));
+}

@@ -1,0 +1,10 @@
+//! What each projection makes of each kind of fact, and what holds for all of them.
+
+mod calls;
+mod credentials;
+mod hierarchy;
+mod properties;
+mod roster;
+mod runner;
+mod structure;
+mod tail;

@@ -1,0 +1,90 @@
+//! Who may speak for whom.
+
+use covalence_events::TokenId;
+use covalence_events::workspace::{Removed, TokensRevoked};
+use uuid::Uuid;
+
+use crate::Projection;
+use crate::credentials::{Credentials, REVOKED_KEPT};
+use crate::testing::{History, created, id, token};
+
+fn fold(history: &History) -> Credentials {
+    let mut credentials = Credentials::default();
+    for recorded in &history.0 {
+        credentials.apply(recorded).unwrap();
+    }
+    credentials
+}
+
+fn revoked(tokens: &[u8]) -> TokensRevoked {
+    let tokens = tokens.iter().map(|number| TokenId(Uuid::from_u128(u128::from(*number)))).collect();
+    TokensRevoked { tokens, reason: "rotated".to_owned() }
+}
+
+#[test]
+fn an_issued_token_opens_its_own_workspace_only() {
+    let mut history = History::default();
+    history.of(1, created("a", None));
+    history.of(2, created("b", None));
+    history.of(1, token(9));
+    let credentials = fold(&history);
+    let found = credentials.lookup(&[9; 32]).unwrap();
+    assert!(found.is_live());
+    assert_eq!(found.workspace, id(1));
+    assert!(credentials.lookup(&[8; 32]).is_none());
+    assert!(credentials.has_live(id(1)) && !credentials.has_live(id(2)) && credentials.any_live());
+}
+
+#[test]
+fn revoking_some_tokens_leaves_the_others_live() {
+    let mut history = History::default();
+    history.of(1, created("a", None));
+    history.of(1, token(1));
+    history.of(1, token(2));
+    history.of(1, revoked(&[1]));
+    let credentials = fold(&history);
+    assert!(!credentials.lookup(&[1; 32]).unwrap().is_live());
+    assert!(credentials.lookup(&[2; 32]).unwrap().is_live());
+}
+
+#[test]
+fn revoking_without_names_revokes_all_of_that_workspace() {
+    let mut history = History::default();
+    history.of(1, created("a", None));
+    history.of(2, created("b", None));
+    history.of(1, token(1));
+    history.of(1, token(2));
+    history.of(2, token(3));
+    history.of(1, revoked(&[]));
+    let credentials = fold(&history);
+    assert!(!credentials.has_live(id(1)) && credentials.has_live(id(2)) && credentials.any_live());
+    assert_eq!(credentials.of(id(1)).filter(|credential| credential.revoked_at.is_some()).count(), 2);
+}
+
+#[test]
+fn a_removed_workspace_keeps_its_digests_and_none_is_live() {
+    let mut history = History::default();
+    history.of(1, created("a", None));
+    history.of(1, token(1));
+    history.of(1, Removed { cascade_deleted: None, purge: false });
+    history.of(1, revoked(&[]));
+    let credentials = fold(&history);
+    let found = credentials.lookup(&[1; 32]).unwrap();
+    assert!(found.workspace_removed && !found.is_live());
+    assert!(!credentials.any_live());
+}
+
+#[test]
+fn revoked_digests_of_one_workspace_are_bounded_and_the_oldest_go() {
+    let mut history = History::default();
+    history.of(1, created("a", None));
+    let many = u8::try_from(REVOKED_KEPT).unwrap() + 4;
+    for number in 1..=many {
+        history.of(1, revoked(&[]));
+        history.of(1, token(number));
+    }
+    let credentials = fold(&history);
+    assert_eq!(credentials.of(id(1)).count(), REVOKED_KEPT + 1);
+    assert!(credentials.lookup(&[1; 32]).is_none());
+    assert!(credentials.lookup(&[many; 32]).unwrap().is_live());
+}
