@@ -32,4 +32,4 @@ pub use react::{Effect, outstanding, react};
 pub use state::{State, Status};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,1 +1,428 @@
 //! The machinery, run for real over the log in memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use covalence_events::log::EventLog;
+use covalence_events::log::memory::MemoryLog;
+use covalence_events::workspace::{BackendKind, CallOutcome, HeartbeatReceived, InstanceRef};
+use covalence_events::{Generation, Position, Principal, Version, WorkspaceId};
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use super::{
+    CallReport, CommandError, Examined, PermitRefused, PermitRequest, Ports, Recovery, Runtime, Settings,
+};
+use crate::context::Origin;
+use crate::effect::{
+    Backend, BackendError, Clock, Inspection, Listed, ListedState, LogQuery, LogStream, Moment,
+    ProvisionError, ProvisionSpec, Provisioned, Signal,
+};
+use crate::policy::Policy;
+use crate::workspace::tests::create;
+use crate::workspace::{Command, Rejection, Status};
+
+#[derive(Debug)]
+struct WallClock(std::time::Instant);
+
+impl Clock for WallClock {
+    fn now(&self) -> Moment {
+        let mono_ns = u64::try_from(self.0.elapsed().as_nanos()).unwrap();
+        Moment { at: chrono::Utc::now(), mono_ns }
+    }
+}
+
+/// An engine of our own making: what runs is what this table says.
+#[derive(Debug, Default)]
+struct Engine {
+    running: Mutex<HashMap<WorkspaceId, Generation>>,
+    provisioned: AtomicUsize,
+    silent: Mutex<bool>,
+    signals: Mutex<Option<mpsc::Sender<Signal>>>,
+}
+
+impl Engine {
+    fn reference(workspace: WorkspaceId, generation: Generation) -> InstanceRef {
+        InstanceRef { id: format!("{workspace}:{generation}") }
+    }
+
+    fn answer(workspace: WorkspaceId, generation: Generation) -> Provisioned {
+        Provisioned {
+            instance: Some(Self::reference(workspace, generation)),
+            url: Some("http://127.0.0.1:1".to_owned()),
+            withheld: Vec::new(),
+            image: None,
+        }
+    }
+
+    fn kill(&self, workspace: WorkspaceId) -> Signal {
+        let generation = self.running.lock().unwrap().remove(&workspace).expect("it ran");
+        Signal::Exited {
+            workspace,
+            generation,
+            instance: Self::reference(workspace, generation),
+            exit_status: Some(137),
+            detail: "killed".to_owned(),
+        }
+    }
+
+    async fn signal(&self, signal: Signal) {
+        let tx = eventually("the backend is watched", || self.signals.lock().unwrap().clone()).await;
+        tx.send(signal).await.unwrap();
+    }
+
+    fn unavailable(&self) -> Option<BackendError> {
+        self.silent.lock().unwrap().then(|| BackendError { code: "timeout", detail: "silent".to_owned() })
+    }
+}
+
+#[async_trait]
+impl Backend for Engine {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Process
+    }
+
+    async fn provision(&self, spec: &ProvisionSpec) -> Result<Provisioned, ProvisionError> {
+        self.provisioned.fetch_add(1, Ordering::SeqCst);
+        self.running.lock().unwrap().insert(spec.workspace, spec.generation);
+        Ok(Self::answer(spec.workspace, spec.generation))
+    }
+
+    async fn find(&self, workspace: WorkspaceId, generation: Generation) -> Inspection {
+        match self.running.lock().unwrap().get(&workspace) {
+            Some(running) if *running == generation => {
+                Inspection::Running(Self::answer(workspace, generation))
+            }
+            _ => Inspection::NotThere { code: "not_found", detail: String::new(), exit_status: None },
+        }
+    }
+
+    async fn inspect(&self, workspace: WorkspaceId, instance: &InstanceRef) -> Inspection {
+        if let Some(error) = self.unavailable() {
+            return Inspection::Unknown(error);
+        }
+        match self.running.lock().unwrap().get(&workspace) {
+            Some(running) if Self::reference(workspace, *running) == *instance => {
+                Inspection::Running(Self::answer(workspace, *running))
+            }
+            _ => Inspection::NotThere { code: "not_found", detail: String::new(), exit_status: None },
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, BackendError> {
+        if let Some(error) = self.unavailable() {
+            return Err(error);
+        }
+        let running = self.running.lock().unwrap();
+        Ok(running
+            .iter()
+            .map(|(workspace, generation)| Listed {
+                workspace: Some(*workspace),
+                generation: Some(*generation),
+                instance: Self::reference(*workspace, *generation),
+                name: workspace.to_string(),
+                state: ListedState::Running,
+                url: None,
+            })
+            .collect())
+    }
+
+    async fn stop(&self, workspace: WorkspaceId, _: Generation, _: Duration) -> Result<(), BackendError> {
+        self.running.lock().unwrap().remove(&workspace);
+        Ok(())
+    }
+
+    async fn purge(&self, _: WorkspaceId) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn remove_stranger(&self, _: &InstanceRef) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn watch(&self, signals: mpsc::Sender<Signal>) {
+        *self.signals.lock().unwrap() = Some(signals.clone());
+        signals.closed().await;
+    }
+
+    async fn logs(&self, _: WorkspaceId, _: LogQuery) -> Result<LogStream, BackendError> {
+        Ok(Box::pin(futures_util::stream::empty()))
+    }
+}
+
+struct Platform {
+    runtime: Runtime,
+    log: Arc<MemoryLog>,
+    engine: Arc<Engine>,
+}
+
+async fn platform_over(log: Arc<MemoryLog>, engine: Arc<Engine>, settings: Settings) -> Platform {
+    let mut recovery = Recovery::default();
+    for recorded in log.read_all(Position(1), usize::MAX).await.unwrap() {
+        recovery.fold(&recorded);
+    }
+    let ports = Ports {
+        log: Arc::clone(&log) as Arc<dyn EventLog>,
+        clock: Arc::new(WallClock(std::time::Instant::now())),
+        backends: HashMap::from([(BackendKind::Process, Arc::clone(&engine) as Arc<dyn Backend>)]),
+        tasks: tokio::runtime::Handle::current(),
+    };
+    let runtime = Runtime::start(recovery, ports, settings, Vec::new()).await.unwrap();
+    Platform { runtime, log, engine }
+}
+
+async fn platform() -> Platform {
+    platform_over(Arc::default(), Arc::default(), Settings::default()).await
+}
+
+fn by_admin() -> Origin {
+    Origin::new(Principal::Admin)
+}
+
+async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not within ten seconds: {what}");
+}
+
+impl Platform {
+    async fn tags(&self, workspace: WorkspaceId) -> Vec<&'static str> {
+        let stream = covalence_events::StreamId::Workspace(workspace);
+        let events = self.log.read(stream, Version(1), usize::MAX).await.unwrap();
+        events.iter().map(|recorded| recorded.fact.tag()).collect()
+    }
+
+    async fn until(
+        &self,
+        workspace: WorkspaceId,
+        what: &str,
+        done: impl Fn(&crate::workspace::State) -> bool,
+    ) {
+        for _ in 0..2000 {
+            if self.runtime.peek(workspace).await.is_some_and(|state| done(&state)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("not within ten seconds: {what}; {:?}", self.tags(workspace).await);
+    }
+
+    async fn online(&self) -> WorkspaceId {
+        let id = WorkspaceId::generate();
+        self.runtime.command(id, create(BackendKind::Process), by_admin()).await.unwrap();
+        self.until(id, "it runs", |state| state.url.is_some()).await;
+        self.beat(id).await;
+        id
+    }
+
+    async fn beat(&self, id: WorkspaceId) {
+        let receipt = self.runtime.command(id, Command::Heartbeat(Box::default()), by_admin()).await.unwrap();
+        assert_eq!(receipt.status, Status::Online);
+    }
+}
+
+#[actix::test]
+async fn a_death_that_the_backend_signals_is_healed_and_the_log_says_why() {
+    let platform = platform().await;
+    let id = platform.online().await;
+    platform.engine.signal(platform.engine.kill(id)).await;
+    platform
+        .until(id, "the next generation runs", |state| {
+            state.generation == Generation(2) && state.url.is_some()
+        })
+        .await;
+    platform.beat(id).await;
+    let tags = platform.tags(id).await;
+    let death = tags.iter().position(|tag| *tag == "workspace.evidence_observed.v1").unwrap();
+    assert_eq!(
+        tags[death..],
+        [
+            "workspace.evidence_observed.v1",
+            "workspace.verdict_reached.v1",
+            "workspace.went_offline.v1",
+            "workspace.restart_requested.v1",
+            "workspace.restart_started.v1",
+            "workspace.provision_requested.v1",
+            "workspace.tokens_revoked.v1",
+            "workspace.token_issued.v1",
+            "workspace.instance_started.v1",
+            "workspace.heartbeat_received.v1",
+            "workspace.came_online.v1",
+        ]
+    );
+}
+
+/// R10.
+#[actix::test]
+async fn an_engine_that_does_not_answer_restarts_nothing() {
+    let platform = platform().await;
+    let id = platform.online().await;
+    *platform.engine.silent.lock().unwrap() = true;
+    let error = BackendError { code: "timeout", detail: "silent".to_owned() };
+    platform.engine.signal(Signal::Lost(error)).await;
+    assert_eq!(platform.runtime.examine(id, by_admin()).await.unwrap(), Examined::Unknown);
+    assert_eq!(platform.engine.provisioned.load(Ordering::SeqCst), 1);
+    platform.until(id, "it stays online", |state| state.status == Status::Online).await;
+}
+
+#[actix::test]
+async fn a_look_that_finds_nothing_there_asks_for_a_restart_and_says_so() {
+    let platform = platform().await;
+    let id = platform.online().await;
+    drop(platform.engine.kill(id));
+    let examined = platform.runtime.examine(id, by_admin()).await.unwrap();
+    assert!(matches!(examined, Examined::Dead { restart: Some(_) }), "{examined:?}");
+    platform.until(id, "it is restarted", |state| state.generation == Generation(2)).await;
+}
+
+#[actix::test]
+async fn a_second_platform_over_the_same_log_adopts_what_runs_and_starts_nothing() {
+    let first = platform().await;
+    let id = first.online().await;
+    let second = platform_over(Arc::clone(&first.log), Arc::clone(&first.engine), Settings::default()).await;
+    for _ in 0..2000 {
+        if second.tags(id).await.last() == Some(&"workspace.instance_adopted.v1") {
+            assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not adopted: {:?}", second.tags(id).await);
+}
+
+#[actix::test]
+async fn a_start_that_a_crash_interrupted_is_found_running_and_not_started_twice() {
+    let (log, engine) = (Arc::new(MemoryLog::new()), Arc::new(Engine::default()));
+    let first = platform_over(Arc::clone(&log), Arc::clone(&engine), Settings::default()).await;
+    let id = first.online().await;
+    // The story as it was before the backend's answer was recorded.
+    let cut = Arc::new(MemoryLog::new());
+    for recorded in log.read_all(Position(1), usize::MAX).await.unwrap() {
+        if recorded.fact.tag() == "workspace.instance_started.v1" {
+            break;
+        }
+        let event = covalence_events::NewEvent { meta: recorded.meta.clone(), fact: recorded.fact.clone() };
+        let append = covalence_events::log::Append {
+            stream: recorded.stream,
+            expected: covalence_events::log::Expected::Any,
+            events: vec![event],
+        };
+        cut.append(vec![append], covalence_events::log::Ack::Durable).await.unwrap();
+    }
+    let second = platform_over(cut, engine, Settings::default()).await;
+    second.until(id, "the start is finished", |state| state.url.is_some()).await;
+    assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
+}
+
+#[actix::test]
+async fn a_panicking_handler_fails_its_caller_alone_and_its_actor_is_rebuilt() {
+    let platform = platform().await;
+    let mut siblings = Vec::new();
+    for _ in 0..99 {
+        siblings.push(platform.online().await);
+    }
+    let victim = platform.online().await;
+    let permits: Vec<_> = join_all(siblings.iter().map(|id| {
+        let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
+        platform.runtime.permit(*id, request, by_admin())
+    }))
+    .await;
+    let error = platform.runtime.command(victim, Command::Panic, by_admin()).await.unwrap_err();
+    assert!(matches!(error, CommandError::Panicked { command: "panic" }), "{error}");
+    platform.beat(victim).await;
+    assert!(platform.tags(victim).await.contains(&"workspace.handler_panicked.v1"));
+    for (id, permit) in siblings.iter().zip(permits) {
+        permit.unwrap().finish(CallReport {
+            outcome: CallOutcome::Answered,
+            status: Some(200),
+            request_bytes: 1,
+            response_bytes: 1,
+            error: None,
+        });
+        platform.beat(*id).await;
+        let tags = platform.tags(*id).await;
+        assert!(tags.contains(&"workspace.call_finished.v1"), "{tags:?}");
+    }
+}
+
+#[actix::test]
+async fn permits_are_bounded_and_a_dropped_one_comes_back() {
+    let platform = platform().await;
+    let id = platform.online().await;
+    let ask = |caller| {
+        let request = PermitRequest { caller, method: "message/send".to_owned() };
+        platform.runtime.permit(id, request, by_admin())
+    };
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(ask(Principal::Admin).await.unwrap());
+    }
+    assert!(matches!(ask(Principal::Admin).await, Err(PermitRefused::Full { open: 5, max: 5, .. })));
+    assert!(ask(Principal::Workspace(id)).await.is_ok(), "a self-call takes no slot");
+    open.pop();
+    assert!(ask(Principal::Admin).await.is_ok());
+    let missing = platform.runtime.permit(
+        WorkspaceId::generate(),
+        PermitRequest { caller: Principal::Admin, method: String::new() },
+        by_admin(),
+    );
+    assert!(matches!(missing.await, Err(PermitRefused::Rejected(Rejection::NotFound))));
+}
+
+#[actix::test]
+async fn a_full_mailbox_is_busy_and_loses_nothing_that_it_took() {
+    let settings = Settings { mailbox_capacity: 4, ..Settings::default() };
+    let platform = platform_over(Arc::default(), Arc::default(), settings).await;
+    let id = platform.online().await;
+    let beats = (0..500).map(|n| {
+        let beat = HeartbeatReceived { active_tasks: n, ..HeartbeatReceived::default() };
+        platform.runtime.command(id, Command::Heartbeat(Box::new(beat)), by_admin())
+    });
+    let answers = join_all(beats).await;
+    let taken = answers.iter().filter(|answer| answer.is_ok()).count();
+    let busy = answers.iter().filter(|answer| matches!(answer, Err(CommandError::Busy { .. }))).count();
+    assert_eq!(taken + busy, 500);
+    assert!(busy > 0, "a bounded mailbox refuses");
+    let tags = platform.tags(id).await;
+    let recorded = tags.iter().filter(|tag| **tag == "workspace.heartbeat_received.v1").count();
+    assert_eq!(recorded, taken + 1, "the one that brought it online included");
+}
+
+#[actix::test]
+async fn silence_is_noticed_by_the_clock_alone() {
+    let policy = Policy { liveness_ttl: Duration::from_millis(300), ..Policy::default() };
+    let settings = Settings { policy, ..Settings::default() };
+    let platform = platform_over(Arc::default(), Arc::default(), settings).await;
+    let id = platform.online().await;
+    platform.until(id, "it is restarted as hung", |state| state.generation == Generation(2)).await;
+}
+
+#[actix::test]
+async fn a_crash_loop_ends_in_quarantine() {
+    let policy = Policy {
+        backoff_base: Duration::from_millis(5),
+        backoff_cap: Duration::from_millis(5),
+        ..Policy::default()
+    };
+    let settings = Settings { policy, ..Settings::default() };
+    let platform = platform_over(Arc::default(), Arc::default(), settings).await;
+    let id = platform.online().await;
+    for generation in 1..=6 {
+        platform
+            .until(id, "the next generation runs", |state| {
+                state.generation == Generation(generation) && state.url.is_some()
+            })
+            .await;
+        platform.engine.signal(platform.engine.kill(id)).await;
+    }
+    platform.until(id, "the supervisor gave up", |state| state.status == Status::Failed).await;
+    assert_eq!(platform.engine.provisioned.load(Ordering::SeqCst), 6);
+    assert_eq!(platform.tags(id).await.last(), Some(&"workspace.quarantined.v1"));
+}
