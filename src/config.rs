@@ -4,7 +4,6 @@
 //! is an error, and so is a value that can't be meant. Nothing else in the program reads the environment (a lint holds
 //! that), and nothing reads this twice: parts of the tree are handed to whoever needs them.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,8 @@ use std::time::Duration;
 use covalence_actors::effect::Secret;
 use covalence_actors::policy::Policy;
 use url::Url;
+
+use crate::runtimes::{ImageNames, Runtimes, RuntimesError};
 
 pub mod layers;
 mod parse;
@@ -23,6 +24,7 @@ pub mod token;
 mod tests;
 
 pub use layers::{Entry, Environment, Flags, Layers, Lookup, Source};
+pub(crate) use parse::duration;
 
 /// Why there is no configuration. Texts name what is wrong and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -79,14 +81,17 @@ pub enum ConfigError {
         /// What would be accepted.
         allowed: String,
     },
-    /// A runtime's section is wrong.
-    #[error("`runtimes.{name}`: {reason}")]
-    Runtime {
-        /// Which runtime.
-        name: String,
+    /// The `[runtimes]` tables can't be read.
+    #[error("`runtimes` in {path}: {reason}", path = path.display())]
+    ReadRuntimes {
+        /// Which file.
+        path: PathBuf,
         /// What is wrong.
         reason: String,
     },
+    /// The `[runtimes]` tables can be read and make no sense.
+    #[error(transparent)]
+    Runtimes(#[from] RuntimesError),
     /// Without credentials only on loopback.
     #[error(
         "development mode lets everyone in, so it listens on loopback only, not on {listen}: set `ADMIN_TOKEN`, or listen on 127.0.0.1"
@@ -105,6 +110,11 @@ pub enum ConfigError {
         /// Its name.
         name: &'static str,
     },
+}
+
+/// Where the event log of a data directory is.
+pub fn log_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("events")
 }
 
 impl ConfigError {
@@ -130,8 +140,8 @@ pub struct Config {
     pub calls: Calls,
     /// The numbers of the supervision policy.
     pub supervision: Policy,
-    /// Runtimes that run a configured command line, by name.
-    pub runtimes: BTreeMap<String, RuntimeSettings>,
+    /// What runtimes' names stand for: the built-in ones with the file's `[runtimes]` laid over them.
+    pub runtimes: Runtimes,
     /// What the program says about itself.
     pub log: Logging,
     /// Whether a demo team is created.
@@ -200,10 +210,8 @@ pub struct Backend {
     pub docker_host: Option<String>,
     /// The Docker network of the workspaces.
     pub network: String,
-    /// Prefix of image names.
-    pub image_registry: String,
-    /// Tag of image names.
-    pub image_channel: String,
+    /// How images are named.
+    pub images: ImageNames,
     /// Path of `covalence-agent`; `None`: beside this program, then in `PATH`.
     pub agent_program: Option<PathBuf>,
 }
@@ -268,14 +276,6 @@ pub struct Calls {
     pub idle_timeout: Duration,
 }
 
-/// A runtime that runs a configured command line for each message. Never taken from a request.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuntimeSettings {
-    /// The program and its arguments; `{prompt}` in an argument stands for the message.
-    pub argv: Vec<String>,
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -303,20 +303,28 @@ impl Config {
 
     /// Validates what was read. Values that were ignored are noted in the layers, and replaced there by what holds.
     pub fn from_layers(layers: &mut Layers, flags: &Flags) -> Result<Self, ConfigError> {
+        let backend = parse::backend(layers)?;
         let mut config = Self {
             data_dir: PathBuf::from(layers.text("data_dir").unwrap_or_default()),
             server: parse::server(layers)?,
             access: parse::access(layers)?,
-            backend: parse::backend(layers)?,
             workspaces: parse::workspaces(layers)?,
             calls: parse::calls(layers)?,
             supervision: parse::supervision(layers)?,
-            runtimes: parse::runtimes(layers)?,
+            runtimes: parse::runtimes(layers, &backend.images)?,
+            backend,
             log: parse::logging(layers)?,
             demo: flags.demo,
             stop_workspaces: flags.stop_workspaces,
             warnings: Vec::new(),
         };
+        if let Some(name) = &config.workspaces.default_runtime
+            && let Err(unknown) = config.runtimes.get(name)
+        {
+            let origin = layers.entry("workspaces.default_runtime").map(Entry::origin).unwrap_or_default();
+            let allowed = format!("one of {}", unknown.known.join(", "));
+            return Err(ConfigError::invalid(origin, Some(name.clone()), &allowed));
+        }
         if config.access.is_development() && !config.server.listen.ip().is_loopback() {
             return Err(ConfigError::OpenListener { listen: config.server.listen });
         }
@@ -324,8 +332,8 @@ impl Config {
         Ok(config)
     }
 
-    /// A path below the data directory.
-    pub fn path(&self, name: &str) -> PathBuf {
-        Path::new(&self.data_dir).join(name)
+    /// Where the event log is.
+    pub fn log_dir(&self) -> PathBuf {
+        log_dir(&self.data_dir)
     }
 }

@@ -1,5 +1,9 @@
 //! Covalence: a control plane for teams of AI-agent workspaces.
 
+pub mod app;
 pub mod backends;
+pub mod cli;
 pub mod config;
 pub mod runtimes;
+pub mod shutdown;
+pub mod telemetry;

@@ -203,14 +203,13 @@ impl Layers {
 
     /// A demo is for trying things on one machine: it needs nothing but this program.
     fn imply_demo(&mut self) {
-        let explicit_backend = self.text("backend.container_backend").is_some();
-        for (key, value) in [
-            ("access.environment", "development"),
-            ("backend.kind", "process"),
-            ("workspaces.default_runtime", "echo"),
-        ] {
-            let is_set = self.text(key).is_some();
-            if !is_set && !(key == "backend.kind" && explicit_backend) {
+        let backend_is_set =
+            ["backend.kind", "backend.container_backend"].iter().any(|key| self.text(key).is_some());
+        if !backend_is_set {
+            self.set("backend.kind", "process".to_owned(), Source::Demo);
+        }
+        for (key, value) in [("access.environment", "development"), ("workspaces.default_runtime", "echo")] {
+            if self.text(key).is_none() {
                 self.set(key, value.to_owned(), Source::Demo);
             }
         }

@@ -1,6 +1,5 @@
 //! What each setting's text means.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -13,9 +12,10 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::config::{
-    Access, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, RuntimeSettings, Server,
-    TierLimits, Workspaces,
+    Access, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, Server, TierLimits,
+    Workspaces,
 };
+use crate::runtimes::{ImageNames, Runtimes, RuntimesConfig};
 
 const ADDRESS: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`";
 const PORT: &str = "a port, 0 to 65535";
@@ -26,7 +26,7 @@ const HTTP_URL: &str = "an `http://` or `https://` address";
 const BACKENDS: &str = "`process` or `docker`";
 
 /// A year: longer durations are slips of the keyboard, and would overflow sums of times.
-const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// A setting that has a default always has a value; the fallback is for a table that lost it.
 fn or_invalid<T>(layers: &Layers, key: &str, value: Option<T>, allowed: &str) -> Result<T, ConfigError> {
@@ -143,19 +143,22 @@ pub(super) fn backend(layers: &mut Layers) -> Result<Backend, ConfigError> {
                 (valid && !text.is_empty()).then(|| text.to_owned())
             },
         )?,
-        image_registry: required(
-            layers,
-            "backend.image_registry",
-            "a registry or namespace without a slash at its end",
-            |text| {
-                let valid = !text.is_empty() && !text.ends_with('/') && !text.contains(char::is_whitespace);
-                valid.then(|| text.to_owned())
-            },
-        )?,
-        image_channel: required(layers, "backend.image_channel", "an image tag", |text| {
-            let valid = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
-            (valid && !text.is_empty() && text.len() <= 128).then(|| text.to_owned())
-        })?,
+        images: ImageNames {
+            prefix: required(
+                layers,
+                "backend.image_registry",
+                "a registry or namespace without a slash at its end",
+                |text| {
+                    let valid =
+                        !text.is_empty() && !text.ends_with('/') && !text.contains(char::is_whitespace);
+                    valid.then(|| text.to_owned())
+                },
+            )?,
+            channel: required(layers, "backend.image_channel", "an image tag", |text| {
+                let valid = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+                (valid && !text.is_empty() && text.len() <= 128).then(|| text.to_owned())
+            })?,
+        },
         agent_program: path(layers, "backend.agent_program")?,
     })
 }
@@ -272,19 +275,12 @@ pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
     })
 }
 
-pub(super) fn runtimes(layers: &Layers) -> Result<BTreeMap<String, RuntimeSettings>, ConfigError> {
-    let mut runtimes = BTreeMap::new();
-    for (name, section) in &layers.runtimes {
-        let settings: RuntimeSettings = section.clone().try_into().map_err(|error: toml::de::Error| {
-            ConfigError::Runtime { name: name.clone(), reason: error.message().to_owned() }
-        })?;
-        if settings.argv.first().is_none_or(String::is_empty) {
-            let reason = "`argv` must name a program".to_owned();
-            return Err(ConfigError::Runtime { name: name.clone(), reason });
-        }
-        runtimes.insert(name.clone(), settings);
-    }
-    Ok(runtimes)
+pub(super) fn runtimes(layers: &Layers, images: &ImageNames) -> Result<Runtimes, ConfigError> {
+    let config: RuntimesConfig = layers.runtimes.clone().try_into().map_err(|error: toml::de::Error| {
+        let path = layers.file.clone().unwrap_or_default();
+        ConfigError::ReadRuntimes { path, reason: error.to_string().trim().to_owned() }
+    })?;
+    Ok(Runtimes::new(&config, images)?)
 }
 
 pub(super) fn logging(layers: &mut Layers) -> Result<Logging, ConfigError> {

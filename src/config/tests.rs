@@ -7,6 +7,7 @@ use covalence_actors::policy::Policy;
 
 use super::{BackendChoice, Config, Flags, Layers, Source, token};
 use crate::config::settings::SETTINGS;
+use crate::runtimes::Runner;
 
 type Variables = BTreeMap<&'static str, &'static str>;
 
@@ -186,14 +187,47 @@ fn a_workspace_directory_must_lie_below_a_root() {
 }
 
 #[test]
-fn runtimes_come_from_the_file_and_name_a_program() {
-    let (_dir, flags) = with_file("[runtimes.shout]\nargv = [\"tr\", \"a-z\", \"A-Z\"]\n");
+fn runtimes_come_from_the_file_and_are_checked_with_the_rest() {
+    let (_dir, flags) = with_file("[runtimes.shout]\ncommand = [\"tr\", \"a-z\", \"A-Z\"]\n");
     let config = Config::load(&flags, &Variables::new()).unwrap();
-    assert_eq!(config.runtimes["shout"].argv, ["tr", "a-z", "A-Z"]);
-    let (_dir, flags) = with_file("[runtimes.shout]\nargv = []\n");
-    assert_eq!(error_of(&flags, &Variables::new()), "`runtimes.shout`: `argv` must name a program");
+    assert!(matches!(config.runtimes.get("shout").unwrap().runner, Runner::Command(Some(_))));
+    let (_dir, flags) = with_file("[runtimes.shout]\ncommand = []\n");
+    assert!(error_of(&flags, &Variables::new()).contains("`runtimes.shout.command`"));
     let (_dir, flags) = with_file("[runtimes.shout]\nargs = [\"tr\"]\n");
     assert!(error_of(&flags, &Variables::new()).contains("unknown field `args`"));
+}
+
+#[test]
+fn images_are_named_by_the_registry_and_channel() {
+    let variables = Variables::from([
+        ("MOLECULE_IMAGE_REGISTRY", "registry.example/team"),
+        ("COVALENCE_IMAGE_CHANNEL", "v2"),
+    ]);
+    let config = Config::load(&Flags::default(), &variables).unwrap();
+    assert_eq!(config.runtimes.get("echo").unwrap().image.as_deref(), Some("registry.example/team/echo:v2"));
+}
+
+#[test]
+fn a_default_runtime_must_be_a_known_one() {
+    let text = error_of(&Flags::default(), &Variables::from([("COVALENCE_DEFAULT_RUNTIME", "eco")]));
+    assert!(
+        text.contains("`COVALENCE_DEFAULT_RUNTIME` is `eco`: expected one of ") && text.contains("echo"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let example = include_str!("../../.env.example");
+    let page = include_str!("../../docs/configuration.md");
+    for setting in SETTINGS {
+        let row = format!("| `{}` |", setting.key);
+        assert!(page.contains(&row), "docs/configuration.md lacks `{}`", setting.key);
+        let Some(name) = setting.env else { continue };
+        let line = format!("\n#{name}={}\n", setting.default.unwrap_or_default());
+        assert!(example.contains(&line), ".env.example lacks `{}`", line.trim());
+        assert!(page.contains(&format!("`{name}`")), "docs/configuration.md lacks `{name}`");
+    }
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! The command line: one file for each command, and what they share.
+//!
+//! Data goes to stdout, everything else to stderr. Every command takes `--json`. Exit codes are those of
+//! [`failure::Exit`]. Commands other than `serve` talk to a server over its HTTP API and hold no rule of their own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Environment, Flags, Layers};
+
+pub mod client;
+mod completions;
+mod config;
+mod events;
+mod fact;
+pub mod failure;
+mod health;
+mod log;
+mod log_reader;
+mod logs;
+mod name;
+pub mod output;
+mod send;
+mod serve;
+mod status;
+mod strangers;
+mod wait;
+mod when;
+mod workspaces;
+
+use client::{Client, Target};
+use failure::Outcome;
+use output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  covalence serve --demo                      a team of five, on this machine
+  covalence workspaces ls                     who is there, and how they are
+  covalence send lead 'hello'                 send a message, print the answer
+  covalence events --workspace lead --since -15m
+                                              what happened to it, and why
+
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 not found   4 refused by the current state
+  5 server unreachable   6 not authorised   7 timed out   8 server busy";
+
+/// Control plane for teams of AI-agent workspaces.
+#[derive(Debug, Parser)]
+#[command(name = "covalence", version, after_help = EXAMPLES, max_term_width = 100, subcommand_required = true)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[expect(clippy::doc_markdown, reason = "these comments are help texts, where backticks would show")]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+struct Common {
+    /// Data directory [env: COVALENCE_DATA_DIR] [default: .covalence]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Configuration file [env: COVALENCE_CONFIG] [default: <data-dir>/covalence.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Server to talk to [env: COVALENCE_URL] [default: the configured one on this machine]
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// Token to send [env: COVALENCE_TOKEN] [default: the data directory's admin token]
+    #[arg(long, global = true, value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Serve),
+    /// List, show and change workspaces
+    #[command(visible_alias = "ws")]
+    Workspaces(workspaces::Workspaces),
+    /// Send a message to a workspace and print its answer
+    Send(send::Send),
+    /// Print what a workspace's agent wrote
+    Logs(logs::Logs),
+    /// Print what happened, from the event log
+    Events(events::Events),
+    /// Check the event log
+    Log(log::Log),
+    /// List and remove instances that the log does not know
+    Strangers(strangers::Strangers),
+    /// Show the configuration
+    Config(config::Config),
+    /// Show the server and its workspaces in a few lines
+    Status(status::Status),
+    /// Ask whether the server lives: exit code 0 or 1
+    Health(health::Health),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command within a runtime.
+    pub async fn run(self) -> Outcome {
+        let mut shared = Shared { flags: self.common.flags(), json: self.common.json };
+        match self.command {
+            Command::Serve(command) => command.run(&mut shared).await,
+            Command::Workspaces(command) => command.run(&shared).await,
+            Command::Send(command) => command.run(&shared).await,
+            Command::Logs(command) => command.run(&shared).await,
+            Command::Events(command) => command.run(&shared).await,
+            Command::Log(command) => command.run(&shared).await,
+            Command::Strangers(command) => command.run(&shared).await,
+            Command::Config(command) => command.run(&shared),
+            Command::Status(command) => command.run(&shared).await,
+            Command::Health(command) => command.run(&shared).await,
+            Command::Completions(command) => command.run(&shared),
+        }
+    }
+}
+
+impl Common {
+    fn flags(&self) -> Flags {
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let mut values = BTreeMap::new();
+        let common = [
+            ("data_dir", self.data_dir.as_ref().map(path)),
+            ("client.url", self.url.clone()),
+            ("client.token", self.token.clone()),
+        ];
+        for (key, value) in common {
+            if let Some(value) = value {
+                values.insert(key, value);
+            }
+        }
+        Flags { config: self.config.clone(), values, ..Flags::default() }
+    }
+}
+
+/// What a command gets besides its own arguments.
+#[derive(Debug)]
+struct Shared {
+    flags: Flags,
+    json: bool,
+}
+
+impl Shared {
+    fn layers(&self) -> Outcome<Layers> {
+        Ok(Layers::read(&self.flags, &Environment)?)
+    }
+
+    fn client(&self) -> Outcome<Client> {
+        Client::new(Target::from_layers(&self.layers()?)?)
+    }
+
+    fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! The command line's shape: help texts as snapshots, and what the parser takes.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::Cli;
+
+/// The help of the command at `path`, as at 100 columns.
+fn help(path: &[&str]) -> String {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut found = &mut command;
+    for name in path {
+        found = found.find_subcommand_mut(name).unwrap_or_else(|| panic!("no command {name}"));
+    }
+    let text = found.render_help().to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Every command that runs, with its path.
+fn leaves(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
+    for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+        let mut path = path.to_vec();
+        path.push(child.get_name().to_owned());
+        if child.get_subcommands().any(|grandchild| grandchild.get_name() != "help") {
+            leaves(child, &path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_help_of_every_command_is_as_recorded() {
+    let mut paths = Vec::new();
+    leaves(&Cli::command(), &[], &mut paths);
+    insta::assert_snapshot!("help", help(&[]));
+    for path in paths {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        insta::assert_snapshot!(format!("help_{}", path.join("_")), help(&path));
+    }
+}
+
+#[test]
+fn every_command_that_runs_shows_an_example() {
+    let mut paths = Vec::new();
+    leaves(&Cli::command(), &[], &mut paths);
+    for path in paths {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        assert!(help(&path).contains("Examples:"), "{} has no example", path.join(" "));
+    }
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_the_issue_and_other_tools_type_is_understood() {
+    for line in [
+        "covalence serve --data-dir /tmp/x --listen 127.0.0.1:0 --backend process --demo --stop-workspaces",
+        "covalence workspaces ls --json",
+        "covalence --json workspaces show lead",
+        "covalence workspaces create lead --runtime echo --wait --timeout 30s",
+        "covalence ws restart lead --wait --yes",
+        "covalence workspaces rm lead --yes",
+        "covalence send lead hello --url http://127.0.0.1:1 --token t",
+        "covalence logs lead --previous --tail 5",
+        "covalence events --workspace lead --since -15m --until 03:07 --type went_offline --limit 5",
+        "covalence events --follow --since 12",
+        "covalence log verify --data-dir /tmp/x",
+        "covalence strangers rm --dry-run",
+        "covalence config show --json",
+        "covalence health",
+        "covalence completions bash",
+        "covalence status",
+    ] {
+        if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_time_is_refused_with_what_is_accepted() {
+    let error = Cli::try_parse_from(["covalence", "events", "--since", "soon"]).unwrap_err();
+    assert!(error.to_string().contains("RFC 3339"), "{error}");
+    assert_eq!(error.exit_code(), 2);
+}

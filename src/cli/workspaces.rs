@@ -1,0 +1,123 @@
+//! `covalence workspaces`: who is there, how they are, and changes to them.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value};
+
+use crate::cli::Shared;
+use crate::cli::client::Client;
+use crate::cli::failure::Outcome;
+use crate::cli::name::{self, Named};
+use crate::cli::output::{Cell, Output, text};
+
+mod change;
+mod create;
+
+/// List, show and change workspaces
+#[derive(Debug, Args)]
+pub(super) struct Workspaces {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List all workspaces
+    #[command(
+        after_help = "Examples:\n  covalence workspaces ls\n  covalence workspaces ls --json | jq -r '.[].id'"
+    )]
+    Ls,
+    /// Show everything about one workspace
+    #[command(after_help = "Examples:\n  covalence workspaces show lead")]
+    Show {
+        /// Workspace: name, id, or the beginning of either
+        workspace: String,
+    },
+    /// Create a workspace and start it
+    Create(create::Create),
+    /// Restart a workspace
+    Restart(change::Restart),
+    /// Stop a workspace and its descendants, and keep them
+    Pause(change::Pause),
+    /// Start a paused workspace again
+    Resume(change::Resume),
+    /// Stop a workspace and its descendants, and remove them
+    Rm(change::Remove),
+}
+
+impl Workspaces {
+    pub(super) async fn run(self, shared: &Shared) -> Outcome {
+        let client = shared.client()?;
+        let output = shared.output();
+        match self.command {
+            Command::Ls => list(&client, output).await,
+            Command::Show { workspace } => show(&client, output, &workspace).await,
+            Command::Create(create) => create.run(&client, output).await,
+            Command::Restart(restart) => restart.run(&client, output).await,
+            Command::Pause(pause) => pause.run(&client, output).await,
+            Command::Resume(resume) => resume.run(&client, output).await,
+            Command::Rm(remove) => remove.run(&client, output).await,
+        }
+    }
+}
+
+async fn list(client: &Client, output: Output) -> Outcome {
+    let (rows, _) = client.roster().await?;
+    if output.json {
+        return output.document(&Value::Array(rows));
+    }
+    let roster: Vec<Named> = rows.iter().map(Named::from_row).collect();
+    let cells: Vec<Vec<Cell>> = rows.iter().map(|row| row_cells(row, &roster)).collect();
+    output.table(&["ID", "NAME", "STATUS", "RUNTIME", "TIER", "PARENT", "TASKS", "NOTE"], &cells)
+}
+
+fn row_cells(row: &Value, roster: &[Named]) -> Vec<Cell> {
+    let number = |field: &str| row.get(field).map_or_else(String::new, Value::to_string);
+    let parent = roster.iter().find(|named| named.id == text(row, "parent_id"));
+    // The supervisor's view beside the status, where it says more, as for a workspace that is suspected.
+    let state = row.pointer("/supervision/state").and_then(Value::as_str).unwrap_or_default();
+    let note = if text(row, "last_sample_error").is_empty() { state } else { text(row, "last_sample_error") };
+    vec![
+        Cell::dim(text(row, "id").get(..8).unwrap_or_default()),
+        Cell::new(text(row, "name")),
+        Cell::status(text(row, "status")),
+        Cell::new(text(row, "runtime")),
+        Cell::new(&number("tier")),
+        Cell::new(parent.map_or("", |named| named.name.as_str())),
+        Cell::new(&number("active_tasks")),
+        Cell::dim(note),
+    ]
+}
+
+async fn show(client: &Client, output: Output, wanted: &str) -> Outcome {
+    let (rows, _) = client.roster().await?;
+    let roster: Vec<Named> = rows.iter().map(Named::from_row).collect();
+    let named = name::resolve(wanted, &roster)?;
+    let single = client.get(&["workspaces", &named.id]).await?;
+    let row = rows.iter().find(|row| text(row, "id") == named.id).unwrap_or(&Value::Null);
+    let merged = merge(row, &single);
+    if output.json {
+        return output.document(&Value::Object(merged));
+    }
+    let width = merged.keys().map(String::len).max().unwrap_or_default();
+    for (field, value) in &merged {
+        let shown = match value {
+            Value::Null => continue,
+            Value::String(text) if text.is_empty() => continue,
+            Value::String(text) => crate::cli::output::printable(text),
+            other => other.to_string(),
+        };
+        output.line(&format!("{field:width$}  {shown}"))?;
+    }
+    Ok(())
+}
+
+/// The list knows what only an admin may see, the single row what only it has; the single one is newer.
+fn merge(row: &Value, single: &Value) -> Map<String, Value> {
+    let mut merged = Map::new();
+    for part in [row, single] {
+        for (field, value) in part.as_object().into_iter().flatten() {
+            merged.insert(field.clone(), value.clone());
+        }
+    }
+    merged
+}
