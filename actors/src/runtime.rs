@@ -3,9 +3,9 @@
 //! [`Runtime`] is what the edge holds. It routes commands to the mailbox of the workspace's actor, hands out permits for
 //! A2A calls, and takes part in an orderly shutdown.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use actix::prelude::SendError;
@@ -256,6 +256,7 @@ struct Shared {
     dispatch: Dispatch,
     deadlines: Arc<deadlines::Deadlines>,
     arbiters: Vec<ArbiterHandle>,
+    ticks: Mutex<BTreeMap<&'static str, Timestamp>>,
     tasks: tokio::runtime::Handle,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -278,7 +279,6 @@ impl Shared {
     }
 
     /// Spawns a task that ends with the platform; a shutdown waits for it for a while.
-    #[expect(clippy::disallowed_methods, reason = "this is the tracked spawner that the others are to use")]
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         let task = self.tracker.track_future(async move {
@@ -329,6 +329,7 @@ impl Runtime {
             dispatch: Dispatch::default(),
             deadlines: Arc::default(),
             arbiters,
+            ticks: Mutex::default(),
             tasks: ports.tasks,
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),

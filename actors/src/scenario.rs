@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::workspace::{self, Command, Effect, Rejection, State};
 
 /// The workspace of every scenario.
-pub const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(0xc0ffee));
+pub const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(0x00c0_ffee));
 
 /// One workspace's story so far.
 #[derive(Debug)]

@@ -343,8 +343,9 @@ impl<D: Domain> Handler<Knock> for Cell<D> {
 
 fn refused(error: &AppendError) -> CommandError {
     match error {
-        AppendError::Busy => CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER },
-        AppendError::Conflict { .. } => CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER },
+        AppendError::Busy | AppendError::Conflict { .. } => {
+            CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER }
+        }
         AppendError::ReadOnly { .. } | AppendError::Invalid(_) => {
             CommandError::LogUnavailable { reason: error.to_string() }
         }

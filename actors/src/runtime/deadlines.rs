@@ -34,7 +34,7 @@ struct Armed {
 
 impl std::fmt::Debug for Armed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Armed").field("len", &self.by_time.len()).finish()
+        f.debug_struct("Armed").field("len", &self.by_time.len()).finish_non_exhaustive()
     }
 }
 

@@ -5,14 +5,14 @@
 //! there. An error is reported as the observer's, never as a workspace's (R10).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use covalence_events::fleet::{EngineLost, StrangerFound};
 use covalence_events::workspace::{
     BackendKind, EvidenceClass, EvidenceObserved, EvidenceSource, InstanceRef,
 };
-use covalence_events::{Generation, Principal, WorkspaceId};
+use covalence_events::{Generation, Principal, Timestamp, WorkspaceId};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -57,9 +57,20 @@ impl Runtime {
                     Signal::Lost(error) => self.lost(&*backend, error),
                 },
             }
-            metrics::gauge!(super::metrics_names::OBSERVER_TICK, "backend" => backend.kind().as_str())
-                .set(self.shared.clock.now().at.timestamp_millis() as f64 / 1000.0);
+            self.ticked(backend.kind());
         }
+    }
+
+    fn ticked(&self, backend: BackendKind) {
+        let at = self.shared.clock.now().at;
+        let mut ticks = self.shared.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        ticks.insert(backend.as_str(), at);
+    }
+
+    /// When each observer last had a turn: the platform watches itself.
+    pub fn ticks(&self) -> Vec<(&'static str, Timestamp)> {
+        let ticks = self.shared.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        ticks.iter().map(|(name, at)| (*name, *at)).collect()
     }
 
     async fn exited(

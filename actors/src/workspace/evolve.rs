@@ -107,6 +107,7 @@ fn describe(state: &mut State, event: &Event, at: Timestamp) {
 }
 
 /// The facts that move the workspace through its life.
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 fn live(state: &mut State, event: &Event, recorded: &Recorded) {
     let at = recorded.meta.at;
     match event {

@@ -65,8 +65,7 @@ fn command(step: &Step, story: &Scenario) -> Command {
         .state()
         .restart
         .as_ref()
-        .map(|pending| pending.restart)
-        .unwrap_or_else(|| covalence_events::RestartId(uuid::Uuid::from_u128(99)));
+        .map_or(covalence_events::RestartId(uuid::Uuid::from_u128(99)), |pending| pending.restart);
     match step {
         Step::Beat { stale } => beat(named(stale)),
         Step::Evidence { class, stale } => evidence(*class, named(stale)),
