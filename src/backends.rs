@@ -5,6 +5,7 @@
 //! wherever it runs.
 
 pub mod config_files;
+pub mod docker;
 pub mod environment;
 pub mod external;
 pub mod redact;
