@@ -68,6 +68,19 @@ impl Goal {
     }
 }
 
+/// What was begun, and where to look for its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun<'a> {
+    /// What is waited for.
+    pub(super) goal: Goal,
+    /// Whose.
+    pub(super) workspace: &'a str,
+    /// The server's clock before it was begun.
+    pub(super) since: DateTime<Utc>,
+    /// The restart's name, where the server told it.
+    pub(super) restart: Option<&'a str>,
+}
+
 /// How far a story has come.
 #[derive(Debug)]
 struct Story {
@@ -86,14 +99,14 @@ enum Step {
 }
 
 impl Story {
-    const fn new(goal: Goal) -> Self {
-        Self { goal, begun: false, stopping: false, restart: None }
+    fn new(goal: Goal, restart: Option<&str>) -> Self {
+        Self { goal, begun: restart.is_some(), stopping: false, restart: restart.map(str::to_owned) }
     }
 
     fn read(&mut self, record: &Record) -> Step {
         let data = record.data();
         let word = record.word();
-        if word == self.goal.beginning() {
+        if word == self.goal.beginning() && !self.begun {
             self.begun = true;
             self.restart = data.get("restart").and_then(Value::as_str).map(str::to_owned);
         }
@@ -137,18 +150,13 @@ impl Story {
 }
 
 impl WaitArgs {
-    /// Waits, if that was asked for, until the story of `workspace` that began at `since` has its end.
-    pub(super) async fn until(
-        self,
-        goal: Goal,
-        client: &Client,
-        workspace: &str,
-        since: DateTime<Utc>,
-    ) -> Outcome {
+    /// Waits, if that was asked for, until what was begun has its end.
+    pub(super) async fn until(self, client: &Client, begun: Begun<'_>) -> Outcome {
         if !self.wait {
             return Ok(());
         }
-        let told = tokio::time::timeout(self.timeout, follow(goal, client, workspace, since)).await;
+        let workspace = begun.workspace;
+        let told = tokio::time::timeout(self.timeout, follow(client, begun)).await;
         told.unwrap_or_else(|_| {
             let message = format!("not done after {} s; it goes on by itself", self.timeout.as_secs());
             Err(Failure::new(Exit::TimedOut, message)
@@ -157,15 +165,15 @@ impl WaitArgs {
     }
 }
 
-async fn follow(goal: Goal, client: &Client, workspace: &str, since: DateTime<Utc>) -> Outcome {
+async fn follow(client: &Client, begun: Begun<'_>) -> Outcome {
     let filter = Filter {
-        workspace: Some(workspace.to_owned()),
-        since: Some(When::Time(since)),
+        workspace: Some(begun.workspace.to_owned()),
+        since: Some(When::Time(begun.since)),
         follow: true,
         ..Filter::default()
     };
     let mut reader = Reader::new(client, filter);
-    let mut story = Story::new(goal);
+    let mut story = Story::new(begun.goal, begun.restart);
     let mut names = Names::default();
     let progress = Output { json: false, colours: stderr_has_colours() };
     loop {
@@ -199,7 +207,7 @@ mod tests {
     use super::*;
 
     fn end(goal: Goal, facts: &[(&str, Value)]) -> (Step, bool) {
-        let mut story = Story::new(goal);
+        let mut story = Story::new(goal, None);
         let mut last = Step::Goes;
         for (word, data) in facts {
             assert_eq!(last, Step::Goes, "the story went on after its end");
@@ -219,6 +227,18 @@ mod tests {
             ("came_online", json!({"restart": "r2"})),
         ];
         assert_eq!(end(Goal::Restarted, &facts).0, Step::Done);
+    }
+
+    #[test]
+    fn a_restart_that_the_server_named_is_told_from_others() {
+        let mut story = Story::new(Goal::Restarted, Some("r2"));
+        let mut read = |word: &str, restart: Value| {
+            let tag = format!("workspace.{word}.v1");
+            story.read(&Record::from_value(json!({"type": tag, "data": {"restart": restart}})))
+        };
+        assert_eq!(read("came_online", json!("r1")), Step::Goes);
+        assert_eq!(read("restart_requested", json!("r2")), Step::Goes);
+        assert_eq!(read("came_online", json!("r2")), Step::Done);
     }
 
     #[test]

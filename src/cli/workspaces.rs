@@ -75,6 +75,7 @@ fn row_cells(row: &Value, roster: &[Named]) -> Vec<Cell> {
     let parent = roster.iter().find(|named| named.id == text(row, "parent_id"));
     // The supervisor's view beside the status, where it says more, as for a workspace that is suspected.
     let state = row.pointer("/supervision/state").and_then(Value::as_str).unwrap_or_default();
+    let state = if state == "healthy" { "" } else { state };
     let note = if text(row, "last_sample_error").is_empty() { state } else { text(row, "last_sample_error") };
     vec![
         Cell::dim(text(row, "id").get(..8).unwrap_or_default()),

@@ -10,5 +10,6 @@
     reason = "helper functions of tests are not seen as tests; a panic is how a test fails, stderr how it explains"
 )]
 
+mod cli;
 mod dependencies;
 mod tidy;

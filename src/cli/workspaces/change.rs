@@ -9,7 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Outcome;
 use crate::cli::name::{self, Named};
 use crate::cli::output::{Output, confirm, note, printable, text};
-use crate::cli::wait::{Goal, WaitArgs};
+use crate::cli::wait::{Begun, Goal, WaitArgs};
 
 /// Which workspace, and the server's clock before anything is changed.
 struct Chosen {
@@ -33,9 +33,12 @@ fn answered(output: Output, named: &Named, answer: &Value) -> Outcome {
     if output.json {
         return output.document(answer);
     }
-    let message = text(answer, "message");
-    let separator = if message.is_empty() { "" } else { ": " };
-    output.line(&printable(&format!("{}  {}{separator}{message}", named.name, text(answer, "status"))))
+    let more = match (text(answer, "message"), text(answer, "waits_for")) {
+        ("", "") => String::new(),
+        ("", rule) => format!(": waits because of {rule}"),
+        (message, _) => format!(": {message}"),
+    };
+    output.line(&printable(&format!("{}  {}{more}", named.name, text(answer, "status"))))
 }
 
 /// Restart a workspace
@@ -68,7 +71,9 @@ impl Restart {
         if text(&answer, "status") == "noop" {
             return Ok(());
         }
-        self.wait.until(Goal::Restarted, client, &named.id, since).await
+        let restart = Some(text(&answer, "restart")).filter(|restart| !restart.is_empty());
+        let begun = Begun { goal: Goal::Restarted, workspace: &named.id, since, restart };
+        self.wait.until(client, begun).await
     }
 }
 
@@ -90,7 +95,8 @@ impl Pause {
         let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
         let answer = post(client, &named.id, "pause", &[("cascade", self.cascade)]).await?;
         answered(output, &named, &answer)?;
-        self.wait.until(Goal::Paused, client, &named.id, since).await
+        let begun = Begun { goal: Goal::Paused, workspace: &named.id, since, restart: None };
+        self.wait.until(client, begun).await
     }
 }
 
@@ -112,7 +118,8 @@ impl Resume {
         let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
         let answer = post(client, &named.id, "resume", &[("cascade", self.cascade)]).await?;
         answered(output, &named, &answer)?;
-        self.wait.until(Goal::Resumed, client, &named.id, since).await
+        let begun = Begun { goal: Goal::Resumed, workspace: &named.id, since, restart: None };
+        self.wait.until(client, begun).await
     }
 }
 
@@ -152,7 +159,8 @@ impl Remove {
         query.extend(self.purge.then_some(("purge", "true")));
         let answer = client.json(request.query(&query)).await?;
         answered(output, &named, &answer)?;
-        self.wait.until(Goal::Removed, client, &named.id, since).await
+        let begun = Begun { goal: Goal::Removed, workspace: &named.id, since, restart: None };
+        self.wait.until(client, begun).await
     }
 }
 

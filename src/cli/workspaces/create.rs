@@ -8,7 +8,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Outcome;
 use crate::cli::name::{self, Named};
 use crate::cli::output::{Output, text};
-use crate::cli::wait::{Goal, WaitArgs};
+use crate::cli::wait::{Begun, Goal, WaitArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,7 +99,8 @@ impl Create {
         if self.external {
             return Ok(());
         }
-        self.wait.until(Goal::Created, client, text(&created, "id"), since).await
+        let begun = Begun { goal: Goal::Created, workspace: text(&created, "id"), since, restart: None };
+        self.wait.until(client, begun).await
     }
 
     fn body(&self, parent: Option<&str>) -> Value {
