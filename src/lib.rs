@@ -4,6 +4,7 @@ pub mod app;
 pub mod backends;
 pub mod cli;
 pub mod config;
+pub mod http;
 pub mod runtimes;
 pub mod shutdown;
 pub mod telemetry;

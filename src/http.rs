@@ -1,0 +1,170 @@
+//! The HTTP API: parses requests into commands, checks authority, and answers from projections.
+//!
+//! No domain rule lives here. A handler may send commands to the write side and read projections; it never appends to
+//! the log, builds a fact, or looks into an actor. Every mutation waits until the projections have passed its position
+//! (read your own writes), and answers from them.
+//!
+//! Read in this order: [`router`] (what there is), [`edge`] (what every request passes), [`auth`] (who may), [`error`]
+//! (the one status table), then the resources: [`workspaces`], [`registry`], [`a2a`], [`events`], [`admin`], [`health`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use covalence_actors::effect::{Backend, Clock, Secret};
+use covalence_actors::runtime::Runtime;
+use covalence_events::Timestamp;
+use covalence_events::log::EventLog;
+use covalence_events::workspace::BackendKind;
+use covalence_projections::Views;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::task::TaskTracker;
+
+pub mod a2a;
+pub mod address;
+pub mod admin;
+pub mod auth;
+pub mod body;
+pub mod edge;
+pub mod error;
+pub mod events;
+pub mod fields;
+pub mod health;
+pub mod idempotency;
+pub mod outcome;
+pub mod registry;
+pub mod request;
+pub mod router;
+pub mod server;
+#[cfg(test)]
+mod tests;
+pub mod view;
+pub mod workspaces;
+
+pub use server::{Listener, listen};
+
+/// What the operator decided about this edge.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Credential-free use on loopback: `MOLECULE_ENV` says development and no admin token was configured.
+    pub open_on_loopback: bool,
+    /// How strict agents' addresses are judged.
+    pub surroundings: address::Surroundings,
+    /// Where agents and callers reach us, if it is configured (`EXTERNAL_PLATFORM_URL`); else the request says.
+    pub public_url: Option<String>,
+    /// Host names under which we may be addressed, besides `localhost`, `host.docker.internal` and our own addresses.
+    pub hosts: BTreeSet<String>,
+    /// Origins of pages that may call us.
+    pub cors_origins: Vec<String>,
+    /// Requests a minute for each token, or each address without one.
+    pub rate_limit: u32,
+    /// The tenant that every request must name.
+    pub organisation: Option<String>,
+    /// Directories below which a `workspace_dir` must lie.
+    pub workspace_roots: Vec<PathBuf>,
+    /// The runtime of a workspace that names none.
+    pub default_runtime: Option<String>,
+    /// Every runtime's name.
+    pub runtimes: BTreeSet<String>,
+    /// The adapter for new workspaces that are not external.
+    pub backend: BackendKind,
+    /// A call is given up when the workspace showed no sign of life for this long.
+    pub call_idle_timeout: Duration,
+}
+
+/// When each of the platform's loops last came round: name and time.
+pub type Ticks = Arc<dyn Fn() -> Vec<(String, Timestamp)> + Send + Sync>;
+
+/// Everything that handlers reach. Shared by all HTTP workers.
+pub struct HttpState {
+    /// The write side.
+    pub runtime: Runtime,
+    /// The read side.
+    pub views: Arc<Views>,
+    /// The log, for reading it raw and for waiting on outcomes.
+    pub log: Arc<dyn EventLog>,
+    /// The adapters, for logs and strangers only.
+    pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    /// What the operator decided.
+    pub config: HttpConfig,
+    /// The admin token.
+    pub admin_token: Secret,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// The platform's loops, for `/admin/liveness`.
+    pub ticks: Ticks,
+    inner: Inner,
+}
+
+/// What this edge keeps in memory for itself.
+#[derive(Debug, Default)]
+struct Inner {
+    /// Changes of the hierarchy happen one after the other, so that checks against it hold until they are recorded.
+    structure: tokio::sync::Mutex<()>,
+    limits: edge::limit::Limits,
+    replies: idempotency::Replies,
+    calls: TaskTracker,
+}
+
+/// The parts that the composition root hands in; see [`HttpState`].
+pub struct Parts {
+    /// The write side.
+    pub runtime: Runtime,
+    /// The read side.
+    pub views: Arc<Views>,
+    /// The log.
+    pub log: Arc<dyn EventLog>,
+    /// The adapters.
+    pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    /// What the operator decided.
+    pub config: HttpConfig,
+    /// The admin token.
+    pub admin_token: Secret,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// The platform's loops.
+    pub ticks: Ticks,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl HttpState {
+    /// The edge's state.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { runtime, views, log, backends, config, admin_token, clock, metrics, ticks } = parts;
+        Arc::new(Self {
+            runtime,
+            views,
+            log,
+            backends,
+            config,
+            admin_token,
+            clock,
+            metrics,
+            ticks,
+            inner: Inner::default(),
+        })
+    }
+
+    /// Waits until no call is under way any more. For an orderly shutdown, after the server has stopped.
+    pub async fn calls_finished(&self) {
+        self.inner.calls.close();
+        self.inner.calls.wait().await;
+    }
+}
+
+impl fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpState").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! `/workspaces/{id}/a2a`: the relay to an agent, and the card that says how to reach it through us.
+//!
+//! A call takes a permit out of the target's mailbox; the body's bytes go straight from the caller to the agent and back. The
+//! call goes on when its caller hangs up, and its outcome is reported to the mailbox either way.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use actix_web::{HttpResponse, get, post, web};
+use covalence_actors::runtime::{PermitRefused, PermitRequest};
+use covalence_actors::workspace::Rejection;
+use covalence_events::workspace::DeliveryMode;
+use covalence_projections::Status;
+use serde_json::Value;
+
+use crate::http::auth;
+use crate::http::error::{Answer, ApiError, ErrorBody};
+use crate::http::request::{Ctx, workspace_id};
+use crate::http::workspaces::{gone, present, row};
+
+pub mod card;
+pub mod normalise;
+pub mod patience;
+pub mod relay;
+pub mod sse;
+
+/// A call's body. The contract's later servers take this much; a message with a file in it fits, a video does not.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Seconds for a client to keep a card: long enough to help, short enough to follow a change.
+const CARD_MAX_AGE: u32 = 60;
+
+/// Sends an A2A message to a workspace's agent and answers with what it says: JSON, or the agent's own event stream.
+#[utoipa::path(
+    tag = "a2a", params(
+        ("id" = String, Path),
+        ("X-Workspace-ID" = Option<String>, Header, description = "the calling workspace; its bearer says the same"),
+        ("X-Timeout" = Option<u64>, Header, description = "seconds after which the call is given up"),
+        ("A2A-Version" = Option<String>, Header, description = "passed on to the agent"),
+    ),
+    request_body(content = Object, description = "JSON-RPC request; without `jsonrpc` it is wrapped"),
+    responses(
+        (status = 200, description = "the agent's answer, as it came", body = Object),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 410, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 502, body = ErrorBody), (status = 503, body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+#[post("/workspaces/{id}/a2a")]
+pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payload) -> Answer {
+    let id = workspace_id(&path)?;
+    let caller = auth::caller(&ctx, id)?;
+    let body = relay::read(payload).await?;
+    let row = row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
+    if row.status == Status::Removed {
+        return Err(gone(&row));
+    }
+    let call = normalise::normalise(body)?;
+    if row.delivery_mode == Some(DeliveryMode::Poll) {
+        return Err(ApiError::unavailable(
+            "poll_delivery_unavailable",
+            "workspace takes its messages by polling, which this server does not queue",
+            relay::RETRY_BUSY,
+        ));
+    }
+    let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
+    let permit = match ctx.state.runtime.permit(id, request, ctx.origin(caller)).await {
+        Ok(permit) => permit,
+        Err(PermitRefused::Rejected(Rejection::Removed)) => return Err(gone(&row)),
+        Err(refused) => return Err(refused.into()),
+    };
+    relay::relay(ctx, id, permit, call.body).await
+}
+
+/// The agent's card, rewritten so that every address in it is ours, with an entry for each security scheme that we want.
+#[utoipa::path(
+    tag = "a2a", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = Object), (status = 304), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody),
+    )
+)]
+#[get("/workspaces/{id}/.well-known/agent-card.json")]
+pub(crate) async fn agent_card(ctx: Ctx, path: web::Path<String>) -> Answer {
+    serve_card(&ctx, &path)
+}
+
+/// The same under the path of clients before A2A 0.3.
+#[utoipa::path(
+    tag = "a2a", params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody))
+)]
+#[get("/workspaces/{id}/.well-known/agent.json")]
+pub(crate) async fn card_before_0_3(ctx: Ctx, path: web::Path<String>) -> Answer {
+    serve_card(&ctx, &path)
+}
+
+/// The same under the path of the wire contract's runtimes.
+#[utoipa::path(
+    tag = "a2a", params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody))
+)]
+#[get("/workspaces/{id}/agent/card")]
+pub(crate) async fn card_of_runtimes(ctx: Ctx, path: web::Path<String>) -> Answer {
+    serve_card(&ctx, &path)
+}
+
+fn serve_card(ctx: &Ctx, path: &str) -> Answer {
+    let id = workspace_id(path)?;
+    if let Some(removed) = row(ctx, id).filter(|row| row.status == Status::Removed) {
+        return Err(gone(&removed));
+    }
+    let row = present(ctx, id)?;
+    let original = row.agent_card.as_ref().map(covalence_projections::roster::Card::to_value);
+    let Some(Value::Object(original)) = original else {
+        return Err(ApiError::not_found("agent_card_unknown", "the agent has not sent a card yet"));
+    };
+    let url = format!("{}/workspaces/{id}/a2a", ctx.public_base());
+    let served = card::rewrite(original, &row.name, &url, !ctx.is_open());
+    let text = Value::Object(served).to_string();
+    let tag = format!("\"{}\"", card::tag(&text));
+    let fresh = ctx.header(IF_NONE_MATCH.as_str()).is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
+    let status = if fresh { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let mut response = HttpResponse::build(status);
+    response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, format!("max-age={CARD_MAX_AGE}")));
+    Ok(if fresh { response.finish() } else { response.content_type("application/json").body(text) })
+}

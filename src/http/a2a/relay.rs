@@ -1,0 +1,396 @@
+//! One call through the platform: request to the agent, answer to the caller, outcome to the mailbox.
+//!
+//! The forward runs in a task of its own on the same thread: its caller hanging up changes nothing but that nobody reads
+//! the answer. Every way out reports to the permit; a panic does so by dropping it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, web};
+use awc::error::{ConnectError, SendRequestError};
+use bytes::{Bytes, BytesMut};
+use covalence_actors::context::Origin;
+use covalence_actors::runtime::{CallReport, Examined, Permit};
+use covalence_events::workspace::CallOutcome;
+use covalence_events::{Principal, WorkspaceId};
+use futures_util::StreamExt as _;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::http::HttpState;
+use crate::http::a2a::patience::{Patience, RanOut};
+use crate::http::a2a::{REQUEST_BYTES_MAX, sse};
+use crate::http::address::{self, Occasion};
+use crate::http::auth::Identity;
+use crate::http::error::{Answer, ApiError, BUSY};
+use crate::http::request::{Ctx, text};
+
+/// An answer that is not a stream is held whole; the contract's later servers take this much.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// To reach an agent that is there takes milliseconds; an overloaded host may need a few seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections are dropped before the agents' servers drop them (five seconds is common): a request sent into a
+/// closing connection has an unknown outcome, and can't be repeated.
+const IDLE_CONNECTION: Duration = Duration::from_secs(3);
+/// Connections of one HTTP worker; more calls than that wait for one.
+const CONNECTIONS_MAX: usize = 4096;
+/// An agent's call without a deadline of its own.
+const AGENT_CALL_MAX: Duration = Duration::from_secs(30 * 60);
+/// Seconds, of an agent that may still be at work on what it was sent.
+pub const RETRY_BUSY: u64 = 30;
+/// Seconds, of an agent that is being started again.
+const RETRY_RESTART: u64 = 15;
+/// Bytes of an agent's error text that are passed on.
+const ERROR_TEXT_MAX: usize = 4096;
+
+/// Names the call, as in the log.
+const CALL: HeaderName = HeaderName::from_static("x-covalence-call");
+/// Passed on to the agent beside the content type. No credential: the caller's ends here.
+const PASSED: &[&str] = &["accept", "a2a-version", "a2a-extensions", "traceparent", "tracestate", "baggage"];
+/// Passed back to the caller.
+const PASSED_BACK: &[&str] = &["a2a-version", "a2a-extensions"];
+
+/// A client for one HTTP worker.
+pub fn client() -> awc::Client {
+    let connector = awc::Connector::new()
+        .timeout(CONNECT_TIMEOUT)
+        .conn_keep_alive(IDLE_CONNECTION)
+        .limit(CONNECTIONS_MAX);
+    awc::Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+}
+
+/// Reads a call's body.
+pub async fn read(mut payload: web::Payload) -> Result<Bytes, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = payload.next().await {
+        let piece = piece.map_err(|_| ApiError::bad("invalid_body", "request body could not be read"))?;
+        if body.len() + piece.len() > REQUEST_BYTES_MAX {
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "request body too large")
+                .with("truncated", true)
+                .with("max_bytes", REQUEST_BYTES_MAX));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// Carries out a call for which there is a permit.
+pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> Answer {
+    let around = ctx.state.config.surroundings;
+    let addresses = if permit.trusted {
+        Vec::new()
+    } else {
+        match address::check(&permit.url, around, Occasion::Call).await {
+            Ok(addresses) => addresses,
+            Err(reason) => {
+                permit.finish(report(CallOutcome::NotDelivered, None, Some(reason.to_string())));
+                return Err(ApiError::new(
+                    StatusCode::BAD_GATEWAY,
+                    "url_not_allowed",
+                    "workspace URL is not publicly routable",
+                )
+                .detail(reason.to_string()));
+            }
+        }
+    };
+    let client = ctx.request.app_data::<awc::Client>().cloned();
+    let client = client.ok_or_else(|| ApiError::internal("failed to create proxy request", "no client in this worker"))?;
+    let forward = Forward {
+        patience: patience(&ctx, id),
+        headers: passed(ctx.request.headers(), PASSED),
+        origin: ctx.origin(Principal::System),
+        state: Arc::clone(&ctx.state),
+        client,
+        id,
+        addresses,
+        body,
+    };
+    let (answered, answer) = oneshot::channel();
+    let task = ctx.state.inner.calls.track_future(forward.run(permit, answered));
+    actix_web::rt::spawn(task);
+    answer.await.unwrap_or_else(|_| Err(ApiError::internal("internal error", "a forward ended without an answer")))
+}
+
+fn patience(ctx: &Ctx, id: WorkspaceId) -> Patience {
+    let asked = ctx.header("x-timeout").and_then(|seconds| seconds.trim().parse::<u64>().ok()).filter(|n| *n > 0);
+    let is_agent = matches!(ctx.known.identity, Identity::Workspace(_)) || ctx.claimed().is_some();
+    let whole = asked.map(Duration::from_secs).or_else(|| is_agent.then_some(AGENT_CALL_MAX));
+    Patience::new(Arc::clone(&ctx.state), id, whole)
+}
+
+fn passed(headers: &HeaderMap, names: &[&str]) -> Vec<(HeaderName, HeaderValue)> {
+    let pick = |name: &&str| {
+        let value = headers.get(*name)?.clone();
+        Some((HeaderName::try_from(*name).ok()?, value))
+    };
+    names.iter().filter_map(pick).collect()
+}
+
+fn report(outcome: CallOutcome, status: Option<StatusCode>, error: Option<String>) -> CallReport {
+    CallReport { outcome, status: status.map(|status| status.as_u16()), request_bytes: 0, response_bytes: 0, error }
+}
+
+type AgentResponse = awc::ClientResponse;
+
+/// Why there is no response from the agent.
+enum Failure {
+    /// It never got the request.
+    NotReached(String),
+    /// It may have.
+    Lost(String),
+    /// It took too long.
+    RanOut(RanOut),
+}
+
+struct Forward {
+    state: Arc<HttpState>,
+    client: awc::Client,
+    id: WorkspaceId,
+    addresses: Vec<SocketAddr>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    origin: Origin,
+    patience: Patience,
+}
+
+impl Forward {
+    async fn run(self, permit: Permit, answered: oneshot::Sender<Answer>) {
+        let call = permit.call.to_string();
+        let name = |answer: Answer| {
+            answer.map(|mut response| {
+                if let Ok(value) = HeaderValue::from_str(&call) {
+                    response.headers_mut().insert(CALL, value);
+                }
+                response
+            })
+        };
+        match self.send(&permit.url).await {
+            Ok(response) if is_stream(&response) => self.stream(permit, response, answered, name).await,
+            Ok(response) => {
+                let (report, answer) = self.whole(response).await;
+                permit.finish(report);
+                // A caller that hung up is no error of anybody's.
+                let _ = answered.send(name(answer));
+            }
+            Err(failure) => {
+                let (outcome, error) = failure.outcome();
+                permit.finish(CallReport {
+                    request_bytes: self.body.len() as u64,
+                    ..report(outcome, None, Some(error.clone()))
+                });
+                let _ = answered.send(Err(self.failed(&failure).await));
+            }
+        }
+    }
+
+    /// Sends to the checked addresses in turn, while nothing has been sent to any of them.
+    async fn send(&self, url: &str) -> Result<AgentResponse, Failure> {
+        let mut failure = None;
+        for address in self.addresses.iter().copied().map(Some).chain(self.addresses.is_empty().then_some(None)) {
+            match self.send_to(url, address).await {
+                Err(reason @ Failure::NotReached(_)) => failure = Some(reason),
+                answer => return answer,
+            }
+        }
+        Err(failure.unwrap_or_else(|| Failure::NotReached("no address".to_owned())))
+    }
+
+    async fn send_to(&self, url: &str, address: Option<SocketAddr>) -> Result<AgentResponse, Failure> {
+        let mut request = self.client.post(url).no_decompress().insert_header((CONTENT_TYPE, "application/json"));
+        for (name, value) in &self.headers {
+            request = request.insert_header((name.clone(), value.clone()));
+        }
+        if let Some(address) = address {
+            request = request.address(address);
+        }
+        match self.patience.wait(request.send_body(self.body.clone())).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(classify(&error)),
+            Err(ran_out) => Err(Failure::RanOut(ran_out)),
+        }
+    }
+
+    /// Reads an answer that is no stream.
+    async fn whole(&self, mut response: AgentResponse) -> (CallReport, Answer) {
+        let status = response.status();
+        let headers = passed(response.headers(), PASSED_BACK);
+        let mut body = BytesMut::with_capacity(announced(response.headers()));
+        let request_bytes = self.body.len() as u64;
+        let broken = |error: String, read: usize| CallReport {
+            request_bytes,
+            response_bytes: read as u64,
+            ..report(CallOutcome::Unknown, Some(status), Some(error))
+        };
+        loop {
+            match self.patience.wait(response.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(piece))) if body.len() + piece.len() > RESPONSE_BYTES_MAX => {
+                    let error = ApiError::new(StatusCode::BAD_GATEWAY, "response_too_large", "agent response too large")
+                        .with("max_bytes", RESPONSE_BYTES_MAX)
+                        .with("delivery_confirmed", status.as_u16() < 400);
+                    return (broken("response too large".to_owned(), body.len()), Err(error));
+                }
+                Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
+                Ok(Some(Err(error))) => {
+                    return (broken(error.to_string(), body.len()), Err(body_lost(status)));
+                }
+                Err(ran_out) => return (broken(ran_out.to_string(), body.len()), Err(body_lost(status))),
+            }
+        }
+        let done = CallReport {
+            request_bytes,
+            response_bytes: body.len() as u64,
+            ..report(CallOutcome::Answered, Some(status), None)
+        };
+        (done, self.answer(status, headers, body.freeze()).await)
+    }
+
+    /// The contract's table for what an agent answered.
+    async fn answer(&self, status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, body: Bytes) -> Answer {
+        if !status.is_success() && status.as_u16() >= 300 {
+            if is_gateway_trouble(status)
+                && let Some(restarting) = self.examined().await
+            {
+                return Err(restarting);
+            }
+            return Err(ApiError::new(status, "agent_error", error_text(status, &body)));
+        }
+        if body.is_empty() {
+            return Err(ApiError::new(status, "agent_empty", "agent returned empty response body"));
+        }
+        let mut response = HttpResponse::build(status);
+        for (name, value) in headers {
+            response.insert_header((name, value));
+        }
+        Ok(response.content_type("application/json").body(body))
+    }
+
+    /// Passes an event stream on as it comes, to its end, whether anybody listens or not.
+    async fn stream(
+        self,
+        permit: Permit,
+        mut response: AgentResponse,
+        answered: oneshot::Sender<Answer>,
+        name: impl FnOnce(Answer) -> Answer,
+    ) {
+        let status = response.status();
+        let (pieces, receive) = mpsc::channel::<Result<Bytes, std::io::Error>>(sse::PIECES);
+        let mut head = HttpResponse::build(status);
+        for (name, value) in passed(response.headers(), PASSED_BACK) {
+            head.insert_header((name, value));
+        }
+        head.insert_header((CONTENT_TYPE, "text/event-stream"));
+        head.insert_header(("cache-control", "no-cache")).insert_header(("x-accel-buffering", "no"));
+        let _ = answered.send(name(Ok(head.streaming(Box::pin(sse::kept_alive(receive))))));
+        let (mut read, mut broken) = (0_u64, None);
+        loop {
+            let error = match self.patience.wait(response.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(piece))) => {
+                    read += piece.len() as u64;
+                    let _ = pieces.send(Ok(piece)).await;
+                    continue;
+                }
+                Ok(Some(Err(error))) => error.to_string(),
+                Err(ran_out) => ran_out.to_string(),
+            };
+            let _ = pieces.send(Err(std::io::Error::other(error.clone()))).await;
+            broken = Some(error);
+            break;
+        }
+        let outcome = if broken.is_some() { CallOutcome::Unknown } else { CallOutcome::Answered };
+        permit.finish(CallReport {
+            request_bytes: self.body.len() as u64,
+            response_bytes: read,
+            ..report(outcome, Some(status), broken)
+        });
+    }
+
+    /// What a caller is told of a call without a response; a fresh look at the instance says whether it is being restarted.
+    async fn failed(&self, failure: &Failure) -> ApiError {
+        if !matches!(failure, Failure::RanOut(_))
+            && let Some(restarting) = self.examined().await
+        {
+            return restarting;
+        }
+        let busy = |code| ApiError::unavailable(code, BUSY, RETRY_BUSY).with("busy", true).with("delivery", "unknown");
+        match failure {
+            Failure::NotReached(_) => {
+                ApiError::new(StatusCode::BAD_GATEWAY, "agent_unreachable", "failed to reach workspace agent")
+            }
+            Failure::Lost(_) => busy("agent_connection_lost"),
+            Failure::RanOut(ran_out) => busy("agent_timeout").detail(ran_out.to_string()),
+        }
+    }
+
+    async fn examined(&self) -> Option<ApiError> {
+        match self.state.runtime.examine(self.id, self.origin.clone()).await {
+            Ok(Examined::Dead { .. }) => Some(
+                ApiError::unavailable(
+                    "agent_restarting",
+                    "workspace agent unreachable — container restart triggered",
+                    RETRY_RESTART,
+                )
+                .with("restarting", true),
+            ),
+            Ok(Examined::Alive | Examined::Unknown) => None,
+            Err(error) => {
+                tracing::debug!(workspace = %self.id, %error, "the instance could not be looked at");
+                None
+            }
+        }
+    }
+}
+
+impl Failure {
+    fn outcome(&self) -> (CallOutcome, String) {
+        match self {
+            Self::NotReached(error) => (CallOutcome::NotDelivered, error.clone()),
+            Self::Lost(error) => (CallOutcome::Unknown, error.clone()),
+            Self::RanOut(ran_out) => (CallOutcome::Unknown, ran_out.to_string()),
+        }
+    }
+}
+
+/// Whether a request that failed may have reached the agent.
+fn classify(error: &SendRequestError) -> Failure {
+    match error {
+        SendRequestError::Connect(ConnectError::Disconnected) => Failure::Lost("disconnected".to_owned()),
+        SendRequestError::Url(_) | SendRequestError::Connect(_) | SendRequestError::Http(_) => {
+            Failure::NotReached(error.to_string())
+        }
+        _ => Failure::Lost(error.to_string()),
+    }
+}
+
+fn is_stream(response: &AgentResponse) -> bool {
+    response.status().is_success()
+        && text(response.headers(), CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/event-stream"))
+}
+
+/// How much an answer says that it is, for one allocation; an exaggeration costs nothing.
+fn announced(headers: &HeaderMap) -> usize {
+    const BELIEVED_MAX: usize = 64 * 1024;
+    let said = text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+    said.unwrap_or(0).min(BELIEVED_MAX)
+}
+
+/// Answers of something between us and the agent, rather than of the agent.
+fn is_gateway_trouble(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 502 | 503 | 504 | 521..=524)
+}
+
+fn body_lost(status: StatusCode) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, "agent_response_lost", "failed to read agent response")
+        .with("delivery_confirmed", status.as_u16() < 400)
+}
+
+/// The agent's own error text, or its status in words.
+fn error_text(status: StatusCode, body: &[u8]) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let said = parsed.as_ref().and_then(|body| body.get("error")).and_then(|error| error.as_str());
+    let said = said.map(|text| text.chars().take(ERROR_TEXT_MAX).collect::<String>());
+    said.unwrap_or_else(|| status.canonical_reason().unwrap_or("agent error").to_owned())
+}

@@ -1,0 +1,167 @@
+//! `GET /admin/log`: the raw log, as NDJSON or as an event stream. A reader that comes back with the last position that
+//! it saw misses nothing.
+
+#![expect(unused_qualifications, reason = "the OpenAPI macro repeats the names of query types")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, get, web};
+use bytes::{Bytes, BytesMut};
+use covalence_events::{Position, Recorded, Timestamp};
+use covalence_projections::tail::{self, Filter, Follow};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::time::timeout;
+use utoipa::IntoParams;
+
+use crate::http::auth;
+use crate::http::error::{Answer, ApiError, ErrorBody};
+use crate::http::request::{Ctx, workspace_id};
+
+/// Facts in one answer where nobody says.
+const LIMIT_DEFAULT: usize = 100;
+/// Between two signs of life on a quiet stream: below the timeouts of common proxies.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What to ask for `after` next.
+const NEXT_AFTER: HeaderName = HeaderName::from_static("x-covalence-next-after");
+
+/// Which facts are wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct LogQuery {
+    /// Only what comes after this position.
+    after: Option<u64>,
+    /// At most so many, and never more than 1000.
+    limit: Option<usize>,
+    /// A wire tag, or the beginning of one.
+    r#type: Option<String>,
+    /// About this workspace.
+    workspace: Option<String>,
+    /// Of this request or incident.
+    correlation: Option<String>,
+    /// Not before this (RFC 3339).
+    since: Option<String>,
+    /// Before this (RFC 3339).
+    until: Option<String>,
+    /// `true`: also those that come.
+    follow: Option<bool>,
+}
+
+/// The raw log, oldest first: NDJSON, or with `Accept: text/event-stream` an event stream that goes on after
+/// `Last-Event-ID`.
+#[utoipa::path(
+    tag = "operations", params(LogQuery, ("Last-Event-ID" = Option<u64>, Header, description = "same as `after`")),
+    responses(
+        (status = 200, body = String, content_type = "application/x-ndjson"), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+#[get("/admin/log")]
+pub(crate) async fn log(ctx: Ctx, query: web::Query<LogQuery>) -> Answer {
+    auth::admin(&ctx)?;
+    let filter = filter(&query)?;
+    let form = match ctx.header(ACCEPT.as_str()) {
+        Some(accept) if accept.contains("text/event-stream") => Form::Sse,
+        _ => Form::Ndjson,
+    };
+    let resumed = ctx.header("last-event-id").and_then(|id| id.trim().parse().ok());
+    let after = Position(resumed.or(query.after).unwrap_or(0));
+    if query.follow == Some(true) || form == Form::Sse {
+        return Ok(follow(&ctx, filter, after, form));
+    }
+    page(&ctx, &filter, after, query.limit.unwrap_or(LIMIT_DEFAULT)).await
+}
+
+/// A page is empty only at the end of the log, so that a reader need not look at headers.
+async fn page(ctx: &Ctx, filter: &Filter, mut after: Position, limit: usize) -> Answer {
+    loop {
+        let page = tail::page(ctx.state.log.as_ref(), filter, after, limit).await?;
+        after = page.next_after;
+        if !page.events.is_empty() || page.complete {
+            return Ok(HttpResponse::Ok()
+                .content_type(Form::Ndjson.content_type())
+                .insert_header((NEXT_AFTER, HeaderValue::from(after.0)))
+                .body(Form::Ndjson.lines(&page.events)));
+        }
+    }
+}
+
+fn follow(ctx: &Ctx, filter: Filter, after: Position, form: Form) -> HttpResponse {
+    let follow = Follow::new(Arc::clone(&ctx.state.log), filter, after);
+    let lines = stream::unfold(follow, move |mut follow| async move {
+        match timeout(KEEP_ALIVE, follow.next()).await {
+            Err(_) => Some((Ok(form.keep_alive()), follow)),
+            Ok(Ok(Some(events))) => Some((Ok(form.lines(&events)), follow)),
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "reading the log for a follower failed");
+                Some((Err(std::io::Error::other("the log can't be read")), follow))
+            }
+        }
+    });
+    HttpResponse::Ok()
+        .content_type(form.content_type())
+        .insert_header(("cache-control", "no-cache"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(Box::pin(lines))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Ndjson,
+    Sse,
+}
+
+impl Form {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Sse => "text/event-stream",
+        }
+    }
+
+    const fn keep_alive(self) -> Bytes {
+        match self {
+            Self::Ndjson => Bytes::from_static(b"\n"),
+            Self::Sse => Bytes::from_static(b": keep-alive\n\n"),
+        }
+    }
+
+    fn lines(self, events: &[Arc<Recorded>]) -> Bytes {
+        let mut text = BytesMut::new();
+        for event in events {
+            let json = tail::json(event).to_string();
+            match self {
+                Self::Ndjson => text.extend_from_slice(json.as_bytes()),
+                Self::Sse => {
+                    text.extend_from_slice(format!("id: {}\ndata: {json}\n", event.position).as_bytes());
+                }
+            }
+            text.extend_from_slice(b"\n");
+        }
+        text.freeze()
+    }
+}
+
+fn filter(query: &LogQuery) -> Result<Filter, ApiError> {
+    let invalid = |field: &'static str, detail: &str| {
+        ApiError::bad("invalid_filter", "invalid filter").field(field).detail(detail)
+    };
+    let time = |field: &'static str, text: &Option<String>| -> Result<Option<Timestamp>, ApiError> {
+        let parse = |text: &String| {
+            chrono::DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| invalid(field, "not RFC 3339"))
+        };
+        text.as_ref().map(parse).transpose()
+    };
+    let correlation = query.correlation.as_deref().map(str::parse).transpose();
+    Ok(Filter {
+        tag: query.r#type.clone().filter(|tag| !tag.is_empty()),
+        workspace: query.workspace.as_deref().map(workspace_id).transpose()?,
+        correlation: correlation.map_err(|_| invalid("correlation", "not a UUID"))?,
+        since: time("since", &query.since)?,
+        until: time("until", &query.until)?,
+    })
+}

@@ -1,0 +1,277 @@
+//! The one table from "why not" to status, code and text.
+//!
+//! `error` is the wire contract's text where it has one; `code` is ours, stable, for machines; `field` and `detail` say
+//! more where there is more to say. Internal detail goes to the log with the request's id, never into a body.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use covalence_actors::runtime::{CommandError, PermitRefused};
+use covalence_actors::workspace::Rejection;
+use covalence_events::log::ReadError;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// What an error's body looks like.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// For people; the wire contract's text where it has one.
+    pub error: String,
+    /// For machines; never changes its meaning.
+    pub code: String,
+    /// The field of the request that is at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What exactly is wrong with it, or what would be right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The request's id, as in the `X-Request-Id` header and in the log's `correlation_id`.
+    pub request_id: String,
+}
+
+/// An answer that is not what was asked for.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// For machines.
+    pub code: &'static str,
+    /// For people.
+    pub text: Cow<'static, str>,
+    field: Option<&'static str>,
+    detail: Option<String>,
+    extra: Map<String, Value>,
+    retry_after: Option<u64>,
+    challenge: bool,
+    request_id: String,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What an answer of this edge is.
+pub type Answer = Result<HttpResponse, ApiError>;
+
+impl ApiError {
+    /// An error with nothing but status, code and text.
+    pub fn new(status: StatusCode, code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            code,
+            text: text.into(),
+            field: None,
+            detail: None,
+            extra: Map::new(),
+            retry_after: None,
+            challenge: false,
+            request_id: String::new(),
+        }
+    }
+
+    /// 400.
+    pub fn bad(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, text)
+    }
+
+    /// 401, with the challenge that tells a client which credential would do.
+    pub fn unauthorized(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, code, text) }
+    }
+
+    /// 403.
+    pub fn forbidden(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, text)
+    }
+
+    /// 404.
+    pub fn not_found(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, text)
+    }
+
+    /// 409.
+    pub fn conflict(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, text)
+    }
+
+    /// 503: worth another try after the given seconds.
+    pub fn unavailable(code: &'static str, text: impl Into<Cow<'static, str>>, retry_after: u64) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text) }
+    }
+
+    /// 500: a bug of ours. The reason goes to the log.
+    pub fn internal(text: &'static str, reason: impl fmt::Display) -> Self {
+        tracing::error!(%reason, "{text}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
+    }
+
+    /// 404 for a workspace that does not exist.
+    pub fn no_workspace() -> Self {
+        Self::not_found("workspace_not_found", "workspace not found")
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn field(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self
+    }
+
+    /// Says what exactly is wrong.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a member to the body.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.extra.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Names the request; done by the outermost layer.
+    pub(super) fn named(&self, request_id: &str) -> HttpResponse {
+        let mut named = self.clone();
+        request_id.clone_into(&mut named.request_id);
+        named.error_response()
+    }
+
+    fn body(&self) -> Map<String, Value> {
+        let mut body = Map::new();
+        body.insert("error".to_owned(), self.text.as_ref().into());
+        body.insert("code".to_owned(), self.code.into());
+        if let Some(field) = self.field {
+            body.insert("field".to_owned(), field.into());
+        }
+        if let Some(detail) = &self.detail {
+            body.insert("detail".to_owned(), detail.as_str().into());
+        }
+        if let Some(seconds) = self.retry_after {
+            body.insert("retry_after".to_owned(), seconds.into());
+        }
+        body.extend(self.extra.clone());
+        body.insert("request_id".to_owned(), self.request_id.as_str().into());
+        body
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.status);
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        if self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"covalence\"")));
+        }
+        response.json(self.body())
+    }
+}
+
+/// Whole seconds to wait, at least one: `Retry-After: 0` makes clients spin.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero())
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        let status = match &rejection {
+            Rejection::NotFound | Rejection::AlreadyPaused | Rejection::NotPaused => StatusCode::NOT_FOUND,
+            Rejection::Removed => StatusCode::GONE,
+            Rejection::AlreadyExists
+            | Rejection::External
+            | Rejection::RestartNotPending
+            | Rejection::StaleGeneration { .. } => StatusCode::CONFLICT,
+        };
+        Self::new(status, rejection.code(), rejection.to_string())
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Rejected(rejection) => rejection.into(),
+            CommandError::Busy { retry_after } => {
+                Self::unavailable("busy", "platform busy — retry shortly", seconds(retry_after))
+            }
+            CommandError::LogUnavailable { reason } => {
+                tracing::error!(%reason, "the log does not take writes");
+                Self::unavailable("platform_unavailable", DATASTORE_UNAVAILABLE, RETRY_DATASTORE)
+            }
+            CommandError::Panicked { command } => Self::internal("internal error", format!("`{command}` panicked")),
+            CommandError::Corrupt { reason } => Self::internal("internal error", reason),
+            CommandError::ShuttingDown => {
+                Self::unavailable("shutting_down", "platform is shutting down", RETRY_DATASTORE)
+            }
+        }
+    }
+}
+
+impl From<PermitRefused> for ApiError {
+    fn from(refused: PermitRefused) -> Self {
+        match refused {
+            PermitRefused::Rejected(rejection) => rejection.into(),
+            PermitRefused::Full { open, max, retry_after } => {
+                Self::unavailable("workspace_busy", BUSY, seconds(retry_after))
+                    .with("busy", true)
+                    .detail(format!("{open} of {max} calls are under way"))
+            }
+            PermitRefused::NoUrl { status } => {
+                Self::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
+                    .with("status", status.as_str())
+            }
+            PermitRefused::Command(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        Self::internal("query failed", error)
+    }
+}
+
+/// The contract's text for a datastore that does not answer.
+pub const DATASTORE_UNAVAILABLE: &str = "platform datastore unavailable — retry shortly";
+/// The contract's text for an agent without a free slot.
+pub const BUSY: &str = "workspace agent busy — retry after a short backoff";
+/// Seconds: a log that went read-only needs a person or a restart of ours; clients need not hammer.
+const RETRY_DATASTORE: u64 = 5;
+/// Seconds: about what a start takes.
+const RETRY_NO_URL: u64 = 5;
+
+/// The header that names a request, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// An error that some library below us made: its status, in our shape.
+pub(super) fn foreign(status: StatusCode, request_id: &str) -> HttpResponse {
+    let error = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(status, "body_too_large", "request body too large"),
+        StatusCode::BAD_REQUEST => ApiError::bad("invalid_request", "invalid request"),
+        status if status.is_client_error() => ApiError::new(status, "invalid_request", "invalid request"),
+        _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error"),
+    };
+    error.named(request_id)
+}
+
+/// The contract's answer to a path or method that does not exist.
+pub fn no_route() -> HttpResponse {
+    HttpResponse::NotFound()
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain")))
+        .body("404 page not found")
+}

@@ -1,0 +1,171 @@
+//! `/registry`: what agents say of themselves, and what they may know of each other.
+
+#![expect(unused_qualifications, reason = "the OpenAPI macro repeats the names of query types")]
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, get, post, web};
+use covalence_actors::runtime::CommandError;
+use covalence_actors::workspace::{Command, Rejection};
+use covalence_events::WorkspaceId;
+use covalence_projections::Status;
+use covalence_projections::roster::RootTalk;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::error::{Answer, ApiError, ErrorBody};
+use crate::http::request::Ctx;
+use crate::http::view::PeerView;
+use crate::http::workspaces::settled;
+use crate::http::{auth, body};
+
+pub mod heartbeat;
+pub mod register;
+
+/// The registry's one text for a body that it can't use.
+const INVALID: &str = "invalid request body";
+
+/// An id in a body: one that is none names nobody.
+fn id_in_body(text: &str, field: &'static str) -> Result<WorkspaceId, ApiError> {
+    text.parse().map_err(|_| ApiError::bad("invalid_body", INVALID).field(field).detail("not a UUID"))
+}
+
+/// A new card.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CardBody {
+    /// Whose.
+    workspace_id: String,
+    /// The card.
+    #[schema(value_type = Object)]
+    agent_card: Value,
+}
+
+/// Replaces an agent's card.
+#[utoipa::path(
+    tag = "registry", request_body = CardBody,
+    responses((status = 200, description = "`{\"status\":\"updated\"}`"), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
+    security(("bearer" = []), ())
+)]
+#[post("/registry/update-card")]
+pub(crate) async fn update_card(ctx: Ctx, body: web::Bytes) -> Answer {
+    let card: CardBody = body::json(&body, INVALID)?;
+    let id = id_in_body(&card.workspace_id, "workspace_id")?;
+    if card.agent_card.is_null() {
+        return Err(ApiError::bad("invalid_body", INVALID).field("agent_card"));
+    }
+    let (principal, _) = auth::registry(&ctx, id)?;
+    let command = Command::UpdateCard { agent_card: card.agent_card };
+    let position = match ctx.state.runtime.command(id, command, ctx.origin(principal)).await {
+        Ok(receipt) => receipt.position,
+        // The contract checks no existence here.
+        Err(CommandError::Rejected(Rejection::NotFound | Rejection::Removed)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(settled(&ctx, position, StatusCode::OK, json!({"status": "updated"})).await)
+}
+
+/// Where a peer is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DiscoveredView {
+    /// Which.
+    #[schema(value_type = String, format = Uuid)]
+    id: WorkspaceId,
+    /// Where it answers.
+    url: String,
+    /// What people call it.
+    name: String,
+}
+
+/// Tells a workspace where another one answers: through the platform, which both can reach wherever they run.
+#[utoipa::path(
+    tag = "registry", params(("id" = String, Path), ("X-Workspace-ID" = String, Header, description = "the caller")),
+    responses(
+        (status = 200, body = DiscoveredView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+#[get("/registry/discover/{id}")]
+pub(crate) async fn discover(ctx: Ctx, path: web::Path<String>) -> Answer {
+    let denied = || ApiError::forbidden("not_authorized", "not authorized to discover this workspace");
+    let caller = ctx
+        .claimed()
+        .ok_or_else(|| ApiError::bad("missing_workspace_id", "X-Workspace-ID header is required"))?
+        .parse::<WorkspaceId>()
+        .map_err(|_| denied())?;
+    auth::discovery(&ctx, caller)?;
+    let target = path.parse::<WorkspaceId>().map_err(|_| denied())?;
+    let roster = ctx.state.views.roster.read();
+    if !roster.can_communicate(caller, target, RootTalk::Open).allowed {
+        return Err(denied());
+    }
+    let row = roster.get(target).filter(|row| row.status != Status::Removed).ok_or_else(ApiError::no_workspace)?;
+    if !row.status.is_up() {
+        return Err(ApiError::unavailable("workspace_not_available", "workspace not available", RETRY)
+            .with("status", row.status.as_str()));
+    }
+    let base = ctx.public_base();
+    let url = row.url.clone().filter(|_| row.is_external()).unwrap_or_else(|| format!("{base}/workspaces/{target}/a2a"));
+    Ok(HttpResponse::Ok().json(DiscoveredView { id: target, url, name: row.name.clone() }))
+}
+
+/// Seconds: about what a start takes.
+const RETRY: u64 = 5;
+
+/// Which peers are wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PeersQuery {
+    /// Only those whose name or role contains this, in any case.
+    q: Option<String>,
+}
+
+/// Whom a workspace knows: its siblings, its children, its parent.
+#[utoipa::path(
+    tag = "registry", params(("id" = String, Path), PeersQuery),
+    responses((status = 200, body = [PeerView]), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
+    security(("bearer" = []))
+)]
+#[get("/registry/{id}/peers")]
+pub(crate) async fn list_peers(ctx: Ctx, path: web::Path<String>, query: web::Query<PeersQuery>) -> Answer {
+    let id = path.parse::<WorkspaceId>().map_err(|_| ApiError::no_workspace())?;
+    auth::discovery(&ctx, id)?;
+    let peers = ctx.state.views.roster.read().peers(id, RootTalk::Open).ok_or_else(ApiError::no_workspace)?;
+    let wanted = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
+    let fits = |text: &str| text.to_lowercase().contains(&wanted);
+    let peers: Vec<PeerView> = peers
+        .iter()
+        .filter(|row| fits(&row.name) || row.role.as_deref().is_some_and(fits))
+        .map(|row| row.as_ref().into())
+        .collect();
+    Ok(HttpResponse::Ok().json(peers))
+}
+
+/// Who wants to talk to whom.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct AccessBody {
+    /// The caller.
+    caller_id: String,
+    /// Whom it calls.
+    target_id: String,
+}
+
+/// Whether one workspace may call another.
+#[utoipa::path(
+    tag = "registry", request_body = AccessBody,
+    responses((status = 200, description = "`{\"allowed\":bool}`"), (status = 400, body = ErrorBody))
+)]
+#[post("/registry/check-access")]
+pub(crate) async fn check_access(ctx: Ctx, body: web::Bytes) -> Answer {
+    let asked: AccessBody = body::json(&body, INVALID)?;
+    if asked.caller_id.is_empty() || asked.target_id.is_empty() {
+        return Err(ApiError::bad("invalid_body", INVALID));
+    }
+    let allowed = match (asked.caller_id.parse(), asked.target_id.parse()) {
+        (Ok(caller), Ok(target)) => {
+            ctx.state.views.roster.read().can_communicate(caller, target, RootTalk::Open).allowed
+        }
+        _ => false,
+    };
+    Ok(HttpResponse::Ok().json(json!({"allowed": allowed})))
+}

@@ -1,0 +1,100 @@
+//! Every route there is, and the document that describes them.
+
+use actix_web::{HttpResponse, web};
+use utoipa::Modify;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_actix_web::AppExt as _;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::http::{a2a, admin, error, events, health, registry, workspaces};
+
+/// The document's head.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Covalence",
+        description = "Control plane for teams of AI-agent workspaces. `docs/api.md` says what no schema can.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    modifiers(&Bearer),
+    tags(
+        (name = "workspaces", description = "the roles that people create, change, restart, pause and remove"),
+        (name = "registry", description = "what agents say of themselves and may know of each other"),
+        (name = "a2a", description = "calls to agents through the platform"),
+        (name = "events", description = "what happened, in the wire contract's names"),
+        (name = "operations", description = "health, metrics, the raw log, output, strangers"),
+    )
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("the admin token, or a workspace's own token"))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Adds all routes.
+pub fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(health::get_health)
+        .service(health::head_health)
+        .service(health::ready)
+        .service(health::metrics)
+        .service(health::liveness)
+        .service(workspaces::list)
+        .service(workspaces::create::create)
+        .service(workspaces::show)
+        .service(workspaces::details)
+        .service(workspaces::state)
+        .service(workspaces::amend::amend)
+        .service(workspaces::remove::remove)
+        .service(workspaces::lifecycle::restart_workspace)
+        .service(workspaces::lifecycle::pause_workspace)
+        .service(workspaces::lifecycle::resume_workspace)
+        .service(a2a::call)
+        .service(a2a::agent_card)
+        .service(a2a::card_before_0_3)
+        .service(a2a::card_of_runtimes)
+        .service(registry::register::register)
+        .service(registry::heartbeat::heartbeat)
+        .service(registry::update_card)
+        .service(registry::discover)
+        .service(registry::list_peers)
+        .service(registry::check_access)
+        .service(events::all)
+        .service(events::of_workspace)
+        .service(admin::log::log)
+        .service(admin::logs)
+        .service(admin::strangers)
+        .service(admin::remove_stranger);
+}
+
+/// The routes without a schema: the document itself, and everything that is not there.
+pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
+    let serve = move || {
+        let document = document.clone();
+        async move { HttpResponse::Ok().content_type("application/json").body(document.as_str().to_owned()) }
+    };
+    config
+        .route("/openapi.json", web::get().to(serve))
+        .default_service(web::to(|| std::future::ready(error::no_route())));
+}
+
+/// The document, as JSON text.
+pub fn document() -> String {
+    let (_, document) = actix_web::App::new()
+        .into_utoipa_app()
+        .openapi(Document::openapi())
+        .configure(routes)
+        .split_for_parts();
+    // A document is plain data; what could fail is a key that is no text, and there is none.
+    document.to_pretty_json().unwrap_or_default()
+}

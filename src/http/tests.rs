@@ -1,0 +1,1 @@
+//! What the whole edge promises, without a socket where that is enough.

@@ -1,0 +1,285 @@
+//! What workspaces look like on the wire: the contract's keys, and ours beside them.
+
+use chrono::{DateTime, Utc};
+use covalence_events::WorkspaceId;
+use covalence_projections::roster::{Card, Restart, RestartStage, Row, Supervision};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A workspace as anybody may see it (contract 1.3): no spending, no paths, no task or error texts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WorkspaceView {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// Its job description.
+    pub role: Option<String>,
+    /// 1 to 4.
+    pub tier: u8,
+    /// `provisioning`, `online`, `offline`, `degraded`, `failed`, `paused`, `removed`, `awaiting_agent`.
+    pub status: &'static str,
+    /// Where the agent answers, or empty.
+    pub url: String,
+    /// Its parent.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    pub parent_id: Option<WorkspaceId>,
+    /// Tasks under way, as the agent says.
+    pub active_tasks: i64,
+    /// How many calls it takes at once.
+    pub max_concurrent_tasks: u32,
+    /// Share of failed work, 0 to 1.
+    pub last_error_rate: f64,
+    /// Seconds since the agent started, as it says.
+    pub uptime_seconds: i64,
+    /// A name of the runtime registry.
+    pub runtime: String,
+    /// Its agent card.
+    #[schema(value_type = Option<Object>)]
+    pub agent_card: Option<Card>,
+    /// Place on the canvas.
+    pub x: f64,
+    /// Place on the canvas.
+    pub y: f64,
+    /// Whether its subtree is folded.
+    pub collapsed: bool,
+    /// The last call that it made.
+    pub last_outbound_at: Option<DateTime<Utc>>,
+    /// The last registration or heartbeat.
+    pub last_heartbeat_at: Option<DateTime<Utc>>,
+    /// Whether its runtime says that it is stuck.
+    pub wedged: bool,
+    /// `push` or `poll`; `push` until something else is known.
+    pub delivery_mode: &'static str,
+    /// Always `workspace`.
+    pub kind: &'static str,
+    /// `process`, `docker` or `external`.
+    pub backend: &'static str,
+    /// Which provisioning runs; 0 before the first.
+    pub generation: u64,
+    /// Restarts begun so far.
+    pub restarts: u64,
+    /// Privileges of its tier that the operator does not allow.
+    pub withheld: Vec<String>,
+    /// What the supervisor thinks of it.
+    pub supervision: SupervisionView,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// The last change.
+    pub updated_at: DateTime<Utc>,
+    /// Since when it has this status.
+    pub status_since: DateTime<Utc>,
+}
+
+/// What the supervisor thinks of a workspace.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SupervisionView {
+    /// `healthy`, `suspect`, `dead` or `quarantined`.
+    pub state: &'static str,
+    /// The rule or sign behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// The restart under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartView>,
+}
+
+/// A restart under way.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RestartView {
+    /// Its name in the log.
+    pub id: String,
+    /// `death`, `hung`, `operator`, `configuration` or `session`.
+    pub cause: &'static str,
+    /// `requested`, `deferred`, `admitted` or `started`.
+    pub stage: &'static str,
+    /// Why it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Until when it waits, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// A workspace as its operator sees it (contract 1.2).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WorkspaceRow {
+    /// What anybody may see.
+    #[serde(flatten)]
+    pub public: WorkspaceView,
+    /// What a person should read as the last error, or empty.
+    pub last_sample_error: String,
+    /// What it is doing, or empty.
+    pub current_task: String,
+    /// Its host directory.
+    pub workspace_dir: Option<String>,
+    /// `none`, `read_only` or `read_write`.
+    pub workspace_access: &'static str,
+    /// Cents this month.
+    pub monthly_spend: i64,
+    /// Cents a month; null is no limit.
+    pub budget_limit: Option<i64>,
+    /// The model that its agent should use.
+    pub model: Option<String>,
+    /// The template that its configuration comes from.
+    pub template: Option<String>,
+    /// The image or program that runs.
+    pub image: Option<String>,
+    /// Why the last provisioning failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureView>,
+    /// When it was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<DateTime<Utc>>,
+}
+
+/// Why a provisioning failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FailureView {
+    /// A stable word.
+    pub code: String,
+    /// For people who may act on it.
+    pub message: String,
+    /// Whether trying again without a change can help.
+    pub retryable: bool,
+    /// The equivalent command to try by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+impl From<&Row> for WorkspaceView {
+    fn from(row: &Row) -> Self {
+        Self {
+            id: row.id,
+            name: row.name.clone(),
+            role: row.role.clone(),
+            tier: row.tier,
+            status: row.status.as_str(),
+            url: row.url.clone().unwrap_or_default(),
+            parent_id: row.parent,
+            active_tasks: row.active_tasks,
+            max_concurrent_tasks: row.max_concurrent_tasks,
+            last_error_rate: row.last_error_rate,
+            uptime_seconds: row.uptime_seconds,
+            runtime: row.runtime.as_ref().to_owned(),
+            agent_card: row.agent_card.clone(),
+            x: row.x,
+            y: row.y,
+            collapsed: row.collapsed,
+            last_outbound_at: row.last_outbound_at,
+            last_heartbeat_at: row.last_heartbeat_at,
+            wedged: row.runtime_state == "wedged",
+            delivery_mode: row.delivery_mode.unwrap_or_default().as_str(),
+            kind: "workspace",
+            backend: row.backend.as_str(),
+            generation: row.generation.0,
+            restarts: row.restarts,
+            withheld: row.withheld.clone(),
+            supervision: SupervisionView::of(row),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            status_since: row.status_since,
+        }
+    }
+}
+
+impl SupervisionView {
+    fn of(row: &Row) -> Self {
+        let (rule, since) = match &row.supervision {
+            Supervision::Healthy => (None, None),
+            Supervision::Suspect { code, since } => (Some(code.clone()), Some(*since)),
+            Supervision::Dead { rule, since } | Supervision::Quarantined { rule, since } => {
+                (Some(rule.clone()), Some(*since))
+            }
+        };
+        let restart = row.restart.as_deref().map(RestartView::of);
+        Self { state: row.supervision.as_str(), rule, since, restart }
+    }
+}
+
+impl RestartView {
+    fn of(restart: &Restart) -> Self {
+        let (rule, until) = match &restart.stage {
+            RestartStage::Deferred { rule, until } => (Some(rule.clone()), *until),
+            RestartStage::Requested | RestartStage::Admitted | RestartStage::Started => (None, None),
+        };
+        Self {
+            id: restart.id.to_string(),
+            cause: restart.cause.as_str(),
+            stage: restart.stage.as_str(),
+            rule,
+            until,
+        }
+    }
+}
+
+impl From<&Row> for WorkspaceRow {
+    fn from(row: &Row) -> Self {
+        let failure = row.failure.as_deref().map(|failure| FailureView {
+            code: failure.code.clone(),
+            message: failure.message.clone(),
+            retryable: failure.retryable,
+            command: failure.command.clone(),
+        });
+        Self {
+            public: row.into(),
+            last_sample_error: row.last_sample_error.clone(),
+            current_task: row.current_task.clone(),
+            workspace_dir: row.workspace_dir.clone(),
+            workspace_access: row.workspace_access.as_str(),
+            monthly_spend: row.monthly_spend,
+            budget_limit: row.budget_limit,
+            model: row.model.clone(),
+            template: row.template.clone(),
+            image: row.image.as_deref().map(str::to_owned),
+            failure,
+            removed_at: row.removed_at,
+        }
+    }
+}
+
+/// Another workspace as a peer sees it (contract 2.7).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PeerView {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// Its job description.
+    pub role: Option<String>,
+    /// 1 to 4.
+    pub tier: u8,
+    /// Its status.
+    pub status: &'static str,
+    /// Where it answers, or empty.
+    pub url: String,
+    /// Its parent.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    pub parent_id: Option<WorkspaceId>,
+    /// Tasks under way.
+    pub active_tasks: i64,
+    /// Its agent card.
+    #[schema(value_type = Option<Object>)]
+    pub agent_card: Option<Card>,
+}
+
+impl From<&Row> for PeerView {
+    fn from(row: &Row) -> Self {
+        Self {
+            id: row.id,
+            name: row.name.clone(),
+            role: row.role.clone(),
+            tier: row.tier,
+            status: row.status.as_str(),
+            url: row.url.clone().unwrap_or_default(),
+            parent_id: row.parent,
+            active_tasks: row.active_tasks,
+            agent_card: row.agent_card.clone(),
+        }
+    }
+}

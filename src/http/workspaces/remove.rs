@@ -1,0 +1,166 @@
+//! `DELETE /workspaces/{id}`.
+
+#![expect(unused_qualifications, reason = "the OpenAPI macro repeats the names of query types")]
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, delete, web};
+use covalence_actors::runtime::{CommandError, Receipt};
+use covalence_actors::workspace::command::Remove;
+use covalence_actors::workspace::{Command, Rejection};
+use covalence_events::workspace::Event;
+use covalence_events::{Fact, Generation, Position, Principal, Recorded, WorkspaceId};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::auth;
+use crate::http::error::{Answer, ApiError, ErrorBody};
+use crate::http::outcome::await_fact;
+use crate::http::request::{Ctx, workspace_id};
+use crate::http::workspaces::settled;
+
+/// The contract's budget for stopping what was removed.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How it is removed.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RemoveQuery {
+    /// `true`: also with everything below it.
+    confirm: Option<String>,
+    /// `true`: volumes and files go too. The history stays.
+    purge: Option<String>,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RemovedView {
+    /// `removed` or `purged`.
+    status: &'static str,
+    /// How many went with it.
+    cascade_deleted: usize,
+}
+
+/// Removes a workspace and everything below it, for good: first all are marked removed, then they are stopped. A repeated
+/// removal stops again what could not be stopped before.
+#[utoipa::path(
+    tag = "workspaces", params(("id" = String, Path), RemoveQuery),
+    responses(
+        (status = 200, body = RemovedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 409, description = "it has children, and `confirm` was not given"), (status = 500, body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+#[delete("/workspaces/{id}")]
+pub(crate) async fn remove(ctx: Ctx, path: web::Path<String>, query: web::Query<RemoveQuery>) -> Answer {
+    let principal = auth::admin(&ctx)?;
+    let id = workspace_id(&path)?;
+    let is = |flag: &Option<String>| flag.as_deref() == Some("true");
+    let (confirm, purge) = (is(&query.confirm), is(&query.purge));
+    // A task of its own: once begun, a removal is finished, whether its caller waits or not.
+    let state = std::sync::Arc::clone(&ctx.state);
+    let task = state.inner.calls.track_future(run(ctx, id, principal, confirm, purge));
+    actix_web::rt::spawn(task).await.map_err(|reason| ApiError::internal("internal error", reason))?
+}
+
+async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, confirm: bool, purge: bool) -> Answer {
+    let (below, marked) = {
+        let _structure = ctx.state.inner.structure.lock().await;
+        let (children, below) = {
+            let roster = ctx.state.views.roster.read();
+            (roster.children(id), roster.descendants(id))
+        };
+        if !children.is_empty() && !confirm {
+            return Ok(confirmation(&children));
+        }
+        let below: Vec<WorkspaceId> = below.iter().map(|row| row.id).collect();
+        let marked = mark(&ctx, id, &below, &principal, purge).await?;
+        (below, marked)
+    };
+    let failed = stops(&ctx, &marked).await;
+    if !failed.is_empty() {
+        return Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "stop_failed",
+            format!(
+                "workspace marked removed, but {} stop call(s) failed — please retry: {}",
+                failed.len(),
+                failed.join("; ")
+            ),
+        )
+        .with("removed_count", below.len() + 1)
+        .with("stop_failures", failed.len()));
+    }
+    let status = if purge { "purged" } else { "removed" };
+    let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
+    Ok(settled(&ctx, last, StatusCode::OK, RemovedView { status, cascade_deleted: below.len() }).await)
+}
+
+fn confirmation(children: &[std::sync::Arc<covalence_projections::Row>]) -> HttpResponse {
+    let named: Vec<_> = children.iter().map(|row| json!({"id": row.id, "name": row.name})).collect();
+    HttpResponse::Conflict().json(json!({
+        "status": "confirmation_required",
+        "code": "confirmation_required",
+        "message": "this workspace has children: repeat with ?confirm=true to remove them too",
+        "children": named,
+        "children_count": children.len(),
+    }))
+}
+
+/// Marks the root and everything below it removed; those that are not there any more count as done.
+async fn mark(
+    ctx: &Ctx,
+    root: WorkspaceId,
+    below: &[WorkspaceId],
+    principal: &Principal,
+    purge: bool,
+) -> Result<Vec<(WorkspaceId, Receipt)>, ApiError> {
+    let mut marked = Vec::new();
+    for id in std::iter::once(root).chain(below.iter().copied()) {
+        let cascade_deleted =
+            (id == root).then(|| u32::try_from(below.len()).unwrap_or(u32::MAX));
+        let command = Command::Remove(Remove { cascade_deleted, purge });
+        match ctx.state.runtime.command(id, command, ctx.origin(principal.clone())).await {
+            Ok(receipt) => marked.push((id, receipt)),
+            Err(CommandError::Rejected(Rejection::NotFound | Rejection::Removed)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
+    ctx.caught_up(last).await;
+    Ok(marked)
+}
+
+/// Waits for the stops that the removals asked for; answers which failed, in words.
+async fn stops(ctx: &Ctx, marked: &[(WorkspaceId, Receipt)]) -> Vec<String> {
+    let asked = |fact: &Recorded| match (&fact.fact, fact.subject()) {
+        (Fact::Workspace(Event::StopRequested(stop)), Some(id)) => Some((id, stop.generation)),
+        _ => None,
+    };
+    let mut open: HashSet<(WorkspaceId, Generation)> =
+        marked.iter().flat_map(|(_, receipt)| &receipt.events).filter_map(|fact| asked(fact)).collect();
+    let mut failed = Vec::new();
+    let from = marked.iter().filter_map(|(_, receipt)| receipt.position).min().unwrap_or(Position(0));
+    if !open.is_empty() {
+        await_fact(&ctx.state, from, STOPS_WITHIN, |fact| {
+            match (&fact.fact, fact.subject()) {
+                (Fact::Workspace(Event::InstanceStopped(stopped)), Some(id)) => {
+                    open.remove(&(id, stopped.generation));
+                }
+                (Fact::Workspace(Event::StopFailed(failure)), Some(id)) => {
+                    if open.remove(&(id, failure.generation)) {
+                        failed.push(format!("{id}: {}", failure.message));
+                    }
+                }
+                _ => {}
+            }
+            open.is_empty().then_some(())
+        })
+        .await;
+    }
+    failed.extend(open.into_iter().map(|(id, _)| format!("{id}: not stopped within {} s", STOPS_WITHIN.as_secs())));
+    failed
+}
