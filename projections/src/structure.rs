@@ -5,13 +5,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use covalence_events::workspace::{CameOnline, Created, Degraded, Event, OnlineVia, Registered};
+use covalence_events::workspace::{BackendKind, CameOnline, Created, Degraded, Event, OnlineVia, Registered};
 use covalence_events::{EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
 
 use crate::newest::{Limits, Newest};
 use crate::projection::{ApplyError, Projection};
-use crate::roster::{Card, Roster};
+use crate::roster::Card;
 
 /// Events kept of one workspace, and shown at once: the wire contract's page.
 pub const NEWEST: usize = 100;
@@ -54,43 +54,12 @@ impl Payload {
     }
 }
 
-/// What an event says of a workspace besides the fact: as it is when the fact happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// Its name.
-    pub name: String,
-    /// 1 to 4.
-    pub tier: u8,
-    /// Its runtime.
-    pub runtime: Arc<str>,
-    /// Whether somebody else runs it.
-    pub external: bool,
-}
-
-/// Where [`wire`] looks up what a fact does not say.
-pub trait Profiles {
-    /// The profile of a workspace, if it is known.
-    fn profile(&self, id: WorkspaceId) -> Option<Profile>;
-}
-
-impl Profiles for Roster {
-    fn profile(&self, id: WorkspaceId) -> Option<Profile> {
-        let row = self.get(id)?;
-        Some(Profile {
-            name: row.name.clone(),
-            tier: row.tier,
-            runtime: Arc::clone(&row.runtime),
-            external: row.is_external(),
-        })
-    }
-}
-
-/// The structure event that a fact is to clients, if it is one.
-pub fn wire(recorded: &Recorded, profiles: &impl Profiles) -> Option<StructureEvent> {
+/// The structure event that a fact is to clients, if it is one. `moment` has learned this fact and none after it.
+pub fn wire(recorded: &Recorded, moment: &Moment) -> Option<StructureEvent> {
     let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) else {
         return None;
     };
-    let (event_type, payload) = translate(event, workspace, profiles)?;
+    let (event_type, payload) = translate(event, moment.profiles.get(&workspace)?)?;
     Some(StructureEvent {
         id: recorded.meta.id,
         position: recorded.position,
@@ -101,17 +70,17 @@ pub fn wire(recorded: &Recorded, profiles: &impl Profiles) -> Option<StructureEv
     })
 }
 
-fn translate(event: &Event, id: WorkspaceId, profiles: &impl Profiles) -> Option<(&'static str, Value)> {
+fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> {
     match event {
         Event::Created(e) => created(e),
         Event::ProvisionRequested(_) => {
-            let profile = profiles.profile(id)?;
             let payload =
                 json!({"name": profile.name, "tier": profile.tier, "runtime": profile.runtime.as_ref()});
             Some(("WORKSPACE_PROVISIONING", payload))
         }
-        Event::Registered(e) => Some(("WORKSPACE_ONLINE", registered(e))),
-        Event::CameOnline(e) => Some(("WORKSPACE_ONLINE", came_online(e)?)),
+        // One that was not up is told when `CameOnline` says that it is; a paused one stays paused.
+        Event::Registered(e) => profile.up.then(|| ("WORKSPACE_ONLINE", registered(e))),
+        Event::CameOnline(e) => Some(("WORKSPACE_ONLINE", came_online(e, profile)?)),
         Event::WentOffline(_) => Some(("WORKSPACE_OFFLINE", json!({}))),
         Event::Degraded(e) => Some(("WORKSPACE_DEGRADED", degraded(e))),
         Event::ProvisionFailed(e) => Some(("WORKSPACE_PROVISION_FAILED", json!({"error": e.message}))),
@@ -119,11 +88,11 @@ fn translate(event: &Event, id: WorkspaceId, profiles: &impl Profiles) -> Option
         Event::Quarantined(e) => {
             Some(("WORKSPACE_PROVISION_FAILED", json!({"error": e.message, "source": "supervision"})))
         }
-        Event::Paused(_) => Some(("WORKSPACE_PAUSED", json!({"name": profiles.profile(id)?.name}))),
+        Event::Paused(_) => Some(("WORKSPACE_PAUSED", json!({"name": profile.name}))),
         Event::Resumed(_) => {
             // What we run goes on with `ProvisionRequested`, which says so.
-            let profile = profiles.profile(id).filter(|profile| profile.external)?;
-            Some(("WORKSPACE_AWAITING_AGENT", json!({"name": profile.name, "external": true})))
+            let awaited = || ("WORKSPACE_AWAITING_AGENT", json!({"name": profile.name, "external": true}));
+            profile.external.then(awaited)
         }
         Event::Removed(e) => {
             let payload =
@@ -159,7 +128,7 @@ fn translate(event: &Event, id: WorkspaceId, profiles: &impl Profiles) -> Option
 }
 
 fn created(e: &Created) -> Option<(&'static str, Value)> {
-    if e.backend != covalence_events::workspace::BackendKind::External {
+    if e.backend != BackendKind::External {
         return None;
     }
     let name = if e.url.is_some() { "WORKSPACE_ONLINE" } else { "WORKSPACE_AWAITING_AGENT" };
@@ -174,10 +143,11 @@ fn registered(e: &Registered) -> Value {
     })
 }
 
-fn came_online(e: &CameOnline) -> Option<Value> {
+fn came_online(e: &CameOnline, profile: &Profile) -> Option<Value> {
     match e.via {
-        // `Registered` and `Created` stand beside it and have said so, with more to say.
-        OnlineVia::Register | OnlineVia::Create => None,
+        // `Created` stands beside it and has told it.
+        OnlineVia::Create => None,
+        OnlineVia::Register => Some(profile.registration.as_ref().map_or_else(|| json!({}), Card::to_value)),
         OnlineVia::Heartbeat => Some(match e.from.as_str() {
             "offline" | "degraded" => json!({}),
             from => json!({"recovered_from": from}),
@@ -196,14 +166,14 @@ fn degraded(e: &Degraded) -> Value {
 /// The newest structure events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Structure {
-    profiles: Known,
+    moment: Moment,
     newest: Newest<StructureEvent>,
 }
 
 impl Default for Structure {
     fn default() -> Self {
         let limits = Limits { per_workspace: NEWEST, weight_max: BYTES_MAX };
-        Self { profiles: Known::default(), newest: Newest::new(limits) }
+        Self { moment: Moment::default(), newest: Newest::new(limits) }
     }
 }
 
@@ -229,8 +199,8 @@ impl Projection for Structure {
     const VERSION: u32 = 1;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
-        self.profiles.learn(recorded);
-        if let Some(event) = wire(recorded, &self.profiles) {
+        self.moment.learn(recorded);
+        if let Some(event) = wire(recorded, &self.moment) {
             let weight = BYTES_OVERHEAD + event.payload.as_json().len();
             self.newest.push(recorded.position, event.workspace, weight, event);
         }
@@ -238,23 +208,40 @@ impl Projection for Structure {
     }
 }
 
-/// The profiles as they are at the checkpoint: another projection's would be ahead or behind.
+/// What [`wire`] says of workspaces besides the fact, as of one position. Another projection's rows would not do: they
+/// may be ahead of the fact that is told.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Known {
+pub struct Moment {
     profiles: HashMap<WorkspaceId, Profile>,
     runtimes: BTreeSet<Arc<str>>,
 }
 
-impl Known {
-    fn learn(&mut self, recorded: &Recorded) {
+#[derive(Clone, Debug, PartialEq)]
+struct Profile {
+    name: String,
+    tier: u8,
+    runtime: Arc<str>,
+    external: bool,
+    /// Whether clients were told that it is up.
+    up: bool,
+    /// How its agent introduced itself while it was not up, until it is.
+    registration: Option<Card>,
+}
+
+impl Moment {
+    /// Takes in the next fact.
+    pub fn learn(&mut self, recorded: &Recorded) {
         let (Fact::Workspace(event), Some(id)) = (&recorded.fact, recorded.subject()) else { return };
         // Only these change what an event says besides its fact.
         if let Event::Created(e) = event {
+            let external = e.backend == BackendKind::External;
             let profile = Profile {
                 name: e.name.clone(),
                 tier: e.tier,
                 runtime: self.runtime(&e.runtime),
-                external: e.backend == covalence_events::workspace::BackendKind::External,
+                external,
+                up: external && e.url.is_some(),
+                registration: None,
             };
             self.profiles.insert(id, profile);
         } else if let Event::RuntimeChanged(e) = event {
@@ -264,6 +251,8 @@ impl Known {
             self.change(id, |profile| profile.name.clone_from(&e.name));
         } else if let Event::TierChanged(e) = event {
             self.change(id, |profile| profile.tier = e.tier);
+        } else {
+            self.change(id, |profile| learn_state(profile, event));
         }
     }
 
@@ -283,8 +272,19 @@ impl Known {
     }
 }
 
-impl Profiles for Known {
-    fn profile(&self, id: WorkspaceId) -> Option<Profile> {
-        self.profiles.get(&id).cloned()
+fn learn_state(profile: &mut Profile, event: &Event) {
+    if let Event::Registered(e) = event {
+        profile.registration = if profile.up { None } else { Card::new(&registered(e)) };
+    } else if let Event::CameOnline(_) | Event::Degraded(_) = event {
+        profile.up = true;
+    } else if let Event::ProvisionRequested(_)
+    | Event::ProvisionFailed(_)
+    | Event::WentOffline(_)
+    | Event::Quarantined(_)
+    | Event::Paused(_)
+    | Event::Resumed(_)
+    | Event::Removed(_) = event
+    {
+        (profile.up, profile.registration) = (false, None);
     }
 }

@@ -1,4 +1,4 @@
-//! The fold of the roster. It must agree with the write side's own fold, which a test at the composition root holds.
+//! The fold of the roster. Status, address and instance follow the same rules as the write side's own fold.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! Which fact is which event to clients.
 
-use covalence_events::Generation;
 use covalence_events::workspace::{
     CardUpdated, Degraded, Event, OnlineVia, Paused, Placed, ProvisionFailed, Removed, Renamed, Resumed,
     TierChanged, WentOffline,
 };
+use covalence_events::{Generation, Position};
 use serde_json::{Value, json};
 
 use crate::Projection;
@@ -47,11 +47,6 @@ fn each_fact_is_told_in_the_words_of_the_wire() {
             "WORKSPACE_PROVISIONING",
             json!({"name": "a", "tier": 2, "runtime": "echo"}),
         ),
-        (
-            registered(Some("http://x")).into(),
-            "WORKSPACE_ONLINE",
-            json!({"url": "http://x", "agent_card": card, "delivery_mode": "push"}),
-        ),
         (online(OnlineVia::Heartbeat, "offline").into(), "WORKSPACE_ONLINE", json!({})),
         (online(OnlineVia::Heartbeat, "degraded").into(), "WORKSPACE_ONLINE", json!({})),
         (
@@ -83,7 +78,26 @@ fn what_no_client_has_a_word_for_is_not_told() {
     assert_eq!(told(beat(1)), None);
     assert_eq!(told(started(1)), None);
     assert_eq!(told(Resumed {}), None);
-    assert_eq!(told(online(OnlineVia::Register, "provisioning")), None, "`registered` has told it");
+    assert_eq!(told(online(OnlineVia::Create, "online")), None, "`created` has told it");
+    assert_eq!(told(registered(Some("http://x"))), None, "it is told once it is up");
+}
+
+#[test]
+fn a_registration_is_told_once_and_only_when_it_leaves_the_workspace_up() {
+    let mut history = History::default();
+    history.of(1, created("a", None));
+    history.of(1, registered(Some("http://x")));
+    history.of(1, online(OnlineVia::Register, "provisioning"));
+    let payload = json!({"url": "http://x", "agent_card": {"name": "the card"}, "delivery_mode": "push"});
+    let told = |history: &History| -> Vec<_> {
+        fold(history).since(Position(0), 10).iter().map(|it| (it.event_type, it.payload.to_value())).collect()
+    };
+    assert_eq!(told(&history), [("WORKSPACE_ONLINE", payload.clone())]);
+    history.of(1, registered(Some("http://x")));
+    assert_eq!(told(&history).len(), 2, "one that is up says so again");
+    history.of(1, Paused {});
+    history.of(1, registered(Some("http://x")));
+    assert_eq!(told(&history).last(), Some(&("WORKSPACE_PAUSED", json!({"name": "a"}))));
 }
 
 #[test]
