@@ -130,7 +130,11 @@ impl Roster {
         let named = self.matching(|row| row.name == text);
         let found = if named.is_empty() && !text.is_empty() {
             let lower = text.to_lowercase();
-            self.matching(|row| row.name.starts_with(text) || row.id.to_string().starts_with(&lower))
+            // Most texts can't begin an id, and writing out every id is what takes long.
+            let like_an_id = lower.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+            self.matching(|row| {
+                row.name.starts_with(text) || like_an_id && row.id.to_string().starts_with(&lower)
+            })
         } else {
             named
         };

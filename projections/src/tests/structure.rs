@@ -92,7 +92,7 @@ fn a_registration_is_told_once_and_only_when_it_leaves_the_workspace_up() {
     let told = |history: &History| -> Vec<_> {
         fold(history).since(Position(0), 10).iter().map(|it| (it.event_type, it.payload.to_value())).collect()
     };
-    assert_eq!(told(&history), [("WORKSPACE_ONLINE", payload.clone())]);
+    assert_eq!(told(&history), [("WORKSPACE_ONLINE", payload)]);
     history.of(1, registered(Some("http://x")));
     assert_eq!(told(&history).len(), 2, "one that is up says so again");
     history.of(1, Paused {});
