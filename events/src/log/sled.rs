@@ -73,17 +73,11 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Open even though acknowledged facts are missing. Only ever because a person said so.
     pub accept_loss: bool,
-    disk: Arc<dyn Disk>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_bytes: CACHE_BYTES_DEFAULT,
-            reserve_bytes: RESERVE_BYTES_DEFAULT,
-            accept_loss: false,
-            disk: Arc::new(RealDisk),
-        }
+        Self { cache_bytes: CACHE_BYTES_DEFAULT, reserve_bytes: RESERVE_BYTES_DEFAULT, accept_loss: false }
     }
 }
 
@@ -134,17 +128,16 @@ impl fmt::Debug for SledLog {
 impl SledLog {
     /// Opens or creates the log in a directory of its own, without decoding what is in it. Blocks while it reads.
     pub fn open(path: &Path, options: &Options) -> Result<(Self, Opened), OpenError> {
-        Self::open_visiting(path, options, None)
+        Self::open_on(Arc::new(RealDisk), path, options, None)
     }
 
     /// Like [`SledLog::open`], and shows each fact to `visit`, in order, in the same pass. Facts of a torn end are not shown.
     pub fn open_with(path: &Path, options: &Options, visit: Visit<'_>) -> Result<(Self, Opened), OpenError> {
-        Self::open_visiting(path, options, Some(visit))
+        Self::open_on(Arc::new(RealDisk), path, options, Some(visit))
     }
 
     /// Checks a log that no process has open, without repairing it. Blocks.
     pub fn verify_path(path: &Path) -> Result<Verified, OpenError> {
-        let options = Options::default();
         if !path.join("format").exists() {
             return Err(OpenError::Store {
                 path: path.to_owned(),
@@ -155,11 +148,12 @@ impl SledLog {
         let directory = Directory::take(path)?;
         let (_, high_water) = directory.high_water()?;
         let blobs = Blobs::new(directory.blobs());
-        let store = Store::open(&directory.store(), options.cache_bytes, options.disk)?;
+        let store = Store::open(&directory.store(), CACHE_BYTES_DEFAULT, Arc::new(RealDisk))?;
         Ok(verify::verify(&store, &blobs, verify::Until::End { high_water }))
     }
 
-    fn open_visiting(
+    fn open_on(
+        disk: Arc<dyn Disk>,
         path: &Path,
         options: &Options,
         visit: Option<Visit<'_>>,
@@ -167,7 +161,7 @@ impl SledLog {
         let directory = Directory::take(path)?;
         let (high_water, acknowledged) = directory.high_water()?;
         let blobs = Blobs::new(directory.blobs());
-        let store = Store::open(&directory.store(), options.cache_bytes, Arc::clone(&options.disk))?;
+        let store = Store::open(&directory.store(), options.cache_bytes, disk)?;
         let mut scanned = boot::scan(&directory, &store, &blobs, visit)?;
         let head = scanned.index.head();
         let lost = acknowledged.filter(|&acknowledged| acknowledged > head);

@@ -157,7 +157,7 @@ impl Store {
 }
 
 /// Runs something of sled's, which answers some damage with a panic.
-fn guarded<T>(step: impl FnOnce() -> ::sled::Result<T>) -> Result<T, String> {
+pub(super) fn guarded<T>(step: impl FnOnce() -> ::sled::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),

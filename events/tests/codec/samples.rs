@@ -1,0 +1,269 @@
+//! One fact of every kind, with every field set to something that can be told apart.
+
+use covalence_events::fleet as f;
+use covalence_events::workspace as w;
+use covalence_events::{
+    CallId, EventId, Fact, Generation, Position, Principal, RestartId, Timestamp, TokenId, WorkspaceId,
+};
+
+fn id<T: std::str::FromStr>(n: u8) -> T {
+    let text = format!("0190a0b0-c0d0-7e00-8f00-0000000000{n:02x}");
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is an id"))
+}
+
+fn time() -> Timestamp {
+    chrono::DateTime::from_timestamp_micros(1_763_730_123_456_789).expect("a time")
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "every optional text is set")]
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn instance() -> w::InstanceRef {
+    w::InstanceRef { id: "4711:123456:boot".to_owned() }
+}
+
+fn card() -> serde_json::Value {
+    serde_json::json!({
+        "name": "echo", "version": "1.0", "skills": [{"id": "talk", "tags": []}],
+        "capabilities": {"streaming": false, "limit": 18_446_744_073_709_551_615_u64, "share": 0.5, "none": null},
+    })
+}
+
+/// See the module.
+pub(crate) fn all() -> Vec<Fact> {
+    let workspace = life().into_iter().chain(running()).chain(supervision()).chain(traffic());
+    workspace.map(Fact::Workspace).chain(fleet().into_iter().map(Fact::Fleet)).collect()
+}
+
+fn life() -> Vec<w::Event> {
+    let created = w::Created {
+        name: "Übersetzerin 🦀".to_owned(),
+        role: text("translates"),
+        tier: 2,
+        runtime: "echo".to_owned(),
+        backend: w::BackendKind::Process,
+        model: text("some-model"),
+        template: text("translator"),
+        parent: Some(id::<WorkspaceId>(1)),
+        workspace_dir: text("/srv/texts"),
+        workspace_access: w::WorkspaceAccess::ReadOnly,
+        url: text("http://agent.example:9000"),
+        delivery_mode: Some(w::DeliveryMode::Push),
+        budget_limit: Some(-1),
+        max_concurrent_tasks: 5,
+        x: 1.5,
+        y: -2.25,
+    };
+    vec![
+        created.into(),
+        w::Renamed { name: "another".to_owned() }.into(),
+        w::RoleChanged { role: text("reads") }.into(),
+        w::TierChanged { tier: 4 }.into(),
+        w::Moved { parent: Some(id(2)) }.into(),
+        w::RuntimeChanged { runtime: "command".to_owned() }.into(),
+        w::DirectoryChanged { workspace_dir: text("/srv/other") }.into(),
+        w::Placed { x: 0.0, y: 1e300 }.into(),
+        w::Folded { collapsed: true }.into(),
+        w::Paused {}.into(),
+        w::Resumed {}.into(),
+        w::Removed { cascade_deleted: Some(3), purge: true }.into(),
+    ]
+}
+
+fn running() -> Vec<w::Event> {
+    let generation = Generation(7);
+    vec![
+        w::ProvisionRequested {
+            generation,
+            origin: w::ProvisionOrigin::Restart,
+            restart: Some(id::<RestartId>(3)),
+            reset_session: true,
+        }
+        .into(),
+        w::InstanceStarted {
+            generation,
+            instance: Some(instance()),
+            url: text("http://127.0.0.1:40001"),
+            withheld: vec!["privileged".to_owned()],
+            image: text("covalence/echo:stable"),
+        }
+        .into(),
+        w::ProvisionFailed {
+            generation,
+            code: "image_missing".to_owned(),
+            message: "build it first".to_owned(),
+            retryable: false,
+            command: text("covalence images build echo"),
+        }
+        .into(),
+        w::StopRequested { generation, reason: w::StopReason::Pause }.into(),
+        w::InstanceStopped { generation }.into(),
+        w::StopFailed { generation, message: "the engine is gone".to_owned() }.into(),
+        w::InstanceAdopted { generation, instance: instance() }.into(),
+        w::TokenIssued {
+            token: id::<TokenId>(4),
+            sha256: std::array::from_fn(|n| u8::try_from(n * 7).unwrap_or_default()),
+            prefix: "mlt_abcd".to_owned(),
+            purpose: w::TokenPurpose::Provision,
+            generation: Some(generation),
+        }
+        .into(),
+        w::TokensRevoked { tokens: vec![id(4), id(5)], reason: "provision".to_owned() }.into(),
+        w::HandlerPanicked { command: "Heartbeat".to_owned(), message: "index out of bounds".to_owned() }
+            .into(),
+    ]
+}
+
+fn supervision() -> Vec<w::Event> {
+    let (generation, restart) = (Generation(7), id::<RestartId>(3));
+    let evidence: Vec<EventId> = vec![id(6), id(7)];
+    vec![
+        w::EvidenceObserved {
+            source: w::EvidenceSource::Exit,
+            class: w::EvidenceClass::Death,
+            generation,
+            instance: Some(instance()),
+            code: "exited".to_owned(),
+            detail: "killed by signal 9".to_owned(),
+            exit_status: Some(137),
+        }
+        .into(),
+        w::VerdictReached {
+            verdict: w::Verdict::Dead,
+            rule: "proof_of_death".to_owned(),
+            generation,
+            evidence: evidence.clone(),
+        }
+        .into(),
+        w::WentOffline { rule: "proof_of_death".to_owned(), message: text("exited with 137") }.into(),
+        w::CameOnline {
+            via: w::OnlineVia::Register,
+            from: "provisioning".to_owned(),
+            generation,
+            restart: Some(restart),
+        }
+        .into(),
+        w::Degraded {
+            error_rate: 0.75,
+            sample_error: "rate limited".to_owned(),
+            runtime_state: "wedged".to_owned(),
+        }
+        .into(),
+        w::RestartRequested {
+            restart,
+            cause: w::RestartCause::Death,
+            generation,
+            reset_session: false,
+            evidence,
+        }
+        .into(),
+        w::RestartStarted { restart, admission: Position(u64::MAX) }.into(),
+        w::RestartAbandoned { restart, reason: "paused".to_owned() }.into(),
+        w::Quarantined { restart, rule: "intensity".to_owned(), message: "five in a minute".to_owned() }
+            .into(),
+    ]
+}
+
+fn traffic() -> Vec<w::Event> {
+    vec![
+        w::Registered {
+            url: text("http://127.0.0.1:40001"),
+            agent_card: card(),
+            delivery_mode: w::DeliveryMode::Poll,
+            generation: Some(Generation(7)),
+        }
+        .into(),
+        w::CardUpdated { agent_card: card() }.into(),
+        w::HeartbeatReceived {
+            error_rate: 0.125,
+            sample_error: "timeout".to_owned(),
+            active_tasks: 2,
+            uptime_seconds: 86_400,
+            current_task: "summing up".to_owned(),
+            monthly_spend: Some(1234),
+            runtime_state: "wedged".to_owned(),
+            agent_card: Some(card()),
+            generation: Some(Generation(7)),
+        }
+        .into(),
+        w::CallFinished {
+            call: id::<CallId>(8),
+            caller: Principal::Workspace(id(9)),
+            method: "message/send".to_owned(),
+            outcome: w::CallOutcome::Answered,
+            status: Some(200),
+            duration_ms: 41,
+            request_bytes: 1024,
+            response_bytes: 65_536,
+            error: text("cut off"),
+        }
+        .into(),
+    ]
+}
+
+fn fleet() -> Vec<f::Event> {
+    let (workspace, restart, cause) = (id::<WorkspaceId>(1), id::<RestartId>(3), w::RestartCause::Hung);
+    vec![
+        f::PlatformStarted {
+            version: "0.1.0".to_owned(),
+            backend: "process".to_owned(),
+            workspaces: 5,
+            head: Position(99),
+        }
+        .into(),
+        f::PlatformStopped { reason: "signal".to_owned(), workspaces_stopped: false }.into(),
+        f::TailRepaired { kept: Position(98), cut_bytes: 4096, reason: "checksum differs".to_owned() }.into(),
+        f::RestartAdmitted {
+            workspace,
+            restart,
+            cause,
+            in_flight: 1,
+            in_flight_max: 3,
+            recent: 0,
+            recent_max: 5,
+        }
+        .into(),
+        f::RestartDeferred {
+            workspace,
+            restart,
+            cause,
+            rule: "in_flight".to_owned(),
+            until: Some(time()),
+            in_flight: 3,
+            in_flight_max: 3,
+            recent: 1,
+            recent_max: 5,
+        }
+        .into(),
+        f::RestartSuppressed {
+            workspace,
+            restart,
+            cause,
+            rule: "intensity".to_owned(),
+            recent: 5,
+            recent_max: 5,
+            window_s: 600,
+        }
+        .into(),
+        f::RestartSettled { workspace, restart, outcome: f::RestartOutcome::Online }.into(),
+        f::EngineLost { engine: "docker".to_owned(), code: "timeout".to_owned(), detail: "2 s".to_owned() }
+            .into(),
+        f::EngineFound { engine: "docker".to_owned(), after_ms: 1500 }.into(),
+        f::AlarmRaised {
+            kind: "crash_loop".to_owned(),
+            workspace: Some(workspace),
+            message: "it dies at once".to_owned(),
+        }
+        .into(),
+        f::AlarmResolved { kind: "crash_loop".to_owned(), workspace: Some(workspace) }.into(),
+        f::StrangerFound {
+            engine: "docker".to_owned(),
+            name: "covalence-x".to_owned(),
+            instance: "deadbeef".to_owned(),
+            workspace: text("not-a-uuid"),
+        }
+        .into(),
+    ]
+}
