@@ -111,6 +111,8 @@ pub struct Client {
 impl Client {
     /// A client of this server. Nothing is sent yet.
     pub fn new(target: Target) -> Outcome<Self> {
+        // The program installs it at its start; whoever uses this module alone gets it here.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("covalence/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())

@@ -215,3 +215,93 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::cli::client::Target;
+
+    /// Answers one connection after the other with these bodies, each cut off where it ends, and then no more. Its result
+    /// is the request lines that it saw.
+    async fn server(bodies: &[&'static str]) -> (Client, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let bodies = bodies.to_vec();
+        let answering = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            for body in bodies {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(connection.read_u8().await.unwrap());
+                }
+                let text = String::from_utf8(request).unwrap();
+                seen.push(text.lines().next().unwrap_or_default().to_owned());
+                let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
+                connection.write_all(answer.as_bytes()).await.unwrap();
+                connection.shutdown().await.unwrap();
+            }
+            seen
+        });
+        (Client::new(Target { url, token: None }).unwrap(), answering)
+    }
+
+    async fn positions(reader: &mut Reader<'_>, count: usize) -> Vec<u64> {
+        let mut positions = Vec::new();
+        while positions.len() < count {
+            let Some(record) = reader.next().await.unwrap() else { break };
+            positions.push(record.position);
+        }
+        positions
+    }
+
+    #[tokio::test]
+    async fn pages_are_read_until_one_is_empty() {
+        let (client, answering) =
+            server(&["{\"position\":5}\n{\"position\":7}\n", "{\"position\":9}\n", ""]).await;
+        let filter = Filter { since: Some(When::Position(5)), ..Filter::default() };
+        assert_eq!(positions(&mut Reader::new(&client, filter), usize::MAX).await, [5, 7, 9]);
+        let seen = answering.await.unwrap();
+        let after = |line: &String| line.split(['=', '&']).nth(1).unwrap_or_default().to_owned();
+        assert_eq!(seen.iter().map(after).collect::<Vec<_>>(), ["4", "7", "9"]);
+        assert!(seen.iter().all(|line| line.contains("limit=1000") && !line.contains("follow")), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn who_follows_goes_on_after_a_break_where_it_was() {
+        let (client, answering) =
+            server(&["{\"position\":5}\n\n{\"position\":6}\n", "{\"position\":7}\n"]).await;
+        let filter = Filter { follow: true, ..Filter::default() };
+        assert_eq!(positions(&mut Reader::new(&client, filter), 3).await, [5, 6, 7]);
+        let seen = answering.await.unwrap();
+        assert!(
+            seen[0].contains("after=0&follow=true") && seen[1].contains("after=6&follow=true"),
+            "{seen:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn several_types_and_an_end_are_told_apart_here() {
+        let page = "{\"position\":1,\"type\":\"a\"}\n{\"position\":2,\"type\":\"b\"}\n{\"position\":3,\"type\":\"c\"}\n\
+                    {\"position\":4,\"type\":\"a\"}\n{\"position\":5,\"type\":\"a\"}\n";
+        let (client, answering) = server(&[page]).await;
+        let filter = Filter {
+            tags: vec!["a".to_owned(), "c".to_owned()],
+            until: Some(When::Position(4)),
+            ..Filter::default()
+        };
+        assert_eq!(positions(&mut Reader::new(&client, filter), usize::MAX).await, [1, 3, 4]);
+        assert!(!answering.await.unwrap()[0].contains("type="));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_no_fact_is_an_error_that_shows_it() {
+        let (client, _answering) = server(&["<html>\n"]).await;
+        let failure = Reader::new(&client, Filter::default()).next().await.unwrap_err();
+        assert!(failure.to_string().contains("no fact: <html>"), "{failure}");
+    }
+}

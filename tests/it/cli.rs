@@ -5,6 +5,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use covalence_events::log::sled::{Options, SledLog};
+use covalence_events::log::{Ack, Append, EventLog as _, Expected};
+use covalence_events::{BootId, CorrelationId, EventId, Fact, Meta, NewEvent, Principal, StreamId, fleet};
+
 /// Runs the program in an empty environment; a data directory of its own is its working directory.
 fn run(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_covalence"))
@@ -111,6 +115,47 @@ fn verifying_a_log_that_is_not_there_creates_none() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("nowhere/events"), "{}", stderr(&output));
     assert!(!dir.path().join("nowhere").exists());
+}
+
+/// A log with `count` facts in the default place below `dir`.
+async fn write_log(dir: &Path, count: u32) -> SledLog {
+    let path = dir.join(".covalence/events");
+    std::fs::create_dir_all(&path).unwrap();
+    let (log, _) = SledLog::open(&path, &Options::default()).unwrap();
+    for number in 0..count {
+        let meta = Meta {
+            id: EventId::generate(),
+            at: chrono::Utc::now(),
+            boot: BootId::generate(),
+            mono_ns: 0,
+            correlation: CorrelationId::generate(),
+            causation: None,
+            principal: Principal::System,
+            policy: None,
+        };
+        let stopped = fleet::PlatformStopped { reason: number.to_string(), workspaces_stopped: false };
+        let events = vec![NewEvent { meta, fact: Fact::Fleet(stopped.into()) }];
+        let append = Append { stream: StreamId::Fleet, expected: Expected::Any, events };
+        log.append(vec![append], Ack::Durable).await.unwrap();
+    }
+    log
+}
+
+#[tokio::test]
+async fn a_whole_log_verifies_and_one_in_use_is_refused_by_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = write_log(dir.path(), 3).await;
+    let busy = run(dir.path(), &[], &["log", "verify"]);
+    assert_eq!(busy.status.code(), Some(4), "{}", stderr(&busy));
+    assert!(stderr(&busy).contains("in use by"), "{}", stderr(&busy));
+
+    log.close().await;
+    drop(log);
+    let whole = run(dir.path(), &[], &["log", "verify", "--json"]);
+    assert_eq!(whole.status.code(), Some(0), "{}", stderr(&whole));
+    let json: serde_json::Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert_eq!((&json["events"], &json["head"]), (&3.into(), &3.into()));
+    assert_eq!(json["problems"], serde_json::json!([]));
 }
 
 #[test]
