@@ -8,4 +8,5 @@ pub mod config_files;
 pub mod docker;
 pub mod environment;
 pub mod external;
+pub mod process;
 pub mod redact;

@@ -12,4 +12,5 @@
 
 mod cli;
 mod dependencies;
+mod process_backend;
 mod tidy;
