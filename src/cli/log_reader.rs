@@ -15,6 +15,8 @@ use crate::cli::when::{When, rfc3339};
 const PAGE: u64 = 1000;
 /// How often a broken connection is tried again before giving up; with [`RECONNECT_DELAY`], a restart of the server.
 const RECONNECTS_MAX: u32 = 30;
+/// Who follows hears from the server at least every 15 s, if only an empty line; after four times that it is gone.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// Between two tries.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
@@ -169,7 +171,13 @@ impl<'a> Reader<'a> {
                 }
                 continue;
             };
-            match lines.next().await {
+            let Ok(next) = tokio::time::timeout(SILENCE_MAX, lines.next()).await else {
+                self.lines = None;
+                let failure = Failure::new(Exit::Unreachable, "the server has gone silent");
+                self.wait_to_reconnect(failure, &mut reconnects).await?;
+                continue;
+            };
+            match next {
                 Ok(Some(line)) if line.is_empty() => {}
                 Ok(Some(line)) => {
                     self.page_is_empty = false;
