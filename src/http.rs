@@ -30,6 +30,8 @@ pub mod body;
 pub mod edge;
 pub mod error;
 pub mod events;
+#[cfg(feature = "fault-hooks")]
+mod fault;
 pub mod fields;
 pub mod health;
 pub mod idempotency;

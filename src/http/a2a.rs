@@ -117,7 +117,8 @@ fn serve_card(ctx: &Ctx, path: &str) -> Answer {
     let served = card::rewrite(original, &row.name, &url, !ctx.is_open());
     let text = Value::Object(served).to_string();
     let tag = format!("\"{}\"", card::tag(&text));
-    let fresh = ctx.header(IF_NONE_MATCH.as_str()).is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
+    let fresh =
+        ctx.header(IF_NONE_MATCH.as_str()).is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
     let status = if fresh { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);
     response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, format!("max-age={CARD_MAX_AGE}")));

@@ -136,11 +136,16 @@ pub struct DryRun {
     security(("bearer" = []))
 )]
 #[delete("/admin/strangers/{engine}/{instance}")]
-pub(crate) async fn remove_stranger(ctx: Ctx, path: web::Path<(String, String)>, query: web::Query<DryRun>) -> Answer {
+pub(crate) async fn remove_stranger(
+    ctx: Ctx,
+    path: web::Path<(String, String)>,
+    query: web::Query<DryRun>,
+) -> Answer {
     auth::admin(&ctx)?;
     let (engine_name, instance) = path.into_inner();
     let backend = by_name(&ctx.state.backends, &engine_name);
-    let backend = backend.ok_or_else(|| ApiError::not_found("unknown_engine", "no such backend").field("engine"))?;
+    let backend =
+        backend.ok_or_else(|| ApiError::not_found("unknown_engine", "no such backend").field("engine"))?;
     let known = unknown(&ctx, backend).await?.into_iter().any(|one| one.instance.id == instance);
     if !known {
         return Err(ApiError::not_found("not_a_stranger", "no instance with that id is unknown to the log"));

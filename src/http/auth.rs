@@ -32,7 +32,8 @@ pub enum Identity {
 impl Identity {
     /// Looks up what a request shows. Only the exact scheme `Bearer ` counts, as clients rely on.
     pub fn of(headers: &HeaderMap, state: &HttpState) -> Self {
-        let Some(bearer) = text(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "))
+        let Some(bearer) =
+            text(headers, AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "))
         else {
             return Self::Missing;
         };
@@ -138,7 +139,11 @@ pub fn caller(ctx: &Ctx, target: WorkspaceId) -> Result<Principal, ApiError> {
     }
 }
 
-fn uncredentialed(ctx: &Ctx, claimed: Option<WorkspaceId>, target: WorkspaceId) -> Result<Principal, ApiError> {
+fn uncredentialed(
+    ctx: &Ctx,
+    claimed: Option<WorkspaceId>,
+    target: WorkspaceId,
+) -> Result<Principal, ApiError> {
     let missing = || ApiError::unauthorized("missing_caller_token", "missing caller auth token");
     match claimed {
         _ if !ctx.is_open() => Err(missing()),

@@ -12,7 +12,8 @@ pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Reads a body; `generic` is the endpoint's text for one that it can't use.
 pub fn json<T: DeserializeOwned>(body: &[u8], generic: &'static str) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    T::deserialize(&mut reader).map_err(|reason| ApiError::bad("invalid_body", generic).detail(reason.to_string()))
+    T::deserialize(&mut reader)
+        .map_err(|reason| ApiError::bad("invalid_body", generic).detail(reason.to_string()))
 }
 
 /// Tells an absent field from a `null` one: `None` is absent, `Some(None)` is `null`.

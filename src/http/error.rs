@@ -177,7 +177,8 @@ impl ResponseError for ApiError {
             response.insert_header((RETRY_AFTER, seconds));
         }
         if self.challenge {
-            response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"covalence\"")));
+            response
+                .insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"covalence\"")));
         }
         response.json(self.body())
     }
@@ -213,7 +214,9 @@ impl From<CommandError> for ApiError {
                 tracing::error!(%reason, "the log does not take writes");
                 Self::unavailable("platform_unavailable", DATASTORE_UNAVAILABLE, RETRY_DATASTORE)
             }
-            CommandError::Panicked { command } => Self::internal("internal error", format!("`{command}` panicked")),
+            CommandError::Panicked { command } => {
+                Self::internal("internal error", format!("`{command}` panicked"))
+            }
             CommandError::Corrupt { reason } => Self::internal("internal error", reason),
             CommandError::ShuttingDown => {
                 Self::unavailable("shutting_down", "platform is shutting down", RETRY_DATASTORE)

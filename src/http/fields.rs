@@ -58,7 +58,9 @@ pub fn tier(tier: Option<i64>) -> Result<u8, ApiError> {
 /// What the agent may do in its directory, which must then be there.
 pub fn access(word: Option<&str>, has_directory: bool) -> Result<WorkspaceAccess, ApiError> {
     let invalid = |detail: &str| {
-        ApiError::bad("invalid_workspace_access", "invalid workspace access").field("workspace_access").detail(detail)
+        ApiError::bad("invalid_workspace_access", "invalid workspace access")
+            .field("workspace_access")
+            .detail(detail)
     };
     let access = match word.unwrap_or_default() {
         "" | "none" => WorkspaceAccess::None,
@@ -79,16 +81,23 @@ pub fn template(name: &str) -> Result<(), ApiError> {
     if is_name && name.len() <= WORD_MAX {
         return Ok(());
     }
-    Err(ApiError::bad("invalid_template", "invalid template").field("template").detail("must be the name of a template"))
+    Err(ApiError::bad("invalid_template", "invalid template")
+        .field("template")
+        .detail("must be the name of a template"))
 }
 
 /// A host directory: absolute, without `..`, there, and below one of the roots once its links are resolved.
 pub fn directory(text: &str, roots: &[PathBuf]) -> Result<String, ApiError> {
     let invalid = |detail: String| {
-        ApiError::bad("invalid_workspace_dir", "invalid workspace directory").field("workspace_dir").detail(detail)
+        ApiError::bad("invalid_workspace_dir", "invalid workspace directory")
+            .field("workspace_dir")
+            .detail(detail)
     };
     let path = Path::new(text);
-    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) || text.contains('\0') {
+    if !path.is_absolute()
+        || path.components().any(|part| part == Component::ParentDir)
+        || text.contains('\0')
+    {
         return Err(invalid("must be absolute, without `..`".to_owned()));
     }
     if SYSTEM.iter().any(|system| path.starts_with(system)) {
@@ -160,7 +169,8 @@ mod tests {
         let roots = [root.path().to_owned()];
         let at = |path: &std::path::Path| directory(path.to_str().unwrap(), &roots);
         assert!(at(&inside).is_ok());
-        for bad in [root.path().join("out/home"), root.path().join("none"), root.path().join("work/../../x")] {
+        for bad in [root.path().join("out/home"), root.path().join("none"), root.path().join("work/../../x")]
+        {
             assert!(at(&bad).is_err(), "{}", bad.display());
         }
         assert!(directory("/etc/ssl", &["/".into()]).is_err());

@@ -1,7 +1,7 @@
 //! Whether the platform is there, is ready, and how it fares.
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpResponse, get, head};
 use serde::Serialize;
 use serde_json::json;
@@ -90,8 +90,11 @@ pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
             stalled,
         });
     }
-    let (code, status) =
-        if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    let (code, status) = if reasons.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    };
     HttpResponse::build(code).json(Readiness { status, reasons, head: head.0, projections })
 }
 
@@ -112,9 +115,7 @@ pub(crate) async fn liveness(ctx: Ctx) -> Answer {
     let now = ctx.state.clock.now().at;
     let subsystems: serde_json::Map<_, _> = (ctx.state.ticks)()
         .into_iter()
-        .map(|(name, at)| {
-            (name, json!({"last_tick_at": at, "seconds_ago": (now - at).num_seconds().max(0)}))
-        })
+        .map(|(name, at)| (name, json!({"last_tick_at": at, "seconds_ago": (now - at).num_seconds().max(0)})))
         .collect();
     Ok(HttpResponse::Ok().json(json!({"subsystems": subsystems})))
 }

@@ -87,7 +87,8 @@ pub async fn pass(mut request: ServiceRequest, next: Next<BoxBody>) -> Result<Se
         _ => return next.call(request).await,
     };
     if key.is_empty() || key.len() > KEY_MAX {
-        let refusal = ApiError::bad("invalid_idempotency_key", "Idempotency-Key must have 1 to 255 characters");
+        let refusal =
+            ApiError::bad("invalid_idempotency_key", "Idempotency-Key must have 1 to 255 characters");
         return Ok(request.error_response(refusal));
     }
     let body = match read(&mut request).await {
@@ -120,7 +121,8 @@ async fn answer(
 ) -> Result<ServiceResponse, Error> {
     let response = next.call(request).await?;
     let status = response.status();
-    let is_short = matches!(response.response().body().size(), BodySize::Sized(size) if size <= ANSWER_MAX as u64);
+    let is_short =
+        matches!(response.response().body().size(), BodySize::Sized(size) if size <= ANSWER_MAX as u64);
     if !is_short || status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return Ok(response);
     }
@@ -158,7 +160,11 @@ async fn read(request: &mut ServiceRequest) -> Result<Bytes, ApiError> {
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ApiError::bad("invalid_body", "invalid request body"))?;
         if body.len() + chunk.len() > REQUEST_BYTES_MAX {
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "request body too large"));
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "request body too large",
+            ));
         }
         body.extend_from_slice(&chunk);
     }

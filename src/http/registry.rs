@@ -99,13 +99,18 @@ pub(crate) async fn discover(ctx: Ctx, path: web::Path<String>) -> Answer {
     if !roster.can_communicate(caller, target, RootTalk::Open).allowed {
         return Err(denied());
     }
-    let row = roster.get(target).filter(|row| row.status != Status::Removed).ok_or_else(ApiError::no_workspace)?;
+    let row =
+        roster.get(target).filter(|row| row.status != Status::Removed).ok_or_else(ApiError::no_workspace)?;
     if !row.status.is_up() {
         return Err(ApiError::unavailable("workspace_not_available", "workspace not available", RETRY)
             .with("status", row.status.as_str()));
     }
     let base = ctx.public_base();
-    let url = row.url.clone().filter(|_| row.is_external()).unwrap_or_else(|| format!("{base}/workspaces/{target}/a2a"));
+    let url = row
+        .url
+        .clone()
+        .filter(|_| row.is_external())
+        .unwrap_or_else(|| format!("{base}/workspaces/{target}/a2a"));
     Ok(HttpResponse::Ok().json(DiscoveredView { id: target, url, name: row.name.clone() }))
 }
 

@@ -115,7 +115,12 @@ impl Ctx {
     /// Waits until the projections have passed a position; answers how far they are behind if they don't get there.
     pub async fn caught_up(&self, position: Option<Position>) -> u64 {
         match position {
-            Some(position) => self.state.views.caught_up(position, READ_YOUR_WRITES).await.map_or_else(|behind| behind.by, |()| 0),
+            Some(position) => self
+                .state
+                .views
+                .caught_up(position, READ_YOUR_WRITES)
+                .await
+                .map_or_else(|behind| behind.by, |()| 0),
             None => 0,
         }
     }
@@ -127,7 +132,8 @@ impl Ctx {
         }
         let info = self.request.connection_info();
         // No proxy header is trusted; the Host header has passed the edge's list of our names.
-        let host = text(self.request.headers(), HOST.as_str()).map_or_else(|| info.host().to_owned(), str::to_owned);
+        let host =
+            text(self.request.headers(), HOST.as_str()).map_or_else(|| info.host().to_owned(), str::to_owned);
         let scheme = if self.request.app_config().secure() { "https" } else { "http" };
         format!("{scheme}://{host}")
     }

@@ -83,6 +83,8 @@ pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
         let document = document.clone();
         async move { HttpResponse::Ok().content_type("application/json").body(document.as_str().to_owned()) }
     };
+    #[cfg(feature = "fault-hooks")]
+    config.service(crate::http::fault::panic);
     config
         .route("/openapi.json", web::get().to(serve))
         .default_service(web::to(|| std::future::ready(error::no_route())));

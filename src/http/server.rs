@@ -30,8 +30,15 @@ pub struct Listener {
 pub fn app(
     state: Arc<HttpState>,
     document: web::Data<String>,
-) -> App<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>>
-{
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
     let (app, _) = App::new().into_utoipa_app().configure(router::routes).split_for_parts();
     app.configure(|config| router::unlisted(config, document))
         .app_data(web::Data::from(state))

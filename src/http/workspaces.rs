@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, get, web};
 use covalence_events::{Position, WorkspaceId};
+use covalence_projections::Status;
 use covalence_projections::roster::hierarchy::BrokenHierarchy;
 use covalence_projections::roster::{Removed, Row};
-use covalence_projections::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};

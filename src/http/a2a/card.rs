@@ -69,7 +69,8 @@ fn secure(card: &mut Map<String, Value>, secured: bool) {
         return;
     }
     let is_1_0 = card.contains_key("supportedInterfaces");
-    let scheme = json!({"type": "http", "scheme": "bearer", "description": "a workspace's token, or the admin token"});
+    let scheme =
+        json!({"type": "http", "scheme": "bearer", "description": "a workspace's token, or the admin token"});
     // A 1.0 reader looks for the member named after the kind, a 0.3 reader for `type`: each ignores the other's.
     let scheme = if is_1_0 {
         let Value::Object(mut both) = scheme else { return };

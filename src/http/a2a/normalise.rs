@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn a_caller_s_id_comes_through_unchanged() {
         for id in [json!("a"), json!(7), Value::Null] {
-            let request = mended(&json!({"jsonrpc": "2.0", "id": id, "method": "m", "params": {"message": {"parts": []}}}));
+            let request = mended(
+                &json!({"jsonrpc": "2.0", "id": id, "method": "m", "params": {"message": {"parts": []}}}),
+            );
             assert_eq!(request["id"], id);
             assert!(request["params"]["message"]["messageId"].is_string());
             assert_eq!(request["params"]["message"]["role"], "user");
@@ -151,7 +153,9 @@ mod tests {
 
     #[test]
     fn old_content_and_types_become_parts_and_kinds() {
-        let message = |message: Value| mended(&json!({"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"message": message}}));
+        let message = |message: Value| {
+            mended(&json!({"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"message": message}}))
+        };
         assert_eq!(
             message(json!({"content": "hi"}))["params"]["message"]["parts"],
             json!([{"kind": "text", "text": "hi"}])
@@ -182,6 +186,9 @@ mod tests {
             refused("{\"jsonrpc\":\"2.0\",\"params\":{\"message\":{\"content\":5}}}"),
             "invalid params.message.content type"
         );
-        assert!(refused("{\"jsonrpc\":\"2.0\",\"params\":{\"message\":{}}}").starts_with("params.message must contain"));
+        assert!(
+            refused("{\"jsonrpc\":\"2.0\",\"params\":{\"message\":{}}}")
+                .starts_with("params.message must contain")
+        );
     }
 }

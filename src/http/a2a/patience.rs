@@ -60,7 +60,9 @@ impl Patience {
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(RanOut::Deadline);
             }
-            if began.elapsed() >= self.state.config.call_idle_timeout && self.silence() >= self.state.config.call_idle_timeout {
+            if began.elapsed() >= self.state.config.call_idle_timeout
+                && self.silence() >= self.state.config.call_idle_timeout
+            {
                 return Err(RanOut::Idle);
             }
         }

@@ -58,7 +58,12 @@ pub fn client() -> awc::Client {
         .timeout(CONNECT_TIMEOUT)
         .conn_keep_alive(IDLE_CONNECTION)
         .limit(CONNECTIONS_MAX);
-    awc::Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+    awc::Client::builder()
+        .connector(connector)
+        .disable_timeout()
+        .disable_redirects()
+        .no_default_headers()
+        .finish()
 }
 
 /// Reads a call's body.
@@ -67,9 +72,13 @@ pub async fn read(mut payload: web::Payload) -> Result<Bytes, ApiError> {
     while let Some(piece) = payload.next().await {
         let piece = piece.map_err(|_| ApiError::bad("invalid_body", "request body could not be read"))?;
         if body.len() + piece.len() > REQUEST_BYTES_MAX {
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "request body too large")
-                .with("truncated", true)
-                .with("max_bytes", REQUEST_BYTES_MAX));
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "request body too large",
+            )
+            .with("truncated", true)
+            .with("max_bytes", REQUEST_BYTES_MAX));
         }
         body.extend_from_slice(&piece);
     }
@@ -96,7 +105,8 @@ pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> An
         }
     };
     let client = ctx.request.app_data::<awc::Client>().cloned();
-    let client = client.ok_or_else(|| ApiError::internal("failed to create proxy request", "no client in this worker"))?;
+    let client = client
+        .ok_or_else(|| ApiError::internal("failed to create proxy request", "no client in this worker"))?;
     let forward = Forward {
         patience: patience(&ctx, id),
         headers: passed(ctx.request.headers(), PASSED),
@@ -110,11 +120,14 @@ pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> An
     let (answered, answer) = oneshot::channel();
     let task = ctx.state.inner.calls.track_future(forward.run(permit, answered));
     actix_web::rt::spawn(task);
-    answer.await.unwrap_or_else(|_| Err(ApiError::internal("internal error", "a forward ended without an answer")))
+    answer
+        .await
+        .unwrap_or_else(|_| Err(ApiError::internal("internal error", "a forward ended without an answer")))
 }
 
 fn patience(ctx: &Ctx, id: WorkspaceId) -> Patience {
-    let asked = ctx.header("x-timeout").and_then(|seconds| seconds.trim().parse::<u64>().ok()).filter(|n| *n > 0);
+    let asked =
+        ctx.header("x-timeout").and_then(|seconds| seconds.trim().parse::<u64>().ok()).filter(|n| *n > 0);
     let is_agent = matches!(ctx.known.identity, Identity::Workspace(_)) || ctx.claimed().is_some();
     let whole = asked.map(Duration::from_secs).or_else(|| is_agent.then_some(AGENT_CALL_MAX));
     Patience::new(Arc::clone(&ctx.state), id, whole)
@@ -129,7 +142,13 @@ fn passed(headers: &HeaderMap, names: &[&str]) -> Vec<(HeaderName, HeaderValue)>
 }
 
 fn report(outcome: CallOutcome, status: Option<StatusCode>, error: Option<String>) -> CallReport {
-    CallReport { outcome, status: status.map(|status| status.as_u16()), request_bytes: 0, response_bytes: 0, error }
+    CallReport {
+        outcome,
+        status: status.map(|status| status.as_u16()),
+        request_bytes: 0,
+        response_bytes: 0,
+        error,
+    }
 }
 
 type AgentResponse = awc::ClientResponse;
@@ -188,7 +207,9 @@ impl Forward {
     /// Sends to the checked addresses in turn, while nothing has been sent to any of them.
     async fn send(&self, url: &str) -> Result<AgentResponse, Failure> {
         let mut failure = None;
-        for address in self.addresses.iter().copied().map(Some).chain(self.addresses.is_empty().then_some(None)) {
+        for address in
+            self.addresses.iter().copied().map(Some).chain(self.addresses.is_empty().then_some(None))
+        {
             match self.send_to(url, address).await {
                 Err(reason @ Failure::NotReached(_)) => failure = Some(reason),
                 answer => return answer,
@@ -198,7 +219,8 @@ impl Forward {
     }
 
     async fn send_to(&self, url: &str, address: Option<SocketAddr>) -> Result<AgentResponse, Failure> {
-        let mut request = self.client.post(url).no_decompress().insert_header((CONTENT_TYPE, "application/json"));
+        let mut request =
+            self.client.post(url).no_decompress().insert_header((CONTENT_TYPE, "application/json"));
         for (name, value) in &self.headers {
             request = request.insert_header((name.clone(), value.clone()));
         }
@@ -227,9 +249,13 @@ impl Forward {
             match self.patience.wait(response.next()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(piece))) if body.len() + piece.len() > RESPONSE_BYTES_MAX => {
-                    let error = ApiError::new(StatusCode::BAD_GATEWAY, "response_too_large", "agent response too large")
-                        .with("max_bytes", RESPONSE_BYTES_MAX)
-                        .with("delivery_confirmed", status.as_u16() < 400);
+                    let error = ApiError::new(
+                        StatusCode::BAD_GATEWAY,
+                        "response_too_large",
+                        "agent response too large",
+                    )
+                    .with("max_bytes", RESPONSE_BYTES_MAX)
+                    .with("delivery_confirmed", status.as_u16() < 400);
                     return (broken("response too large".to_owned(), body.len()), Err(error));
                 }
                 Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
@@ -248,7 +274,12 @@ impl Forward {
     }
 
     /// The contract's table for what an agent answered.
-    async fn answer(&self, status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, body: Bytes) -> Answer {
+    async fn answer(
+        &self,
+        status: StatusCode,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Answer {
         if !status.is_success() && status.as_u16() >= 300 {
             if is_gateway_trouble(status)
                 && let Some(restarting) = self.examined().await
@@ -315,7 +346,9 @@ impl Forward {
         {
             return restarting;
         }
-        let busy = |code| ApiError::unavailable(code, BUSY, RETRY_BUSY).with("busy", true).with("delivery", "unknown");
+        let busy = |code| {
+            ApiError::unavailable(code, BUSY, RETRY_BUSY).with("busy", true).with("delivery", "unknown")
+        };
         match failure {
             Failure::NotReached(_) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "agent_unreachable", "failed to reach workspace agent")
@@ -367,7 +400,8 @@ fn classify(error: &SendRequestError) -> Failure {
 
 fn is_stream(response: &AgentResponse) -> bool {
     response.status().is_success()
-        && text(response.headers(), CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/event-stream"))
+        && text(response.headers(), CONTENT_TYPE.as_str())
+            .is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// How much an answer says that it is, for one allocation; an exaggeration costs nothing.

@@ -152,7 +152,9 @@ fn filter(query: &LogQuery) -> Result<Filter, ApiError> {
     };
     let time = |field: &'static str, text: &Option<String>| -> Result<Option<Timestamp>, ApiError> {
         let parse = |text: &String| {
-            chrono::DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| invalid(field, "not RFC 3339"))
+            chrono::DateTime::parse_from_rfc3339(text)
+                .map(|at| at.to_utc())
+                .map_err(|_| invalid(field, "not RFC 3339"))
         };
         text.as_ref().map(parse).transpose()
     };

@@ -12,8 +12,24 @@ const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'
 
 /// First segments of API paths; everything else may be a page.
 const API: &[&str] = &[
-    "workspaces", "registry", "health", "ready", "admin", "metrics", "settings", "bundles", "org", "orgs", "templates",
-    "plugins", "webhooks", "channels", "ws", "events", "approvals", "openapi.json",
+    "workspaces",
+    "registry",
+    "health",
+    "ready",
+    "admin",
+    "metrics",
+    "settings",
+    "bundles",
+    "org",
+    "orgs",
+    "templates",
+    "plugins",
+    "webhooks",
+    "channels",
+    "ws",
+    "events",
+    "approvals",
+    "openapi.json",
 ];
 
 /// Whether a path belongs to the API.

@@ -149,7 +149,9 @@ fn is_beat(method: &Method, path: &str) -> bool {
     let path = path.trim_end_matches('/');
     match *method {
         Method::POST => path == "/registry/heartbeat",
-        Method::GET => path.starts_with("/workspaces/") && (path.ends_with("/state") || path.ends_with("/activity")),
+        Method::GET => {
+            path.starts_with("/workspaces/") && (path.ends_with("/state") || path.ends_with("/activity"))
+        }
         _ => false,
     }
 }

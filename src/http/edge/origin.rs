@@ -112,8 +112,9 @@ pub fn tenant_fits(request: &ServiceRequest, state: &HttpState) -> bool {
         return true;
     }
     let named = text(request.headers(), "x-molecule-org-id").is_some_and(|id| id == tenant);
-    let replayed = text(request.headers(), "fly-replay-src")
-        .is_some_and(|source| source.split(';').any(|part| part.trim().strip_prefix("state=") == Some(tenant)));
+    let replayed = text(request.headers(), "fly-replay-src").is_some_and(|source| {
+        source.split(';').any(|part| part.trim().strip_prefix("state=") == Some(tenant))
+    });
     named || replayed
 }
 

@@ -27,7 +27,8 @@ pub fn span(request: &ServiceRequest, known: &Known) -> Span {
 /// Counts a request that got past the edge's refusals.
 pub fn count(response: &ServiceResponse, known: &Known) {
     let method = response.request().method().to_string();
-    let path = response.request().match_pattern().map_or_else(|| "unmatched".to_owned(), |pattern| colons(&pattern));
+    let path =
+        response.request().match_pattern().map_or_else(|| "unmatched".to_owned(), |pattern| colons(&pattern));
     let status = response.status().as_str().to_owned();
     metrics::counter!(REQUESTS, "method" => method.clone(), "path" => path.clone(), "status" => status.clone())
         .increment(1);

@@ -15,12 +15,12 @@ use utoipa::ToSchema;
 
 use crate::http::address::{self, Occasion};
 use crate::http::auth::{self, Identity};
+use crate::http::body;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::registry::{INVALID, id_in_body};
 use crate::http::request::Ctx;
 use crate::http::workspaces::create::delivery_mode;
 use crate::http::workspaces::{gone, row, settled};
-use crate::http::body;
 
 /// What the Python SDK says instead of a URL when it can't be called.
 const NO_INBOUND: &str = "remote://no-inbound";
@@ -67,7 +67,9 @@ pub(crate) async fn register(ctx: Ctx, body: web::Bytes) -> Answer {
     let body: RegisterBody = body::json(&body, INVALID)?;
     let id = id_in_body(&body.id, "id")?;
     if body.agent_card.is_null() {
-        return Err(ApiError::bad("invalid_body", INVALID).field("agent_card").detail("agent_card is required"));
+        return Err(ApiError::bad("invalid_body", INVALID)
+            .field("agent_card")
+            .detail("agent_card is required"));
     }
     let asked = delivery_mode(body.delivery_mode.as_deref())?;
     let row = row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
@@ -133,7 +135,8 @@ async fn push_url(ctx: &Ctx, row: &Row, stated: Option<String>, card: &Value) ->
     if let Some(url) = row.url.as_ref().filter(|_| row.url_trusted) {
         return Ok(url.clone());
     }
-    let from_card = || card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty()).map(str::to_owned);
+    let from_card =
+        || card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty()).map(str::to_owned);
     let url = stated.or_else(from_card).ok_or_else(|| {
         ApiError::bad("url_required", "url is required for push-mode workspaces").field("url")
     })?;

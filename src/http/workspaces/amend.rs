@@ -13,7 +13,7 @@ use crate::http::body::{self, present};
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::create::unknown_parent;
-use crate::http::workspaces::{settled, row};
+use crate::http::workspaces::{row, settled};
 use crate::http::{auth, fields};
 
 /// What shall change. Everything else in the body is ignored.
@@ -95,11 +95,10 @@ fn may(principal: &Principal, wish: &AmendBody) -> Result<(), ApiError> {
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         None => Ok(()),
-        Some((field, _)) => Err(ApiError::forbidden(
-            "field_not_allowed",
-            format!("a workspace token can't change {field}"),
-        )
-        .field(field)),
+        Some((field, _)) => {
+            Err(ApiError::forbidden("field_not_allowed", format!("a workspace token can't change {field}"))
+                .field(field))
+        }
     }
 }
 
@@ -107,7 +106,9 @@ fn changes(ctx: &Ctx, id: WorkspaceId, wish: AmendBody) -> Result<Vec<Change>, A
     let mut changes = Vec::new();
     if let Some(name) = wish.name {
         if name.is_empty() {
-            return Err(ApiError::bad("invalid_body", "invalid request body").field("name").detail("name is empty"));
+            return Err(ApiError::bad("invalid_body", "invalid request body")
+                .field("name")
+                .detail("name is empty"));
         }
         fields::text("name", &name)?;
         changes.push(Change::Name(name));
@@ -151,7 +152,9 @@ fn fits_below(ctx: &Ctx, id: WorkspaceId, parent: WorkspaceId) -> Result<(), Api
     roster.get(parent).filter(|row| row.status != Status::Removed).ok_or_else(unknown_parent)?;
     let above = roster.ancestors(parent).map_err(|reason| ApiError::internal("lookup failed", reason))?;
     if parent == id || above.iter().any(|row| row.id == id) {
-        return Err(ApiError::conflict("hierarchy_cycle", "a workspace can't be below itself").field("parent_id"));
+        return Err(
+            ApiError::conflict("hierarchy_cycle", "a workspace can't be below itself").field("parent_id")
+        );
     }
     Ok(())
 }

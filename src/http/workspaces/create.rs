@@ -15,12 +15,12 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::http::address::{self, Occasion};
+use crate::http::auth;
 use crate::http::body;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::fields::{self, invalid_fields};
 use crate::http::request::Ctx;
 use crate::http::workspaces::settled;
-use crate::http::auth;
 
 /// Names tried before a person has to think of another one.
 const SUFFIXES: u32 = 20;
@@ -166,7 +166,9 @@ pub(crate) async fn create(ctx: Ctx, body: web::Bytes) -> Answer {
     let mut profile = profile(&ctx, wish)?;
     if let Some(url) = &profile.url {
         address::check(url, ctx.state.config.surroundings, Occasion::Register).await.map_err(|reason| {
-            ApiError::bad("url_not_allowed", "workspace URL not allowed").field("url").detail(reason.to_string())
+            ApiError::bad("url_not_allowed", "workspace URL not allowed")
+                .field("url")
+                .detail(reason.to_string())
         })?;
     }
     let minted = match (profile.backend, &profile.url) {
@@ -207,7 +209,9 @@ async fn submit(
 fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
     let config = &ctx.state.config;
     if wish.name.is_empty() {
-        return Err(ApiError::bad("invalid_body", "invalid workspace payload").field("name").detail("name is required"));
+        return Err(ApiError::bad("invalid_body", "invalid workspace payload")
+            .field("name")
+            .detail("name is required"));
     }
     for (field, value) in [
         ("name", Some(wish.name.as_str())),
@@ -257,7 +261,8 @@ pub(super) fn runtime(ctx: &Ctx, wished: Option<String>) -> Result<String, ApiEr
     let runtime = wished.filter(|name| !name.is_empty()).or_else(|| config.default_runtime.clone());
     let known = || config.runtimes.iter().cloned().collect::<Vec<_>>().join(", ");
     let runtime = runtime.ok_or_else(|| {
-        let detail = format!("runtime is required: `COVALENCE_DEFAULT_RUNTIME` is not set; known are {}", known());
+        let detail =
+            format!("runtime is required: `COVALENCE_DEFAULT_RUNTIME` is not set; known are {}", known());
         invalid_fields("runtime", detail)
     })?;
     if !config.runtimes.contains(&runtime) {
@@ -268,7 +273,9 @@ pub(super) fn runtime(ctx: &Ctx, wished: Option<String>) -> Result<String, ApiEr
 
 fn budget(limit: Option<i64>) -> Result<Option<i64>, ApiError> {
     match limit {
-        Some(limit) if limit < 0 => Err(invalid_fields("budget_limit", "budget_limit must be >= 0 (USD cents)")),
+        Some(limit) if limit < 0 => {
+            Err(invalid_fields("budget_limit", "budget_limit must be >= 0 (USD cents)"))
+        }
         limit => Ok(limit),
     }
 }

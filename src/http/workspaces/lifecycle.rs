@@ -120,7 +120,9 @@ async fn decided(ctx: &Ctx, restart: RestartId, from: Position) -> Option<Decisi
     await_fact(&ctx.state, from, DECISION_WITHIN, |fact| {
         let id = fact.meta.id;
         match &fact.fact {
-            Fact::Fleet(fleet::Event::RestartAdmitted(e)) if e.restart == restart => Some(Decision::Admitted(id)),
+            Fact::Fleet(fleet::Event::RestartAdmitted(e)) if e.restart == restart => {
+                Some(Decision::Admitted(id))
+            }
             Fact::Fleet(fleet::Event::RestartDeferred(e)) if e.restart == restart => {
                 Some(Decision::Deferred(id, e.rule.clone()))
             }
@@ -195,9 +197,9 @@ pub(crate) async fn pause_workspace(ctx: Ctx, path: web::Path<String>, query: we
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
     let may = |row: &Row| !matches!(row.status, Status::Removed | Status::Paused);
-    row(&ctx, id).filter(|row| may(row)).ok_or_else(|| {
-        ApiError::not_found("already_paused", "workspace not found or already paused")
-    })?;
+    row(&ctx, id)
+        .filter(|row| may(row))
+        .ok_or_else(|| ApiError::not_found("already_paused", "workspace not found or already paused"))?;
     let cascade = query.cascade.as_deref() == Some("true");
     let (count, position) = each(&ctx, id, Act { verb: "pause", cascade, may }, || Command::Pause).await?;
     let view = PausedView { status: "paused", paused_count: count };
@@ -223,7 +225,11 @@ pub struct ResumedView {
     security(("bearer" = []))
 )]
 #[post("/workspaces/{id}/resume")]
-pub(crate) async fn resume_workspace(ctx: Ctx, path: web::Path<String>, query: web::Query<Cascade>) -> Answer {
+pub(crate) async fn resume_workspace(
+    ctx: Ctx,
+    path: web::Path<String>,
+    query: web::Query<Cascade>,
+) -> Answer {
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
     let may = |row: &Row| row.status == Status::Paused;

@@ -120,8 +120,7 @@ async fn mark(
 ) -> Result<Vec<(WorkspaceId, Receipt)>, ApiError> {
     let mut marked = Vec::new();
     for id in std::iter::once(root).chain(below.iter().copied()) {
-        let cascade_deleted =
-            (id == root).then(|| u32::try_from(below.len()).unwrap_or(u32::MAX));
+        let cascade_deleted = (id == root).then(|| u32::try_from(below.len()).unwrap_or(u32::MAX));
         let command = Command::Remove(Remove { cascade_deleted, purge });
         match ctx.state.runtime.command(id, command, ctx.origin(principal.clone())).await {
             Ok(receipt) => marked.push((id, receipt)),
@@ -161,6 +160,8 @@ async fn stops(ctx: &Ctx, marked: &[(WorkspaceId, Receipt)]) -> Vec<String> {
         })
         .await;
     }
-    failed.extend(open.into_iter().map(|(id, _)| format!("{id}: not stopped within {} s", STOPS_WITHIN.as_secs())));
+    failed.extend(
+        open.into_iter().map(|(id, _)| format!("{id}: not stopped within {} s", STOPS_WITHIN.as_secs())),
+    );
     failed
 }
