@@ -1,11 +1,341 @@
 //! The composition root: the only place where a concrete log, backend and clock meet.
+//!
+//! The order matters. The log's lock is taken first, so that a second server learns at once that there is one; sockets are
+//! bound before anything is started that will call them; actors run before requests are let in; and at the end the way
+//! back: no new requests, calls under way, then the log.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use covalence_actors::effect::{Backend, Clock};
+use covalence_actors::fleet::Command;
+use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
+use covalence_events::Timestamp;
+use covalence_events::fleet::{PlatformStarted, TailRepaired};
+use covalence_events::log::EventLog;
+use covalence_events::log::sled::{Opened, Options, SledLog};
+use covalence_events::workspace::BackendKind;
+use covalence_projections::Views;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::backends::docker::{DockerBackend, DockerConfig};
+use crate::backends::environment::CommonEnvironment;
+use crate::backends::external::ExternalBackend;
+use crate::backends::process::{ProcessBackend, ProcessSettings, agent_program};
+use crate::clock::SystemClock;
+use crate::config::{BackendChoice, Config, log_dir, token};
+use crate::http::address::Surroundings;
+use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
+use crate::runtimes::Runtimes;
+use crate::{data_dir, demo, telemetry};
+
+/// Threads for effects and observers. They wait for engines most of the time.
+const TASK_THREADS: usize = 2;
+/// Threads for actors: one carries tens of thousands of commands a second, more would only add wake-ups between cores.
+const ACTOR_THREADS: usize = 1;
+/// Histograms are folded this often, or they would grow without bound between scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How long calls under way may take once no new ones are let in.
+const CALLS_GRACE: Duration = Duration::from_secs(30);
 
 /// Serves until `shutdown` is cancelled.
+///
+/// # Errors
+/// Whatever keeps it from serving, in words that say what to do about it. Nothing is left running then.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let _ = (config, shutdown);
-    anyhow::bail!("this build has no server")
+    let history = open(&config.data_dir)?;
+    let admin_token = match &config.access.admin_token {
+        Some(token) => token.clone(),
+        None => token::read_or_create(&config.data_dir)?,
+    };
+    let metrics = telemetry::install_metrics()?;
+    covalence_projections::metrics::describe();
+    let socket = bind(config.server.listen)?;
+    let address = socket.local_addr().context("the listener has no address")?;
+
+    // Effects run apart from the HTTP workers and the actors, so that a slow engine slows down nobody else.
+    let tasks = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(TASK_THREADS)
+        .thread_name("effects")
+        .enable_all()
+        .build()
+        .context("starting the threads for effects")?;
+    let fabric = tasks
+        .spawn(backends(config.clone(), history.recovery.backends().collect(), address))
+        .await
+        .context("a backend could not be set up")??;
+    let mut sockets = vec![Listener { socket }];
+    sockets.extend(fabric.bridge.map(|socket| Listener { socket }));
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(history.last_at));
+    let log: Arc<dyn EventLog> = Arc::new(history.log);
+    let views = Arc::new(history.views);
+    let following = Arc::clone(&views);
+    let followed = Arc::clone(&log);
+    tasks.spawn(async move { following.follow(followed).await });
+    let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
+    let ports = Ports {
+        log: Arc::clone(&log),
+        clock: Arc::clone(&clock),
+        backends: fabric.backends.clone().into_iter().collect::<HashMap<_, _>>(),
+        tasks: tasks.handle().clone(),
+    };
+    let settings =
+        Settings { policy: config.supervision.clone(), arbiters: ACTOR_THREADS, ..Settings::default() };
+    let runtime = Runtime::start(history.recovery, ports, settings, facts).await?;
+
+    let state = HttpState::new(Parts {
+        runtime: runtime.clone(),
+        views: Arc::clone(&views),
+        log,
+        backends: fabric.backends,
+        config: http_config(&config, fabric.chosen, address),
+        admin_token,
+        clock,
+        metrics: metrics.clone(),
+        ticks: ticks(runtime.clone()),
+    });
+    let workers = config.server.workers.map_or_else(default_workers, std::num::NonZeroUsize::get);
+    let server = listen(&state, sockets, workers).context("the server could not be started")?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    actix_rt::spawn(keep_up(metrics));
+    info!(address = %address, backend = fabric.chosen.as_str(), "serving");
+
+    if config.demo {
+        demo::run(&runtime, &views, address, &shutdown).await?;
+    }
+    shutdown.cancelled().await;
+    handle.stop(true).await;
+    if tokio::time::timeout(CALLS_GRACE, state.calls_finished()).await.is_err() {
+        warn!("calls were cut off by the shutdown, their outcome is recorded as unknown");
+    }
+    // A demo is something to look at: its team goes when it does.
+    runtime.shut_down(config.stop_workspaces || config.demo).await;
+    tasks.shutdown_background();
+    info!("stopped");
+    Ok(())
+}
+
+/// What the log knew when it was opened.
+struct History {
+    log: SledLog,
+    opened: Opened,
+    recovery: Recovery,
+    views: Views,
+    last_at: Option<Timestamp>,
+}
+
+/// Opens the log and folds every fact once, into the actors' states and into the projections.
+fn open(directory: &Path) -> anyhow::Result<History> {
+    data_dir::create(directory)?;
+    let mut recovery = Recovery::default();
+    let mut views = Views::new();
+    let mut last_at = None;
+    let (log, opened) =
+        SledLog::open_with(&log_dir(directory), &Options::default(), &mut |recorded| {
+            recovery.fold(recorded);
+            views.fold(recorded);
+            last_at = last_at.max(Some(recorded.meta.at));
+        })?;
+    if let Some(repair) = &opened.repaired {
+        warn!(kept = %repair.kept, cut_bytes = repair.cut_bytes, reason = repair.reason, "the log's torn end was cut off and kept aside");
+    }
+    info!(head = %opened.head, workspaces = recovery.workspaces(), "log opened");
+    Ok(History { log, opened, recovery, views, last_at })
+}
+
+/// What the platform says first in every run.
+fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec<Command> {
+    let repaired = opened.repaired.as_ref().map(|repair| {
+        Command::RecordRepair(TailRepaired {
+            kept: repair.kept,
+            cut_bytes: repair.cut_bytes,
+            reason: repair.reason.clone(),
+        })
+    });
+    let started = Command::RecordStart(PlatformStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        backend: chosen.as_str().to_owned(),
+        workspaces: recovery.workspaces() as u64,
+        head: opened.head,
+    });
+    repaired.into_iter().chain([started]).collect()
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .with_context(|| format!("listening on {address}: choose another with `--listen` or `PORT`"))
+}
+
+/// What runs workspaces.
+struct Fabric {
+    backends: BTreeMap<BackendKind, Arc<dyn Backend>>,
+    chosen: BackendKind,
+    /// A second listener where containers reach us.
+    bridge: Option<TcpListener>,
+}
+
+async fn backends(
+    config: Config,
+    in_use: BTreeSet<BackendKind>,
+    address: SocketAddr,
+) -> anyhow::Result<Fabric> {
+    let instance = data_dir::instance(&config.data_dir)?;
+    let data_dir = config.data_dir.canonicalize().context("the data directory")?;
+    let runtimes = Arc::new(config.runtimes.clone());
+    let mut backends: BTreeMap<BackendKind, Arc<dyn Backend>> = BTreeMap::new();
+    backends.insert(BackendKind::External, Arc::new(ExternalBackend));
+    let process = ProcessBackend::new(ProcessSettings {
+        data_dir: data_dir.clone(),
+        platform_instance: instance.clone(),
+        agent: vec![agent_program(config.backend.agent_program.as_deref()).display().to_string()],
+        templates: config.workspaces.configs_dir.clone(),
+        environment: environment(&config, format!("http://127.0.0.1:{}", address.port())),
+        runtimes: Arc::clone(&runtimes),
+    })
+    .context("the directory of the workspaces")?;
+    backends.insert(BackendKind::Process, Arc::new(process));
+
+    let docker = docker(&config, (instance, data_dir), runtimes, address);
+    let chosen = choose(&config, &docker).await;
+    let mut bridge = None;
+    if chosen == BackendKind::Docker || in_use.contains(&BackendKind::Docker) {
+        bridge = listen_on_bridge(&config, &docker, address).await;
+        backends.insert(BackendKind::Docker, Arc::new(docker));
+    }
+    Ok(Fabric { backends, chosen, bridge })
+}
+
+fn environment(config: &Config, default_url: String) -> CommonEnvironment {
+    CommonEnvironment {
+        platform_url: config.server.platform_url.as_ref().map_or(default_url, trimmed),
+        awareness_url: config.workspaces.awareness_url.as_ref().map(trimmed),
+        operator: BTreeMap::new(),
+    }
+}
+
+/// A URL as agents concatenate it: without a trailing slash.
+fn trimmed(url: &url::Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn docker(
+    config: &Config,
+    (instance, data_dir): (String, std::path::PathBuf),
+    runtimes: Arc<Runtimes>,
+    address: SocketAddr,
+) -> DockerBackend {
+    DockerBackend::new(DockerConfig {
+        host: config.backend.docker_host.clone(),
+        instance,
+        network: config.backend.network.clone(),
+        privileged_tier_max: config.workspaces.privileged_tier_max,
+        limits: config.workspaces.tiers,
+        environment: environment(config, format!("http://host.docker.internal:{}", address.port())),
+        runtimes,
+        templates: config.workspaces.configs_dir.clone(),
+        data_dir,
+    })
+}
+
+/// What is said explicitly, else processes for a demo, else Docker where an engine answers, else processes.
+async fn choose(config: &Config, docker: &DockerBackend) -> BackendKind {
+    match config.backend.choice {
+        Some(BackendChoice::Process) => BackendKind::Process,
+        Some(BackendChoice::Docker) => BackendKind::Docker,
+        None if config.demo => BackendKind::Process,
+        None => match docker.check().await {
+            Ok(()) => BackendKind::Docker,
+            Err(error) => {
+                info!(reason = %error, "no Docker engine answers: workspaces run as processes");
+                BackendKind::Process
+            }
+        },
+    }
+}
+
+/// Containers reach us at the gateway of the engine's bridge; never on all interfaces unless told.
+async fn listen_on_bridge(
+    config: &Config,
+    docker: &DockerBackend,
+    address: SocketAddr,
+) -> Option<TcpListener> {
+    let hint = "set `PLATFORM_URL` to where workspaces reach this server";
+    let gateway: IpAddr = match docker.bridge_gateway().await {
+        Ok(Some(gateway)) => gateway,
+        Ok(None) => {
+            if config.server.platform_url.is_none() {
+                warn!(hint, "the engine has no bridge on this machine: containers may not reach the platform");
+            }
+            return None;
+        }
+        Err(error) => {
+            warn!(%error, hint, "the engine's bridge is not known: containers may not reach the platform");
+            return None;
+        }
+    };
+    if address.ip().is_unspecified() || address.ip() == gateway {
+        return None;
+    }
+    let bridge = SocketAddr::new(gateway, address.port());
+    match TcpListener::bind(bridge) {
+        Ok(socket) => {
+            info!(address = %bridge, "serving containers");
+            Some(socket)
+        }
+        Err(error) => {
+            warn!(address = %bridge, %error, hint, "containers may not reach the platform");
+            None
+        }
+    }
+}
+
+fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> HttpConfig {
+    let urls = [&config.server.platform_url, &config.server.external_platform_url];
+    let mut hosts: BTreeSet<String> =
+        urls.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect();
+    hosts.insert(address.ip().to_string());
+    let saas = match config.access.deploy_mode.as_deref() {
+        Some(mode) => mode == "saas",
+        None => config.access.organisation.is_some(),
+    };
+    HttpConfig {
+        open_on_loopback: config.access.is_development(),
+        surroundings: Surroundings { development: config.access.is_development(), saas },
+        public_url: config.server.external_platform_url.as_ref().map(trimmed),
+        hosts,
+        cors_origins: config.server.cors_origins.clone(),
+        rate_limit: config.server.rate_limit.get(),
+        organisation: config.access.organisation.clone(),
+        workspace_roots: config.workspaces.roots.clone(),
+        default_runtime: config.workspaces.default_runtime.clone(),
+        runtimes: config.runtimes.iter().map(|runtime| runtime.name.clone()).collect(),
+        backend,
+        call_idle_timeout: config.calls.idle_timeout,
+    }
+}
+
+fn ticks(runtime: Runtime) -> crate::http::Ticks {
+    Arc::new(move || {
+        runtime.ticks().into_iter().map(|(name, at)| (format!("observer-{name}"), at)).collect()
+    })
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
+}
+
+async fn keep_up(metrics: PrometheusHandle) {
+    let mut tick = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
+    }
 }

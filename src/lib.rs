@@ -3,7 +3,10 @@
 pub mod app;
 pub mod backends;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod data_dir;
+pub mod demo;
 pub mod http;
 pub mod runtimes;
 pub mod shutdown;

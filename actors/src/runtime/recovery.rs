@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use covalence_events::workspace::BackendKind;
 use covalence_events::{Recorded, StreamId, Version, WorkspaceId};
 use tracing::error;
 
@@ -42,6 +43,12 @@ impl Recovery {
                 self.corrupt.insert(id, corrupt);
             }
         }
+    }
+
+    /// Adapters that some workspace which is not removed needs.
+    pub fn backends(&self) -> impl Iterator<Item = BackendKind> + '_ {
+        let present = self.workspaces.values().filter(|(state, _)| state.status != workspace::Status::Removed);
+        present.map(|(state, _)| state.profile.backend)
     }
 
     /// Workspaces that are not removed.
