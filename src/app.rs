@@ -83,7 +83,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let ports = Ports {
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
-        backends: fabric.backends.clone().into_iter().collect::<HashMap<_, _>>(),
+        backends: fabric.backends.clone(),
         tasks: tasks.handle().clone(),
     };
     let settings =
@@ -138,12 +138,11 @@ fn open(directory: &Path) -> anyhow::Result<History> {
     let mut recovery = Recovery::default();
     let mut views = Views::new();
     let mut last_at = None;
-    let (log, opened) =
-        SledLog::open_with(&log_dir(directory), &Options::default(), &mut |recorded| {
-            recovery.fold(recorded);
-            views.fold(recorded);
-            last_at = last_at.max(Some(recorded.meta.at));
-        })?;
+    let (log, opened) = SledLog::open_with(&log_dir(directory), &Options::default(), &mut |recorded| {
+        recovery.fold(recorded);
+        views.fold(recorded);
+        last_at = last_at.max(Some(recorded.meta.at));
+    })?;
     if let Some(repair) = &opened.repaired {
         warn!(kept = %repair.kept, cut_bytes = repair.cut_bytes, reason = repair.reason, "the log's torn end was cut off and kept aside");
     }
@@ -176,7 +175,7 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// What runs workspaces.
 struct Fabric {
-    backends: BTreeMap<BackendKind, Arc<dyn Backend>>,
+    backends: HashMap<BackendKind, Arc<dyn Backend>>,
     chosen: BackendKind,
     /// A second listener where containers reach us.
     bridge: Option<TcpListener>,
@@ -190,7 +189,7 @@ async fn backends(
     let instance = data_dir::instance(&config.data_dir)?;
     let data_dir = config.data_dir.canonicalize().context("the data directory")?;
     let runtimes = Arc::new(config.runtimes.clone());
-    let mut backends: BTreeMap<BackendKind, Arc<dyn Backend>> = BTreeMap::new();
+    let mut backends: HashMap<BackendKind, Arc<dyn Backend>> = HashMap::new();
     backends.insert(BackendKind::External, Arc::new(ExternalBackend));
     let process = ProcessBackend::new(ProcessSettings {
         data_dir: data_dir.clone(),
@@ -272,7 +271,10 @@ async fn listen_on_bridge(
         Ok(Some(gateway)) => gateway,
         Ok(None) => {
             if config.server.platform_url.is_none() {
-                warn!(hint, "the engine has no bridge on this machine: containers may not reach the platform");
+                warn!(
+                    hint,
+                    "the engine has no bridge on this machine: containers may not reach the platform"
+                );
             }
             return None;
         }
@@ -323,9 +325,7 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
 }
 
 fn ticks(runtime: Runtime) -> crate::http::Ticks {
-    Arc::new(move || {
-        runtime.ticks().into_iter().map(|(name, at)| (format!("observer-{name}"), at)).collect()
-    })
+    Arc::new(move || runtime.ticks().into_iter().map(|(name, at)| (format!("observer-{name}"), at)).collect())
 }
 
 fn default_workers() -> usize {

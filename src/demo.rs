@@ -10,7 +10,8 @@ use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::Create;
 use covalence_events::workspace::{BackendKind, Created, WorkspaceAccess};
 use covalence_events::{Principal, WorkspaceId};
-use covalence_projections::{Removed, Views};
+use covalence_projections::Views;
+use covalence_projections::roster::Removed;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::output;

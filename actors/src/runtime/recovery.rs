@@ -47,7 +47,8 @@ impl Recovery {
 
     /// Adapters that some workspace which is not removed needs.
     pub fn backends(&self) -> impl Iterator<Item = BackendKind> + '_ {
-        let present = self.workspaces.values().filter(|(state, _)| state.status != workspace::Status::Removed);
+        let present =
+            self.workspaces.values().filter(|(state, _)| state.status != workspace::Status::Removed);
         present.map(|(state, _)| state.profile.backend)
     }
 
