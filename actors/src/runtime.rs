@@ -453,17 +453,18 @@ impl Runtime {
 
     /// Stops what should not outlive us and records the end. Workspaces run on unless `stop_workspaces`.
     pub async fn shut_down(&self, stop_workspaces: bool) {
-        if stop_workspaces {
-            self.stop_workspaces().await;
-        }
         let stopped = fleet_events::PlatformStopped {
             reason: "signal".to_owned(),
             workspaces_stopped: stop_workspaces,
         };
         let _ = self.fleet(fleet::Command::RecordStop(stopped), Origin::new(Principal::System)).await;
+        // Observers and dispatch end first: what we stop now must not be taken for dead and started again.
         self.shared.stop.cancel();
         self.shared.tracker.close();
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, self.shared.tracker.wait()).await;
+        if stop_workspaces {
+            self.stop_workspaces().await;
+        }
         self.shared.log.close().await;
         for arbiter in &self.shared.arbiters {
             arbiter.stop();
