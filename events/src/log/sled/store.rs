@@ -24,6 +24,11 @@ const TREE: &str = "chunks";
 /// segments that are not needed any more.
 const FLUSH_EVERY_MS: u64 = 500;
 
+/// How often a pass over the log touches each chunk. sled collects 64 accesses in each of 256 queues before it looks
+/// whether its cache is over its limit, so a pass that touches each leaf once would keep up to 16 384 leaves (over 1 GiB)
+/// in memory. At up to 16 chunks a leaf this fills a queue with every leaf or two.
+const TOUCHES: usize = 3;
+
 /// Where bytes become durable, apart from the store itself, so that tests can make it fail.
 pub(super) trait Disk: Send + Sync + std::fmt::Debug {
     /// Makes the store's file durable.
@@ -133,7 +138,17 @@ impl Store {
     /// All chunks from a key on, in order.
     pub(super) fn chunks(&self, from: u64) -> impl Iterator<Item = Result<(u64, IVec), String>> + use<> {
         let mut chunks = self.tree.range(from.to_be_bytes()..);
-        std::iter::from_fn(move || match guarded(|| chunks.next().transpose()) {
+        let tree = self.tree.clone();
+        let mut next = move || {
+            let chunk = chunks.next().transpose()?;
+            if let Some((key, _)) = &chunk {
+                for _ in 0..TOUCHES {
+                    tree.contains_key(key)?;
+                }
+            }
+            Ok(chunk)
+        };
+        std::iter::from_fn(move || match guarded(&mut next) {
             Ok(Some((key, bytes))) => {
                 let key: Result<[u8; 8], _> = key.as_ref().try_into();
                 Some(
