@@ -52,7 +52,7 @@ impl DockerBackend {
         runs.sort_by_key(|(generation, _)| std::cmp::Reverse(*generation));
         runs.dedup_by_key(|(generation, _)| *generation);
         match runs.into_iter().nth(usize::from(query.previous)) {
-            Some((_, Run::Container(id))) => Ok(container_output(self.engine.client()?, id, query)),
+            Some((_, Run::Container(id))) => Ok(container_output(&self.engine.client()?, &id, &query)),
             Some((_, Run::Kept(path))) => kept_output(path, query.tail).await,
             None => Err(BackendError {
                 code: "no_logs",
@@ -145,16 +145,16 @@ async fn collect(docker: &Docker, id: &str, lines: &str) -> Result<Bytes, Failur
     Ok(kept.split_off(start).freeze())
 }
 
-fn container_output(docker: Docker, id: String, query: LogQuery) -> LogStream {
+fn container_output(docker: &Docker, id: &str, query: &LogQuery) -> LogStream {
+    let follow = query.follow;
     let tail = query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
-    let options =
-        LogsOptionsBuilder::new().stdout(true).stderr(true).follow(query.follow).tail(&tail).build();
-    let chunks = docker.logs(&id, Some(options)).boxed();
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(follow).tail(&tail).build();
+    let chunks = docker.logs(id, Some(options)).boxed();
     Box::pin(stream::unfold(Some(chunks), move |chunks| async move {
         let mut chunks = chunks?;
         let what = "read the container's log";
         // A followed log may be silent for as long as its agent is.
-        let next = if query.follow {
+        let next = if follow {
             Ok(chunks.next().await)
         } else {
             tokio::time::timeout(CHUNK_TIMEOUT, chunks.next()).await

@@ -72,9 +72,9 @@ impl DockerBackend {
             }
         })?;
         let host = self.engine.host().map_err(|failure| not_started(failure, None))?;
-        let plan = plan(&self.config, host, spec, runtime, self.host_port(spec));
+        let mut plan = plan(&self.config, host, spec, runtime, self.host_port(spec));
         let command = docker_run(&plan);
-        let prepared = self.prepare(&docker, spec, &plan).await;
+        let prepared = self.prepare(&docker, spec, &mut plan).await;
         prepared.map_err(|failure| not_started(failure, Some(&command)))?;
         let id = self
             .create(&docker, spec, &plan)
@@ -140,8 +140,8 @@ impl DockerBackend {
         Ok(Some(self.provisioned(&container)))
     }
 
-    async fn prepare(&self, docker: &Docker, spec: &ProvisionSpec, plan: &Plan) -> Result<(), Failure> {
-        self.ensure_network().await?;
+    async fn prepare(&self, docker: &Docker, spec: &ProvisionSpec, plan: &mut Plan) -> Result<(), Failure> {
+        plan.join_network(&self.ensure_network().await?);
         for (name, _) in &plan.volumes {
             if spec.reset_session && *name == names::session_volume(spec.workspace) {
                 remove_volume(docker, name).await?;

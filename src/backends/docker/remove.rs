@@ -51,7 +51,8 @@ impl DockerBackend {
     ) -> Result<(), Failure> {
         let docker = self.engine.client()?;
         // The engine rounds to seconds, and counts 0 as "kill at once".
-        let seconds = i32::try_from(grace.as_secs_f64().ceil() as i64).unwrap_or(i32::MAX);
+        let seconds = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0));
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
         let limit = grace.saturating_add(MUTATION_TIMEOUT);
         match within("stop the container", limit, docker.stop_container(id, Some(options))).await {

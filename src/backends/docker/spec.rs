@@ -49,6 +49,19 @@ pub(super) struct Plan {
     pub(super) read_only: bool,
 }
 
+impl Plan {
+    /// Names the network by its id, where the container has one of its own. The command for people keeps the name.
+    pub(super) fn join_network(&mut self, id: &str) {
+        let Some(networking) = self.body.networking_config.as_mut() else { return };
+        let endpoints = networking.endpoints_config.take().unwrap_or_default();
+        networking.endpoints_config =
+            Some(endpoints.into_values().map(|endpoint| (id.to_owned(), endpoint)).collect());
+        if let Some(host) = self.body.host_config.as_mut() {
+            host.network_mode = Some(id.to_owned());
+        }
+    }
+}
+
 /// Plans the container of one generation. `host_port` is the port of its own that an agent on the host's network gets.
 pub(super) fn plan(
     config: &DockerConfig,

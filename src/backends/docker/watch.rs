@@ -26,6 +26,9 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(15);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// One slow answer under load is not an engine that is lost.
 const PROBES_FAILED_MAX: u32 = 2;
+/// What ended just before a subscription is told again: the list that follows a gap may have been taken before it ended.
+/// Telling an end twice is harmless, since it names the exact instance.
+const REPLAY: chrono::TimeDelta = chrono::TimeDelta::seconds(10);
 /// An OOM event precedes its `die`; a few containers at most are between the two.
 const OOM_NOTES_MAX: usize = 64;
 
@@ -93,8 +96,8 @@ impl DockerBackend {
 
     /// One connection, from asking for the engine's time to the end of the stream.
     async fn watch_once(&self, outbox: &mut Outbox, delay: &mut Duration) -> Failure {
-        // Events from the engine's own "now" on: what happens while the stream is being set up is delivered late, not lost.
-        let since = match self.engine_time().await {
+        // Counted on the engine's own clock: what happens while the stream is being set up is delivered late, not lost.
+        let since = match self.subscription_start().await {
             Ok(since) => since,
             Err(failure) => {
                 outbox.unreachable(failure.clone());
@@ -157,12 +160,13 @@ impl DockerBackend {
         }
     }
 
-    async fn engine_time(&self) -> Result<String, Failure> {
+    async fn subscription_start(&self) -> Result<String, Failure> {
         let docker = self.engine.client()?;
         let info: SystemInfo = observe("ask the engine for its time", docker.info()).await?;
         let time = info.system_time.unwrap_or_default();
         let parsed = chrono::DateTime::parse_from_rfc3339(&time)
-            .map_err(|_| Failure::garbage("ask the engine for its time", "the answer has no time"))?;
+            .map_err(|_| Failure::garbage("ask the engine for its time", "the answer has no time"))?
+            - REPLAY;
         self.engine.note_proof();
         Ok(format!("{}.{:09}", parsed.timestamp(), parsed.timestamp_subsec_nanos()))
     }
