@@ -8,6 +8,7 @@ pub mod config;
 pub mod data_dir;
 pub mod demo;
 pub mod http;
+pub mod images;
 pub mod runtimes;
 pub mod shutdown;
 pub mod telemetry;

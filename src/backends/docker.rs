@@ -24,6 +24,7 @@ use crate::backends::environment::CommonEnvironment;
 use crate::config::TierLimits;
 use crate::runtimes::Runtimes;
 
+mod build;
 mod engine;
 mod errors;
 mod files;
@@ -37,6 +38,7 @@ mod spec;
 mod tiers;
 mod watch;
 
+pub use build::ImageEngine;
 pub use engine::DEFAULT_SOCKET;
 
 /// What the adapter needs to know.

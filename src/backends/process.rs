@@ -51,8 +51,6 @@ pub const PASSED_THROUGH: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 const AGENT_PROGRAM: &str = "covalence-agent";
 /// How often the size of logs is looked at: a talkative agent writes some megabytes meanwhile.
 const LOG_LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// Longer than a start or stop takes that goes well.
-const TURN_WAIT: Duration = Duration::from_secs(15);
 /// For a stranger that a person removes: what `docker stop` gives.
 const STRANGER_GRACE: Duration = Duration::from_secs(10);
 
@@ -214,10 +212,6 @@ impl Backend for ProcessBackend {
     }
 
     async fn find(&self, workspace: WorkspaceId, generation: Generation) -> Inspection {
-        let Ok(_turn) = tokio::time::timeout(TURN_WAIT, self.turn(workspace)).await else {
-            let detail = "a start or stop of this workspace is still under way".to_owned();
-            return Inspection::Unknown(BackendError { code: "timeout", detail });
-        };
         let this = self.clone();
         flatten(blocking(move || this.find_generation(workspace, generation)).await)
     }

@@ -34,7 +34,6 @@ impl ProcessBackend {
         Ok(records)
     }
 
-    /// The instance of one generation; the caller has the workspace's turn, since a start under way looks like none.
     pub(super) fn find_generation(
         &self,
         workspace: WorkspaceId,
@@ -117,8 +116,7 @@ impl ProcessBackend {
             match record {
                 Ok(record) => {
                     recorded.insert((workspace, record.generation));
-                    // Not put on record here: a start may be under way, whose record it is.
-                    let known = record.process.clone().or_else(|| of_intent(&found, &record));
+                    let known = record.process.clone().or_else(|| self.complete(&record, &found));
                     listed.extend(known.map(|identity| self.listed(&record, &identity)));
                 }
                 Err(error) => listed.push(unreadable(workspace, &error)),

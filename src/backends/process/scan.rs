@@ -41,16 +41,9 @@ pub(super) fn scan(instance: &str) -> Result<Vec<Found>, BackendError> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        let environment = environment(pid);
-        let stat = match stat(pid) {
-            Ok(stat) => stat.filter(|stat| !stat.is_dead()),
-            // A host may hide the status of other users' processes too.
-            Err(_) if environment.is_none() => None,
-            Err(error) => return Err(error),
-        };
-        let Some(stat) = stat else { continue };
+        let Some(stat) = stat(pid)?.filter(|stat| !stat.is_dead()) else { continue };
         found.push(Found {
-            ours: environment.and_then(|bytes| ours(&bytes, instance)),
+            ours: environment(pid).and_then(|bytes| ours(&bytes, instance)),
             identity: Identity { pid, start_ticks: stat.start_ticks, boot_id: boot_id.clone() },
             parent: stat.parent,
             group: stat.group,
