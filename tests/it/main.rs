@@ -12,5 +12,8 @@
 
 mod cli;
 mod dependencies;
+mod docker_backend;
+mod engine_faults;
 mod process_backend;
+mod support;
 mod tidy;

@@ -11,9 +11,7 @@ use covalence::backends::environment::CommonEnvironment;
 use covalence::backends::process::{ProcessBackend, ProcessSettings};
 use covalence::runtimes::{ImageNames, Runtimes, RuntimesConfig};
 use covalence_actors::effect::conformance::{self, Fixture};
-use covalence_actors::effect::{
-    Backend, Inspection, ListedState, LogQuery, ProvisionSpec, Secret, Signal as Signalled,
-};
+use covalence_actors::effect::{Backend, Inspection, ListedState, LogQuery, ProvisionSpec, Secret};
 use covalence_events::workspace::{InstanceRef, WorkspaceAccess};
 use covalence_events::{Generation, WorkspaceId};
 use futures_util::TryStreamExt;
@@ -185,39 +183,6 @@ async fn a_number_that_is_used_again_is_never_adopted_nor_signalled() {
     assert_eq!(bystander.try_wait().unwrap(), None, "the bystander still runs");
     bystander.kill().unwrap();
     bystander.wait().unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_process_that_is_not_our_child_is_seen_too() {
-    let processes = Processes::script("while :; do sleep 0.1; done");
-    let workspace = WorkspaceId::generate();
-    let first = processes.open();
-    let started = first.provision(&spec(workspace, 1)).await.unwrap().instance.unwrap();
-    let record = processes.directory(workspace).join("instance.json");
-    let mut adopted: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
-    first.stop(workspace, Generation(1), Duration::ZERO).await.unwrap();
-    // Its parent ends at once, so it is adopted by init, as after the end of a platform.
-    let output =
-        std::process::Command::new("sh").args(["-c", "setsid sleep 1000 >&- 2>&- & echo $!"]).output().unwrap();
-    let pid: i64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let ticks: u64 = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
-    adopted["process"]["pid"] = json!(pid);
-    adopted["process"]["start_ticks"] = json!(ticks);
-    std::fs::write(&record, adopted.to_string()).unwrap();
-
-    let backend = Arc::new(processes.open());
-    let Inspection::Running(found) = backend.find(workspace, Generation(1)).await else {
-        panic!("not found")
-    };
-    assert_ne!(found.instance.as_ref(), Some(&started));
-    let (tell, mut signals) = tokio::sync::mpsc::channel(8);
-    let watching = Arc::clone(&backend);
-    tokio::spawn(async move { watching.watch(tell).await });
-    kill(pid);
-    let signal = tokio::time::timeout(PATIENCE, signals.recv()).await.unwrap().unwrap();
-    let Signalled::Exited { instance, exit_status, .. } = signal else { panic!("{signal:?}") };
-    assert_eq!((Some(instance), exit_status), (found.instance, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,4 @@
+//! What several stories need.
+
+pub(crate) mod docker;
+pub(crate) mod fault_proxy;
