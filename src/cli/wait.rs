@@ -75,6 +75,8 @@ pub(super) struct Begun<'a> {
     pub(super) goal: Goal,
     /// Whose.
     pub(super) workspace: &'a str,
+    /// What it is called.
+    pub(super) name: &'a str,
     /// The server's clock before it was begun.
     pub(super) since: DateTime<Utc>,
     /// The restart's name, where the server told it.
@@ -174,7 +176,7 @@ async fn follow(client: &Client, begun: Begun<'_>) -> Outcome {
     };
     let mut reader = Reader::new(client, filter);
     let mut story = Story::new(begun.goal, begun.restart);
-    let mut names = Names::default();
+    let mut names = Names::of_one(begun.workspace, begun.name);
     let progress = Output { json: false, colours: stderr_has_colours() };
     loop {
         let next = if story.is_done_if_quiet() {
@@ -189,10 +191,12 @@ async fn follow(client: &Client, begun: Begun<'_>) -> Outcome {
             return Err(Failure::new(Exit::Unreachable, "the server's log ended"));
         };
         names.learn(&record);
-        if record.word() != "heartbeat_received" {
+        let step = story.read(&record);
+        // What was there before is not progress.
+        if story.begun && record.word() != "heartbeat_received" {
             note(&fact::line(&record, &names, progress));
         }
-        match story.read(&record) {
+        match step {
             Step::Goes => {}
             Step::Done => return Ok(()),
             Step::Failed(reason) => return Err(Failure::new(Exit::Failure, reason)),

@@ -72,7 +72,7 @@ impl Restart {
             return Ok(());
         }
         let restart = Some(text(&answer, "restart")).filter(|restart| !restart.is_empty());
-        let begun = Begun { goal: Goal::Restarted, workspace: &named.id, since, restart };
+        let begun = Begun { goal: Goal::Restarted, workspace: &named.id, name: &named.name, since, restart };
         self.wait.until(client, begun).await
     }
 }
@@ -95,7 +95,8 @@ impl Pause {
         let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
         let answer = post(client, &named.id, "pause", &[("cascade", self.cascade)]).await?;
         answered(output, &named, &answer)?;
-        let begun = Begun { goal: Goal::Paused, workspace: &named.id, since, restart: None };
+        let begun =
+            Begun { goal: Goal::Paused, workspace: &named.id, name: &named.name, since, restart: None };
         self.wait.until(client, begun).await
     }
 }
@@ -118,7 +119,8 @@ impl Resume {
         let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
         let answer = post(client, &named.id, "resume", &[("cascade", self.cascade)]).await?;
         answered(output, &named, &answer)?;
-        let begun = Begun { goal: Goal::Resumed, workspace: &named.id, since, restart: None };
+        let begun =
+            Begun { goal: Goal::Resumed, workspace: &named.id, name: &named.name, since, restart: None };
         self.wait.until(client, begun).await
     }
 }
@@ -159,7 +161,8 @@ impl Remove {
         query.extend(self.purge.then_some(("purge", "true")));
         let answer = client.json(request.query(&query)).await?;
         answered(output, &named, &answer)?;
-        let begun = Begun { goal: Goal::Removed, workspace: &named.id, since, restart: None };
+        let begun =
+            Begun { goal: Goal::Removed, workspace: &named.id, name: &named.name, since, restart: None };
         self.wait.until(client, begun).await
     }
 }

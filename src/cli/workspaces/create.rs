@@ -99,7 +99,13 @@ impl Create {
         if self.external {
             return Ok(());
         }
-        let begun = Begun { goal: Goal::Created, workspace: text(&created, "id"), since, restart: None };
+        let begun = Begun {
+            goal: Goal::Created,
+            workspace: text(&created, "id"),
+            name: &self.name,
+            since,
+            restart: None,
+        };
         self.wait.until(client, begun).await
     }
 
