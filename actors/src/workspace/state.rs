@@ -156,6 +156,11 @@ impl State {
             && matches!(self.instance, Instance::Starting { .. } | Instance::Running { .. })
     }
 
+    /// Whether calls can reach it once it was heard from: our own backend has said where, or somebody else runs it.
+    pub fn is_reachable(&self) -> bool {
+        self.is_external() || matches!(self.instance, Instance::Running { .. })
+    }
+
     /// Whether its current instance should be running.
     pub fn is_desired(&self) -> bool {
         !matches!(self.status, Status::Removed | Status::Paused) && !self.is_external()

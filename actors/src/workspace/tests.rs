@@ -133,6 +133,18 @@ fn the_first_sign_of_life_brings_it_online() {
     assert_eq!(story.tags_when(&beat(1)), ["workspace.heartbeat_received.v1", "workspace.came_online.v1"]);
 }
 
+#[test]
+fn an_agent_that_is_quicker_than_the_backends_answer_comes_online_with_that_answer() {
+    let mut story = Scenario::new();
+    story.when(&create(BackendKind::Process)).unwrap();
+    assert_eq!(story.tags_when(&beat(1)), ["workspace.heartbeat_received.v1"]);
+    assert_eq!(
+        story.tags_when(&provisioned(1)),
+        ["workspace.instance_started.v1", "workspace.came_online.v1"]
+    );
+    assert_eq!(story.state().status, Status::Online);
+}
+
 /// R10, R12: the chain that an operator reads.
 #[test]
 fn proof_of_death_leads_from_evidence_to_a_restart_request_each_caused_by_the_one_before() {

@@ -85,7 +85,7 @@ pub(crate) async fn register(ctx: Ctx, body: web::Bytes) -> Answer {
     let mode = mode(&row, asked, stated.is_some());
     let url = match mode {
         DeliveryMode::Poll => None,
-        DeliveryMode::Push => Some(push_url(&ctx, &row, stated, &body.agent_card).await?),
+        DeliveryMode::Push => push_url(&ctx, &row, stated, &body.agent_card).await?,
     };
     let (text, mint) = if ctx.state.views.credentials.read().has_live(id) {
         (None, None)
@@ -130,10 +130,16 @@ fn mode(row: &Row, asked: Option<DeliveryMode>, has_url: bool) -> DeliveryMode {
     })
 }
 
-/// Where to call the agent: what our own backend said for this generation is trusted and stays; anything else is checked.
-async fn push_url(ctx: &Ctx, row: &Row, stated: Option<String>, card: &Value) -> Result<String, ApiError> {
-    if let Some(url) = row.url.as_ref().filter(|_| row.url_trusted) {
-        return Ok(url.clone());
+/// Where to call the agent. What we run ourselves is called where our own backend says, whatever the agent believes its
+/// address to be (it may well introduce itself before the backend has answered); what others state is checked.
+async fn push_url(
+    ctx: &Ctx,
+    row: &Row,
+    stated: Option<String>,
+    card: &Value,
+) -> Result<Option<String>, ApiError> {
+    if !row.is_external() {
+        return Ok(row.url.clone().filter(|_| row.url_trusted));
     }
     let from_card =
         || card.get("url").and_then(Value::as_str).filter(|url| !url.is_empty()).map(str::to_owned);
@@ -143,5 +149,5 @@ async fn push_url(ctx: &Ctx, row: &Row, stated: Option<String>, card: &Value) ->
     address::check(&url, ctx.state.config.surroundings, Occasion::Register).await.map_err(|reason| {
         ApiError::bad("url_not_allowed", INVALID).field("url").detail(reason.to_string())
     })?;
-    Ok(url)
+    Ok(Some(url))
 }

@@ -164,7 +164,8 @@ pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) ->
     if let (Some(token), true) = (&register.mint, state.tokens.is_empty()) {
         facts.push_because(ctx, Some(registered), issued(token));
     }
-    if !state.status.is_up() && state.status != Status::Paused && state.hears(register.generation) {
+    let lifts = !state.status.is_up() && state.status != Status::Paused;
+    if lifts && state.hears(register.generation) && state.is_reachable() {
         come_online(state, OnlineVia::Register, (ctx, registered), &mut facts);
     }
     Ok(facts)
@@ -179,7 +180,8 @@ pub(super) fn heartbeat(
     current(state, beat.generation)?;
     let mut facts = Decision::default();
     let received = facts.push(ctx, beat.clone());
-    if !state.hears(beat.generation) {
+    // An agent that is quicker than the backend's own answer comes online with that answer.
+    if !state.hears(beat.generation) || !state.is_reachable() {
         return Ok(facts);
     }
     let wedged = beat.runtime_state == WEDGED;
@@ -204,7 +206,7 @@ pub(super) fn heartbeat(
 }
 
 /// The agent was heard from: it is online, and a restart that has not begun is not needed any more.
-fn come_online(
+pub(super) fn come_online(
     state: &State,
     via: OnlineVia,
     (ctx, cause): (&Context<'_>, covalence_events::EventId),

@@ -7,11 +7,11 @@ use covalence_events::workspace::{
 };
 
 use super::Facts;
-use super::asked::{abandon, issued};
+use super::asked::{abandon, come_online, issued};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
 use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
-use crate::workspace::state::{Instance, State};
+use crate::workspace::state::{Instance, State, Status};
 
 /// Which start was asked for and has no outcome, if it is this generation's.
 fn starting(state: &State, generation: Generation) -> Result<ProvisionOrigin, Rejection> {
@@ -44,7 +44,7 @@ pub(super) fn provisioned(
 ) -> Result<Facts, Rejection> {
     starting(state, generation)?;
     let mut facts = Decision::default();
-    facts.push(
+    let started = facts.push(
         ctx,
         InstanceStarted {
             generation,
@@ -54,6 +54,10 @@ pub(super) fn provisioned(
             image: provisioned.image.clone(),
         },
     );
+    if state.last_life.is_some() && state.status == Status::Provisioning {
+        let via = if state.has_card { OnlineVia::Register } else { OnlineVia::Heartbeat };
+        come_online(state, via, (ctx, started), &mut facts);
+    }
     Ok(facts)
 }
 
