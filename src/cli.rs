@@ -17,6 +17,7 @@ mod events;
 mod fact;
 pub mod failure;
 mod health;
+mod images;
 mod log;
 mod log_reader;
 mod logs;
@@ -93,6 +94,8 @@ enum Command {
     Events(events::Events),
     /// Check the event log
     Log(log::Log),
+    /// Build images of runtimes
+    Images(images::Images),
     /// List and remove instances that the log does not know
     Strangers(strangers::Strangers),
     /// Show the configuration
@@ -116,6 +119,7 @@ impl Cli {
             Command::Logs(command) => command.run(&shared).await,
             Command::Events(command) => command.run(&shared).await,
             Command::Log(command) => command.run(&shared).await,
+            Command::Images(command) => command.run(&shared).await,
             Command::Strangers(command) => command.run(&shared).await,
             Command::Config(command) => command.run(&shared),
             Command::Status(command) => command.run(&shared).await,
