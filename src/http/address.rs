@@ -20,7 +20,7 @@ pub enum Class {
     Public,
     /// This very machine.
     Loopback,
-    /// RFC 1918, and fd00::/8.
+    /// RFC 1918, and `fd00::/8`.
     Private,
     /// Everything that no agent can have: link-local (cloud metadata), unspecified, multicast, carrier-grade NAT,
     /// documentation ranges and the like.

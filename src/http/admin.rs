@@ -55,7 +55,7 @@ pub(crate) async fn logs(ctx: Ctx, path: web::Path<String>, query: web::Query<Lo
         follow: query.follow.unwrap_or(false),
         tail: query.tail,
     };
-    let lines = backend.logs(id, query).await.map_err(engine)?;
+    let lines = backend.logs(id, query).await.map_err(|error| engine(&error))?;
     let lines = lines.map(|piece| piece.map_err(|error| std::io::Error::other(error.detail)));
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
@@ -64,7 +64,7 @@ pub(crate) async fn logs(ctx: Ctx, path: web::Path<String>, query: web::Query<Lo
 }
 
 /// An engine that does not do what it is asked.
-fn engine(error: BackendError) -> ApiError {
+fn engine(error: &BackendError) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, "engine_unavailable", "the backend did not answer")
         .detail(format!("{}: {}", error.code, error.detail))
 }
@@ -112,7 +112,7 @@ fn view(kind: BackendKind, listed: Listed) -> StrangerView {
 }
 
 async fn unknown(ctx: &Ctx, backend: &Arc<dyn Backend>) -> Result<Vec<Listed>, ApiError> {
-    let listed = backend.list().await.map_err(engine)?;
+    let listed = backend.list().await.map_err(|error| engine(&error))?;
     // Looked up after the list: what was created meanwhile is known by then.
     let roster = ctx.state.views.roster.read();
     Ok(listed.into_iter().filter(|one| one.workspace.is_none_or(|id| roster.get(id).is_none())).collect())
@@ -154,7 +154,7 @@ pub(crate) async fn remove_stranger(
         return Ok(HttpResponse::Ok().json(json!({"status": "would_remove", "instance": instance})));
     }
     tracing::info!(engine = engine_name, instance, "removing an instance that the log does not know");
-    backend.remove_stranger(&InstanceRef { id: instance.clone() }).await.map_err(engine)?;
+    backend.remove_stranger(&InstanceRef { id: instance.clone() }).await.map_err(|error| engine(&error))?;
     Ok(HttpResponse::Ok().json(json!({"status": "removed", "instance": instance})))
 }
 

@@ -16,13 +16,40 @@ pub fn json<T: DeserializeOwned>(body: &[u8], generic: &'static str) -> Result<T
         .map_err(|reason| ApiError::bad("invalid_body", generic).detail(reason.to_string()))
 }
 
-/// Tells an absent field from a `null` one: `None` is absent, `Some(None)` is `null`.
-pub fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::<T>::deserialize(deserializer).map(Some)
+/// What a change says about a field: nothing, that it shall be empty, or what it shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Wish<T> {
+    /// It is not mentioned.
+    #[default]
+    Absent,
+    /// It is `null`.
+    Clear,
+    /// It has a value.
+    Set(T),
+}
+
+impl<T> Wish<T> {
+    /// Whether the field is mentioned.
+    pub const fn is_mentioned(&self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+}
+
+impl Wish<String> {
+    /// An empty text is as good as `null`.
+    #[must_use]
+    pub fn empty_as_clear(self) -> Self {
+        match self {
+            Self::Set(text) if text.is_empty() => Self::Clear,
+            wish => wish,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Wish<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::<T>::deserialize(deserializer).map(|value| value.map_or(Self::Clear, Self::Set))
+    }
 }
 
 /// A `null` where a value is expected is as good as nothing: the contract's reference decoder takes it so, and Python's
@@ -39,24 +66,24 @@ where
 mod tests {
     use serde::Deserialize;
 
-    use super::{json, present};
+    use super::{Wish, json};
 
     #[derive(Debug, Deserialize, PartialEq)]
     struct Thing {
-        #[serde(default, deserialize_with = "present")]
-        parent: Option<Option<u8>>,
+        #[serde(default)]
+        parent: Wish<u8>,
     }
 
     #[test]
     fn ignores_what_follows_the_first_value_and_unknown_fields() {
-        assert_eq!(json::<Thing>(b"{\"x\":1} trailing", "no").unwrap(), Thing { parent: None });
+        assert_eq!(json::<Thing>(b"{\"x\":1} trailing", "no").unwrap(), Thing { parent: Wish::Absent });
     }
 
     #[test]
     fn tells_absent_from_null() {
-        assert_eq!(json::<Thing>(b"{}", "no").unwrap().parent, None);
-        assert_eq!(json::<Thing>(b"{\"parent\":null}", "no").unwrap().parent, Some(None));
-        assert_eq!(json::<Thing>(b"{\"parent\":3}", "no").unwrap().parent, Some(Some(3)));
+        assert_eq!(json::<Thing>(b"{}", "no").unwrap().parent, Wish::Absent);
+        assert_eq!(json::<Thing>(b"{\"parent\":null}", "no").unwrap().parent, Wish::Clear);
+        assert_eq!(json::<Thing>(b"{\"parent\":3}", "no").unwrap().parent, Wish::Set(3));
     }
 
     #[test]

@@ -45,6 +45,12 @@ pub struct ApiError {
     pub code: &'static str,
     /// For people.
     pub text: Cow<'static, str>,
+    more: Box<More>,
+}
+
+/// What only some errors say; apart, so that results that may be errors stay small.
+#[derive(Clone, Debug, Default)]
+struct More {
     field: Option<&'static str>,
     detail: Option<String>,
     extra: Map<String, Value>,
@@ -65,17 +71,7 @@ pub type Answer = Result<HttpResponse, ApiError>;
 impl ApiError {
     /// An error with nothing but status, code and text.
     pub fn new(status: StatusCode, code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            code,
-            text: text.into(),
-            field: None,
-            detail: None,
-            extra: Map::new(),
-            retry_after: None,
-            challenge: false,
-            request_id: String::new(),
-        }
+        Self { status, code, text: text.into(), more: Box::default() }
     }
 
     /// 400.
@@ -85,7 +81,9 @@ impl ApiError {
 
     /// 401, with the challenge that tells a client which credential would do.
     pub fn unauthorized(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, code, text) }
+        let mut error = Self::new(StatusCode::UNAUTHORIZED, code, text);
+        error.more.challenge = true;
+        error
     }
 
     /// 403.
@@ -105,7 +103,9 @@ impl ApiError {
 
     /// 503: worth another try after the given seconds.
     pub fn unavailable(code: &'static str, text: impl Into<Cow<'static, str>>, retry_after: u64) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text) }
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text);
+        error.more.retry_after = Some(retry_after);
+        error
     }
 
     /// 500: a bug of ours. The reason goes to the log.
@@ -122,28 +122,28 @@ impl ApiError {
     /// Names the field at fault.
     #[must_use]
     pub fn field(mut self, field: &'static str) -> Self {
-        self.field = Some(field);
+        self.more.field = Some(field);
         self
     }
 
     /// Says what exactly is wrong.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.more.detail = Some(detail.into());
         self
     }
 
     /// Adds a member to the body.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(key.to_owned(), value.into());
+        self.more.extra.insert(key.to_owned(), value.into());
         self
     }
 
     /// Names the request; done by the outermost layer.
     pub(super) fn named(&self, request_id: &str) -> HttpResponse {
         let mut named = self.clone();
-        request_id.clone_into(&mut named.request_id);
+        request_id.clone_into(&mut named.more.request_id);
         named.error_response()
     }
 
@@ -151,17 +151,17 @@ impl ApiError {
         let mut body = Map::new();
         body.insert("error".to_owned(), self.text.as_ref().into());
         body.insert("code".to_owned(), self.code.into());
-        if let Some(field) = self.field {
+        if let Some(field) = self.more.field {
             body.insert("field".to_owned(), field.into());
         }
-        if let Some(detail) = &self.detail {
+        if let Some(detail) = &self.more.detail {
             body.insert("detail".to_owned(), detail.as_str().into());
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.more.retry_after {
             body.insert("retry_after".to_owned(), seconds.into());
         }
-        body.extend(self.extra.clone());
-        body.insert("request_id".to_owned(), self.request_id.as_str().into());
+        body.extend(self.more.extra.clone());
+        body.insert("request_id".to_owned(), self.more.request_id.as_str().into());
         body
     }
 }
@@ -173,10 +173,10 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.more.retry_after {
             response.insert_header((RETRY_AFTER, seconds));
         }
-        if self.challenge {
+        if self.more.challenge {
             response
                 .insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"covalence\"")));
         }

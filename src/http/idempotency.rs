@@ -44,7 +44,7 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 struct Key {
     whose: String,
     path: String,
-    key: String,
+    given: String,
 }
 
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub async fn pass(mut request: ServiceRequest, next: Next<BoxBody>) -> Result<Se
     let Some(state) = request.app_data::<web::Data<HttpState>>().cloned().map(web::Data::into_inner) else {
         return next.call(request).await;
     };
-    let key = Key { whose: whose(&request), path: request.path().to_owned(), key };
+    let key = Key { whose: whose(&request), path: request.path().to_owned(), given: key };
     let slot = state.inner.replies.slot(&key).lock_owned().await;
     let body_sha256: [u8; 32] = Sha256::digest(&body).into();
     if let Some(reply) = slot.as_ref().filter(|reply| reply.at.elapsed() < KEPT_FOR) {

@@ -1,1 +1,9 @@
-//! What the whole edge promises, without a socket where that is enough.
+//! What the edge promises, over a real socket, with the real write and read side on a log in memory.
+
+mod access;
+mod bad_input;
+mod calls;
+mod document;
+mod lifecycle;
+mod platform;
+mod registry;

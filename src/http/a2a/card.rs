@@ -104,6 +104,7 @@ mod tests {
 
     const URL: &str = "http://platform/workspaces/w/a2a";
 
+    #[expect(clippy::needless_pass_by_value, reason = "called with a literal each time")]
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
     }

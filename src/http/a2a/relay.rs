@@ -314,7 +314,7 @@ impl Forward {
         }
         head.insert_header((CONTENT_TYPE, "text/event-stream"));
         head.insert_header(("cache-control", "no-cache")).insert_header(("x-accel-buffering", "no"));
-        let _ = answered.send(name(Ok(head.streaming(Box::pin(sse::kept_alive(receive))))));
+        let _ = answered.send(name(Ok(head.streaming(Box::pin(sse::kept_alive(receive, sse::KEEP_ALIVE))))));
         let (mut read, mut broken) = (0_u64, None);
         loop {
             let error = match self.patience.wait(response.next()).await {

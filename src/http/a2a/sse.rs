@@ -44,10 +44,13 @@ impl Boundary {
 }
 
 /// Pieces as they come, with a comment after each stretch of silence between events.
-pub fn kept_alive<E>(pieces: mpsc::Receiver<Result<Bytes, E>>) -> impl Stream<Item = Result<Bytes, E>> {
-    stream::unfold((pieces, Boundary::start()), |(mut pieces, mut boundary)| async move {
+pub fn kept_alive<E>(
+    pieces: mpsc::Receiver<Result<Bytes, E>>,
+    every: Duration,
+) -> impl Stream<Item = Result<Bytes, E>> {
+    stream::unfold((pieces, Boundary::start()), move |(mut pieces, mut boundary)| async move {
         loop {
-            match timeout(KEEP_ALIVE, pieces.recv()).await {
+            match timeout(every, pieces.recv()).await {
                 Ok(Some(piece)) => {
                     if let Ok(piece) = &piece {
                         boundary.pass(piece);
@@ -64,20 +67,24 @@ pub fn kept_alive<E>(pieces: mpsc::Receiver<Result<Bytes, E>>) -> impl Stream<It
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use futures_util::StreamExt as _;
     use tokio::sync::mpsc;
 
-    use super::{COMMENT, KEEP_ALIVE, kept_alive};
+    use super::{COMMENT, kept_alive};
 
-    #[tokio::test(start_paused = true)]
+    const EVERY: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
     async fn a_comment_fills_silence_between_events_and_never_cuts_one() {
         let (send, receive) = mpsc::channel::<Result<Bytes, ()>>(8);
-        let mut stream = Box::pin(kept_alive(receive));
+        let mut stream = Box::pin(kept_alive(receive, EVERY));
         assert_eq!(stream.next().await, Some(Ok(COMMENT)));
         send.send(Ok(Bytes::from_static(b"data: {\"a\":"))).await.unwrap();
         assert_eq!(stream.next().await, Some(Ok(Bytes::from_static(b"data: {\"a\":"))));
-        let silence = tokio::time::timeout(3 * KEEP_ALIVE, stream.next()).await;
+        let silence = tokio::time::timeout(3 * EVERY, stream.next()).await;
         assert!(silence.is_err(), "a comment inside an event would damage it");
         send.send(Ok(Bytes::from_static(b"1}\r\n\r\n"))).await.unwrap();
         assert_eq!(stream.next().await, Some(Ok(Bytes::from_static(b"1}\r\n\r\n"))));

@@ -123,11 +123,8 @@ fn is_repeat(ctx: &Ctx, id: WorkspaceId, stated: Option<&str>) -> bool {
 }
 
 fn mode(row: &Row, asked: Option<DeliveryMode>, has_url: bool) -> DeliveryMode {
-    asked.or(row.delivery_mode).unwrap_or(if row.is_external() && !has_url {
-        DeliveryMode::Poll
-    } else {
-        DeliveryMode::Push
-    })
+    let usual = if row.is_external() && !has_url { DeliveryMode::Poll } else { DeliveryMode::Push };
+    asked.or(row.delivery_mode).unwrap_or(usual)
 }
 
 /// Where to call the agent. What we run ourselves is called where our own backend says, whatever the agent believes its

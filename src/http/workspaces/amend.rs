@@ -9,7 +9,7 @@ use covalence_projections::Status;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::body::{self, present};
+use crate::http::body::{self, Wish};
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::create::unknown_parent;
@@ -22,23 +22,23 @@ pub struct AmendBody {
     /// Another name.
     name: Option<String>,
     /// Another job description; empty or null clears it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    role: Option<Option<String>>,
+    role: Wish<String>,
     /// Other limits, from the next start on. Never by the workspace itself.
     tier: Option<i64>,
     /// Another parent; null makes it a root.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    parent_id: Option<Option<String>>,
+    parent_id: Wish<String>,
     /// Whether its subtree is folded on the canvas.
     collapsed: Option<bool>,
     /// Another runtime, from the next start on.
     runtime: Option<String>,
     /// Another host directory, from the next start on; null clears it.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    workspace_dir: Option<Option<String>>,
+    workspace_dir: Wish<String>,
     /// Place on the canvas, together with `y`.
     x: Option<f64>,
     /// Place on the canvas, together with `x`.
@@ -69,7 +69,7 @@ pub(crate) async fn amend(ctx: Ctx, path: web::Path<String>, body: web::Bytes) -
     let id = workspace_id(&path)?;
     let principal = auth::workspace(&ctx, id)?;
     let wish: AmendBody = body::json(&body, "invalid request body")?;
-    let needs_restart = (wish.workspace_dir.is_some()).then_some(true);
+    let needs_restart = (wish.workspace_dir.is_mentioned()).then_some(true);
     may(&principal, &wish)?;
     let _structure = ctx.state.inner.structure.lock().await;
     row(&ctx, id).filter(|row| row.status != Status::Removed).ok_or_else(ApiError::no_workspace)?;
@@ -89,9 +89,9 @@ fn may(principal: &Principal, wish: &AmendBody) -> Result<(), ApiError> {
     }
     let asked = [
         ("tier", wish.tier.is_some()),
-        ("parent_id", wish.parent_id.is_some()),
+        ("parent_id", wish.parent_id.is_mentioned()),
         ("runtime", wish.runtime.is_some()),
-        ("workspace_dir", wish.workspace_dir.is_some()),
+        ("workspace_dir", wish.workspace_dir.is_mentioned()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         None => Ok(()),
@@ -113,29 +113,37 @@ fn changes(ctx: &Ctx, id: WorkspaceId, wish: AmendBody) -> Result<Vec<Change>, A
         fields::text("name", &name)?;
         changes.push(Change::Name(name));
     }
-    if let Some(role) = wish.role {
-        let role = role.filter(|role| !role.is_empty());
-        role.as_deref().map_or(Ok(()), |role| fields::text("role", role))?;
-        changes.push(Change::Role(role));
+    match wish.role.empty_as_clear() {
+        Wish::Absent => {}
+        Wish::Clear => changes.push(Change::Role(None)),
+        Wish::Set(role) => {
+            fields::text("role", &role)?;
+            changes.push(Change::Role(Some(role)));
+        }
     }
     if let Some(tier) = wish.tier {
         changes.push(Change::Tier(fields::tier(Some(tier))?));
     }
-    if let Some(parent) = wish.parent_id {
-        let parent = parent.filter(|parent| !parent.is_empty());
-        let parent = parent.map(|parent| parent.parse().map_err(|_| unknown_parent())).transpose()?;
-        parent.map_or(Ok(()), |parent| fits_below(ctx, id, parent))?;
-        changes.push(Change::Parent(parent));
+    match wish.parent_id.empty_as_clear() {
+        Wish::Absent => {}
+        Wish::Clear => changes.push(Change::Parent(None)),
+        Wish::Set(parent) => {
+            let parent = parent.parse().map_err(|_| unknown_parent())?;
+            fits_below(ctx, id, parent)?;
+            changes.push(Change::Parent(Some(parent)));
+        }
     }
     if let Some(runtime) = wish.runtime {
         fields::text("runtime", &runtime)?;
         changes.push(Change::Runtime(super::create::runtime(ctx, Some(runtime))?));
     }
-    if let Some(directory) = wish.workspace_dir {
-        let directory = directory.filter(|directory| !directory.is_empty());
-        let roots = &ctx.state.config.workspace_roots;
-        let directory = directory.map(|directory| fields::directory(&directory, roots)).transpose()?;
-        changes.push(Change::Directory(directory));
+    match wish.workspace_dir.empty_as_clear() {
+        Wish::Absent => {}
+        Wish::Clear => changes.push(Change::Directory(None)),
+        Wish::Set(directory) => {
+            let directory = fields::directory(&directory, &ctx.state.config.workspace_roots)?;
+            changes.push(Change::Directory(Some(directory)));
+        }
     }
     if let (Some(x), Some(y)) = (wish.x, wish.y) {
         changes.push(Change::Position { x, y });

@@ -149,10 +149,10 @@ async fn stops(ctx: &Ctx, marked: &[(WorkspaceId, Receipt)]) -> Vec<String> {
                 (Fact::Workspace(Event::InstanceStopped(stopped)), Some(id)) => {
                     open.remove(&(id, stopped.generation));
                 }
-                (Fact::Workspace(Event::StopFailed(failure)), Some(id)) => {
-                    if open.remove(&(id, failure.generation)) {
-                        failed.push(format!("{id}: {}", failure.message));
-                    }
+                (Fact::Workspace(Event::StopFailed(failure)), Some(id))
+                    if open.remove(&(id, failure.generation)) =>
+                {
+                    failed.push(format!("{id}: {}", failure.message));
                 }
                 _ => {}
             }
