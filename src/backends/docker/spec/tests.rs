@@ -1,3 +1,5 @@
+//! What a specification becomes in the engine's words, tier by tier.
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
