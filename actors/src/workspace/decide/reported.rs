@@ -2,7 +2,7 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped,
+    CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, OnlineVia,
     ProvisionFailed, ProvisionOrigin, RestartCause, RestartRequested, StopFailed, TokensRevoked,
 };
 
