@@ -143,7 +143,11 @@ impl fmt::Debug for Parts {
 impl HttpState {
     /// The edge's state.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { runtime, views, log, backends, config, admin_token, clock, metrics, ticks } = parts;
+        let Parts { runtime, views, log, backends, mut config, admin_token, clock, metrics, ticks } = parts;
+        // Whoever may call us from a page of that host may be served under its name too (a canvas and its API behind one proxy).
+        let urls = config.cors_origins.iter().chain(config.public_url.iter());
+        let named: Vec<String> = urls.filter_map(|url| edge::origin::host_of_url(url)).collect();
+        config.hosts.extend(named);
         Arc::new(Self {
             runtime,
             views,

@@ -98,7 +98,8 @@ async fn one_look_at_a_workspace_is_open_and_shows_nothing_private() {
 
 #[actix_web::test]
 async fn a_foreign_host_or_page_is_turned_away_before_anything_happens() {
-    let platform = Platform::start().await;
+    let platform =
+        Platform::tuned(|config| config.cors_origins.push("https://canvas.example".to_owned())).await;
     let head = platform.settled_head().await;
     let create = || platform.post("/workspaces", json!({"name": "a", "runtime": "echo"})).bearer(ADMIN);
     assert_eq!(create().header("host", "evil.example").send().await.says(), (403, "host not allowed"));
@@ -107,7 +108,7 @@ async fn a_foreign_host_or_page_is_turned_away_before_anything_happens() {
         assert_eq!((reply.status, reply.text.as_str()), (403, ""), "{page}");
     }
     assert_eq!(platform.settled_head().await, head);
-    for host in ["localhost", "host.docker.internal:8080", "[::1]:80"] {
+    for host in ["localhost", "host.docker.internal:8080", "[::1]:80", "canvas.example:8443"] {
         assert_eq!(platform.get("/health").header("host", host).send().await.status, 200, "{host}");
     }
     let same = platform.get("/health").header("origin", &platform.base).send().await;
