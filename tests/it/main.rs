@@ -1,7 +1,7 @@
 //! The system from outside: the real programs, over HTTP, the command line and the kernel.
 //!
-//! One file per story. Run them with `scripts/test`, which builds every program first and sees to a Docker engine and a
-//! Python client.
+//! One file per story. `support` holds what at least three stories share. Run them with `scripts/test`, which builds every
+//! program first and sees to a Docker engine and a Python client.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,10 +10,19 @@
     reason = "helper functions of tests are not seen as tests; a panic is how a test fails, stderr how it explains"
 )]
 
+mod a2a_client;
 mod cli;
+mod demo;
 mod dependencies;
 mod docker_backend;
 mod engine_faults;
+mod kill_and_heal;
+mod panic_boundary;
+mod platform_crash;
 mod process_backend;
+mod provision_failures;
+mod readme;
+mod reboot;
+mod second_server;
 mod support;
 mod tidy;

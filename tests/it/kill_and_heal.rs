@@ -1,0 +1,123 @@
+//! A killed agent comes back, and the log says why, link by link (R3, R12).
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::support::client::Fact;
+use super::support::eventually::eventually;
+use super::support::platform::{ONLINE_LIMIT, Platform, Settings};
+use super::support::processes::{self, agents_by_workspace};
+
+/// From what was seen to what was done about it: each of these is caused by the one before it.
+const CHAIN: [&str; 7] = [
+    "workspace.evidence_observed.v1",
+    "workspace.verdict_reached.v1",
+    "workspace.restart_requested.v1",
+    "fleet.restart_admitted.v1",
+    "workspace.restart_started.v1",
+    "workspace.provision_requested.v1",
+    "workspace.instance_started.v1",
+];
+
+const CAME_ONLINE: &str = "workspace.came_online.v1";
+
+#[tokio::test]
+async fn a_killed_agent_is_online_again_and_every_step_names_its_cause() {
+    let platform = Platform::start(Settings::process()).await;
+    let admin = platform.admin();
+    let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
+    let before = agents_by_workspace(&platform.data_dir())[&id].clone();
+    let head = admin.log(None, 0).await.expect("the log answers").last().map_or(0, |fact| fact.position);
+
+    processes::signal(before.pid, Signal::KILL);
+
+    // The new agent may be heard from before its own backend's answer is recorded: either order is right.
+    let facts = eventually("the log says that it is online again", ONLINE_LIMIT, async || {
+        let facts = admin.log(Some(&id), head).await?;
+        let is_there = |tag: &str| facts.iter().any(|fact| fact.tag == tag);
+        if is_there(CAME_ONLINE) && is_there(CHAIN[CHAIN.len() - 1]) {
+            return Ok(facts);
+        }
+        Err(facts.iter().map(|fact| &*fact.tag).collect::<Vec<_>>().join(" "))
+    })
+    .await;
+    let after = agents_by_workspace(&platform.data_dir())[&id].clone();
+    assert_ne!(before, after, "another process answers");
+    assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
+
+    let started = find(&facts, CHAIN[CHAIN.len() - 1]);
+    assert_eq!(causes(&facts, started), CHAIN, "from the instance back to the evidence");
+    assert!(facts.iter().any(|fact| fact.tag == "workspace.went_offline.v1"), "offline is recorded");
+    let online = find(&facts, CAME_ONLINE);
+    assert_eq!(online.get("generation"), started.get("generation"), "the new generation was heard from");
+    assert_eq!(online.get("restart"), find(&facts, "workspace.restart_requested.v1").get("restart"));
+    assert_eq!(find(&facts, CHAIN[0]).get("exit_status"), 128 + 9, "the evidence names the signal");
+
+    let output = platform.cli(&["events", "--workspace", "Ada"]);
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    // The last run of it: the workspace came online once before.
+    let places = CHAIN.iter().chain([&CAME_ONLINE]).map(|step| {
+        let word = step.trim_end_matches(".v1").rsplit('.').next().expect("a last part");
+        shown.rfind(word).unwrap_or_else(|| panic!("no `{word}` in\n{shown}"))
+    });
+    let places: Vec<usize> = places.collect();
+    let provisioned = places.len() - 2;
+    assert!(places[..provisioned].is_sorted(), "not in the order of causes:\n{shown}");
+    assert!(places[provisioned..].iter().all(|place| *place > places[provisioned - 1]), "{shown}");
+}
+
+#[tokio::test]
+async fn an_agent_that_exits_by_itself_is_started_again() {
+    let platform = Platform::start(Settings::process()).await;
+    let admin = platform.admin();
+    let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
+    let before = agents_by_workspace(&platform.data_dir())[&id].clone();
+
+    processes::signal(before.pid, Signal::TERM);
+
+    let what = "another process answers";
+    eventually(what, ONLINE_LIMIT, async || match agents_by_workspace(&platform.data_dir()).get(&id) {
+        Some(now) if *now != before => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    admin.wait_status(&id, "online").await;
+    assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
+}
+
+#[tokio::test]
+async fn a_stopped_agent_is_silent_and_not_restarted() {
+    // SIGSTOP: the process is there and says nothing. Errors and silence are no proof of death (R10).
+    let platform = Platform::start(Settings::process()).await;
+    let admin = platform.admin();
+    let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
+    let before = agents_by_workspace(&platform.data_dir())[&id].clone();
+
+    processes::signal(before.pid, Signal::STOP);
+    let unanswered = tokio::time::timeout(Duration::from_secs(5), admin.message(&id, "hello")).await;
+    let facts = admin.log(Some(&id), 0).await.expect("the log answers");
+    processes::signal(before.pid, Signal::CONT);
+
+    assert!(unanswered.is_err(), "a stopped agent can't answer: {unanswered:?}");
+    assert!(!facts.iter().any(|fact| fact.tag.contains("restart")), "{facts:?}");
+    assert_eq!(agents_by_workspace(&platform.data_dir())[&id], before, "the same process");
+    assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
+}
+
+fn find<'a>(facts: &'a [Fact], tag: &str) -> &'a Fact {
+    facts.iter().find(|fact| fact.tag == tag).unwrap_or_else(|| panic!("no {tag} in {facts:#?}"))
+}
+
+/// The tags from the first cause to this fact.
+fn causes(facts: &[Fact], last: &Fact) -> Vec<String> {
+    let mut chain = vec![last.tag.clone()];
+    let mut cause = last.causation.clone();
+    while let Some(fact) = cause.as_ref().and_then(|id| facts.iter().find(|fact| fact.id == *id)) {
+        chain.push(fact.tag.clone());
+        cause.clone_from(&fact.causation);
+    }
+    chain.reverse();
+    chain
+}

@@ -1,0 +1,268 @@
+//! The real `covalence` program on a port and a data directory of its own.
+//!
+//! A platform that is dropped takes every process with it that it or its agents started: nothing leaks into later tests.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::eventually::{eventually, eventually_blocking};
+use super::processes;
+
+/// The program under test.
+pub(crate) const COVALENCE: &str = env!("CARGO_BIN_EXE_covalence");
+
+/// From the process's start to its first answer: far more than it takes, because other tests may load the machine.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// From a request to a workspace that answers.
+pub(crate) const ONLINE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How a platform is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Arguments after `covalence serve --data-dir … --listen …`.
+    pub(crate) args: Vec<String>,
+    /// Environment on top of an empty one (only `PATH` and `HOME` are passed on).
+    pub(crate) env: Vec<(String, String)>,
+    /// The configuration file.
+    pub(crate) config: String,
+}
+
+impl Settings {
+    /// The embedded backend, and workspaces that echo.
+    pub(crate) fn process() -> Self {
+        Self::default()
+            .arg("--backend")
+            .arg("process")
+            .env("COVALENCE_DEFAULT_RUNTIME", "echo")
+            // Patience looks often, and is no attacker.
+            .env("RATE_LIMIT", "1000000")
+    }
+
+    /// With this configuration file; `{home}` in it stands for the platform's directory.
+    pub(crate) fn config(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.config);
+        self
+    }
+
+    /// One more argument.
+    pub(crate) fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// One more variable.
+    pub(crate) fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A running platform.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    /// Where it answers.
+    pub(crate) url: String,
+    settings: Settings,
+    port: u16,
+    home: TempDir,
+    child: Option<Child>,
+}
+
+impl Platform {
+    /// Starts one and waits until it is ready.
+    pub(crate) async fn start(settings: Settings) -> Self {
+        let mut platform = Self::prepare(settings);
+        platform.launch();
+        platform.wait_ready().await;
+        platform
+    }
+
+    /// A place for a platform that does not run yet.
+    pub(crate) fn prepare(settings: Settings) -> Self {
+        assert!(
+            agent_program().is_file(),
+            "`{}` is missing, and the platform starts it for every workspace: run `cargo build --workspace`, or use \
+             `scripts/test`, which does",
+            agent_program().display()
+        );
+        let port = free_port();
+        let home = tempfile::Builder::new().prefix("covalence-it-").tempdir().expect("a temporary directory");
+        let config = settings.config.replace("{home}", &home.path().display().to_string());
+        fs::write(home.path().join("covalence.toml"), config).expect("the configuration file is written");
+        Self { url: format!("http://127.0.0.1:{port}"), settings, port, home, child: None }
+    }
+
+    /// Starts its process again, on the same data directory and port, without waiting for it.
+    pub(crate) fn launch(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let stderr = File::options().create(true).append(true).open(self.stderr_path()).expect("a log file");
+        let stdout = stderr.try_clone().expect("a second handle on the log file");
+        let child = self
+            .command()
+            .arg("serve")
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(&self.settings.args)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .expect("the program under test starts");
+        self.child = Some(child);
+    }
+
+    /// Waits until it says that it is ready; fails with its own words if it ends instead.
+    pub(crate) async fn wait_ready(&mut self) {
+        let client = Client::new(self.url.clone(), String::new());
+        eventually("the platform is ready", START_LIMIT, async || {
+            if let Some(status) = self.ended() {
+                panic!("the platform ended with {status}:\n{}", self.stderr());
+            }
+            match client.get("/ready").await {
+                Ok(reply) if reply.status == 200 => Ok(()),
+                Ok(reply) => Err(format!("{} {}", reply.status, reply.text)),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Kills it as a power cut would: no signal handler runs. Its workspaces go on.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a killed child ends");
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let pid = self.pid();
+        let mut child = self.child.take().expect("it runs");
+        processes::signal(pid, Signal::TERM);
+        eventually_blocking("the platform ends after SIGTERM", Duration::from_secs(30), || {
+            child.try_wait().expect("a child can be waited for").ok_or("it still runs")
+        })
+    }
+
+    /// How its process ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("a child can be waited for")
+    }
+
+    /// Speaks as its admin.
+    pub(crate) fn admin(&self) -> Client {
+        let token =
+            fs::read_to_string(self.data_dir().join("admin-token")).expect("the first start writes it");
+        Client::new(self.url.clone(), token.trim().to_owned())
+    }
+
+    /// Speaks without a credential.
+    pub(crate) fn anonymous(&self) -> Client {
+        Client::new(self.url.clone(), String::new())
+    }
+
+    /// Runs a subcommand of the program against it, in its home directory.
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
+        self.command().args(["--url", &self.url]).args(args).stdin(Stdio::null()).output().expect("it runs")
+    }
+
+    /// Runs a subcommand that is not about the running platform.
+    pub(crate) fn cli_without_url(&self, args: &[&str]) -> Output {
+        self.command().args(args).stdin(Stdio::null()).output().expect("it runs")
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        let id = self.child.as_ref().expect("it runs").id();
+        i32::try_from(id).expect("a pid is an i32")
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.home.path().join(".covalence")
+    }
+
+    /// The directory that it and its subcommands run in.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Its port, the same over restarts.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it printed, over all of its runs.
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.stderr_path()).unwrap_or_default()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(COVALENCE);
+        command.current_dir(self.home.path()).env_clear();
+        for name in ["PATH", "HOME"] {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "programs are found through it; nothing is configured by it"
+            )]
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("COVALENCE_DATA_DIR", self.data_dir());
+        command.env("COVALENCE_CONFIG", self.home.path().join("covalence.toml"));
+        command.envs(self.settings.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn stderr_path(&self) -> PathBuf {
+        self.home.path().join("platform.log")
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        processes::end_agents(self.home.path());
+        if std::thread::panicking() {
+            eprintln!("--- the platform's own words ---\n{}", self.stderr());
+        }
+    }
+}
+
+/// Where cargo puts the agent: beside the platform, which looks for it there.
+pub(crate) fn agent_program() -> PathBuf {
+    Path::new(COVALENCE).with_file_name("covalence-agent")
+}
+
+/// How often the crash stories kill the platform.
+pub(crate) fn kill_rounds() -> u32 {
+    #[expect(clippy::disallowed_methods, reason = "the one knob of the tests, documented in scripts/test")]
+    std::env::var("COVALENCE_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+/// A port that nobody holds and that the kernel does not hand out by itself, so that it is still free after a restart.
+fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes run side by side: each begins at another place.
+    let begin = std::process::id().wrapping_mul(37) % u32::from(COUNT);
+    let begin = u16::try_from(begin).expect("less than ten thousand");
+    loop {
+        let offset = (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if TcpListener::bind(("127.0.0.1", FIRST + offset)).is_ok() {
+            return FIRST + offset;
+        }
+    }
+}
