@@ -134,8 +134,8 @@ pub struct State {
 }
 
 impl State {
-    fn recent(&self, workspace: WorkspaceId, policy: &Policy, now: Timestamp) -> u32 {
-        let since = now - policy.intensity_window;
+    /// Admissions of this workspace since then, for death or hanging.
+    fn since(&self, workspace: WorkspaceId, since: Timestamp) -> u32 {
         let history = self.history.get(&workspace).map_or(&[][..], Vec::as_slice);
         u32::try_from(history.iter().filter(|at| **at > since).count()).unwrap_or(u32::MAX)
     }
@@ -235,13 +235,14 @@ struct Asked {
 
 /// Judges one request with so many slots taken; answers whether it took another.
 fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mut Decision<Event>) -> bool {
-    let recent = state.recent(asked.workspace, ctx.policy, ctx.at());
+    let recent = state.since(asked.workspace, ctx.at() - ctx.policy.intensity_window);
     let in_flight_max = ctx.policy.in_flight_max(ctx.fleet_size);
     let request = Request {
         cause: asked.cause,
         requested_at: asked.since,
         now: ctx.at(),
         recent,
+        in_a_row: state.since(asked.workspace, ctx.at() - ctx.policy.backoff_reset),
         in_flight: taken,
         in_flight_max,
         chance: ctx.chance,

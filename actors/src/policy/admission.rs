@@ -29,6 +29,8 @@ pub struct Request {
     pub now: Timestamp,
     /// Restarts of this workspace for death or hanging within the intensity window.
     pub recent: u32,
+    /// Such restarts in a row: without [`Policy::backoff_reset`] of health between them and now.
+    pub in_a_row: u32,
     /// Restarts of the fleet in flight.
     pub in_flight: u32,
     /// How many may be.
@@ -69,7 +71,7 @@ pub fn admit(policy: &Policy, request: &Request) -> Admission {
         if request.recent >= policy.intensity_max {
             return Admission::Suppressed { rule: INTENSITY };
         }
-        let until = request.requested_at + backoff(policy, request.recent, request.chance);
+        let until = request.requested_at + backoff(policy, request.in_a_row, request.chance);
         if !request.waited && until > request.now {
             return Admission::Deferred { rule: BACKOFF, until: Some(until) };
         }
@@ -80,9 +82,9 @@ pub fn admit(policy: &Policy, request: &Request) -> Admission {
     Admission::Admitted
 }
 
-/// The delay before the restart that follows `recent` others: none, then base, doubling up to the cap, with jitter.
-pub fn backoff(policy: &Policy, recent: u32, chance: f64) -> Duration {
-    let Some(doublings) = recent.checked_sub(1) else {
+/// The delay before the restart that follows so many others: none, then base, doubling up to the cap, with jitter.
+pub fn backoff(policy: &Policy, in_a_row: u32, chance: f64) -> Duration {
+    let Some(doublings) = in_a_row.checked_sub(1) else {
         return Duration::ZERO;
     };
     let plain = policy.backoff_base.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));

@@ -20,6 +20,7 @@ fn request(cause: RestartCause) -> Request {
         requested_at: moment(0),
         now: moment(0),
         recent: 0,
+        in_a_row: 0,
         in_flight: 0,
         in_flight_max: 2,
         chance: 0.5,
@@ -44,7 +45,7 @@ fn jitter_moves_a_delay_by_at_most_a_fifth() {
 #[test]
 fn a_delay_runs_from_the_request_and_is_sat_out_once() {
     let policy = Policy::default();
-    let soon = Request { recent: 1, now: moment(4), ..request(RestartCause::Death) };
+    let soon = Request { in_a_row: 1, now: moment(4), ..request(RestartCause::Death) };
     assert_eq!(admit(&policy, &soon), Admission::Deferred { rule: BACKOFF, until: Some(moment(5)) });
     assert_eq!(admit(&policy, &Request { now: moment(5), ..soon }), Admission::Admitted);
     assert_eq!(admit(&policy, &Request { waited: true, ..soon }), Admission::Admitted);
@@ -85,7 +86,7 @@ proptest! {
     ) {
         let policy = Policy::default();
         let cause = RestartCause::Death;
-        let asked = Request { recent, in_flight, in_flight_max: max, waited, chance, ..request(cause) };
+        let asked = Request { recent, in_a_row: recent, in_flight, in_flight_max: max, waited, chance, ..request(cause) };
         if admit(&policy, &asked) == Admission::Admitted {
             prop_assert!(recent < policy.intensity_max);
             prop_assert!(in_flight < max);

@@ -1,0 +1,120 @@
+//! What callers of the runtime hear: receipts, refusals, and what they report back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use covalence_events::workspace::CallOutcome;
+use covalence_events::{Position, Principal, Recorded, RestartId};
+
+use crate::workspace::{Rejection, Status};
+
+/// What a caller gets once its facts are stored.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The last position that this command wrote; none if everything was already so. Wait for it to read your own writes.
+    pub position: Option<Position>,
+    /// The facts that it led to.
+    pub events: Vec<Arc<Recorded>>,
+    /// The wire status afterwards.
+    pub status: Status,
+}
+
+/// Why a command led to nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The domain said no.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The mailbox or the log's queue is full; nothing was done. Worth another try after the given time.
+    #[error("busy, retry in {} ms", retry_after.as_millis())]
+    Busy {
+        /// When.
+        retry_after: Duration,
+    },
+    /// The log does not take writes.
+    #[error("the log does not take writes: {reason}")]
+    LogUnavailable {
+        /// Why.
+        reason: String,
+    },
+    /// The handler panicked; the actor was rebuilt from its stream and nothing was recorded for this command.
+    #[error("internal error while handling `{command}`")]
+    Panicked {
+        /// The command's name.
+        command: &'static str,
+    },
+    /// The workspace's stream can't be folded; its actor has stopped. Others are unaffected.
+    #[error("the workspace's history is damaged: {reason}")]
+    Corrupt {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The platform is shutting down.
+    #[error("shutting down")]
+    ShuttingDown,
+}
+
+/// A caller that wants to reach the agent.
+#[derive(Clone, Debug)]
+pub struct PermitRequest {
+    /// Who calls. A workspace that calls itself takes no slot (decision 22).
+    pub caller: Principal,
+    /// The JSON-RPC method.
+    pub method: String,
+}
+
+/// Why there is no permit.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PermitRefused {
+    /// No such workspace, or removed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// All slots are taken.
+    #[error("workspace agent busy — retry after a short backoff")]
+    Full {
+        /// Calls under way.
+        open: u32,
+        /// How many it takes.
+        max: u32,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Nobody is known to answer for it right now.
+    #[error("workspace has no URL")]
+    NoUrl {
+        /// Its wire status.
+        status: Status,
+    },
+    /// Our own machinery.
+    #[error(transparent)]
+    Command(CommandError),
+}
+
+/// What a caller reports when its call is over.
+#[derive(Clone, Debug)]
+pub struct CallReport {
+    /// How it ended.
+    pub outcome: CallOutcome,
+    /// The agent's HTTP status.
+    pub status: Option<u16>,
+    /// Bytes sent.
+    pub request_bytes: u64,
+    /// Bytes received.
+    pub response_bytes: u64,
+    /// What went wrong, redacted.
+    pub error: Option<String>,
+}
+
+/// What a fresh look at an instance amounted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Examined {
+    /// It runs.
+    Alive,
+    /// It is not there.
+    Dead {
+        /// The restart that was asked for.
+        restart: Option<RestartId>,
+    },
+    /// Nothing is known; it stays on its alive path.
+    Unknown,
+}
