@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::support::client::Fact;
+use super::support::docker::ensure_engine;
 use super::support::eventually::eventually;
 use super::support::platform::{ONLINE_LIMIT, Platform, Settings};
 use super::support::processes::{self, agents_by_workspace};
@@ -24,13 +25,22 @@ const CAME_ONLINE: &str = "workspace.came_online.v1";
 
 #[tokio::test]
 async fn a_killed_agent_is_online_again_and_every_step_names_its_cause() {
-    let platform = Platform::start(Settings::process()).await;
+    killed_and_online_again(&Platform::start(Settings::process()).await).await;
+}
+
+#[tokio::test]
+async fn a_killed_docker_container_is_online_again_and_every_step_names_its_cause() {
+    ensure_engine().await;
+    killed_and_online_again(&Platform::start(Settings::docker()).await).await;
+}
+
+async fn killed_and_online_again(platform: &Platform) {
     let admin = platform.admin();
     let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
-    let before = agents_by_workspace(&platform.data_dir())[&id].clone();
+    let before = platform.running()[&id].clone();
     let head = admin.log(None, 0).await.expect("the log answers").last().map_or(0, |fact| fact.position);
 
-    processes::signal(before.pid, Signal::KILL);
+    platform.kill_workspace(&id);
 
     // The new agent may be heard from before its own backend's answer is recorded: either order is right.
     let facts = eventually("the log says that it is online again", ONLINE_LIMIT, async || {
@@ -42,8 +52,8 @@ async fn a_killed_agent_is_online_again_and_every_step_names_its_cause() {
         Err(facts.iter().map(|fact| &*fact.tag).collect::<Vec<_>>().join(" "))
     })
     .await;
-    let after = agents_by_workspace(&platform.data_dir())[&id].clone();
-    assert_ne!(before, after, "another process answers");
+    let after = platform.running()[&id].clone();
+    assert_ne!(before, after, "something else answers");
     assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
 
     let started = find(&facts, CHAIN[CHAIN.len() - 1]);
@@ -57,10 +67,11 @@ async fn a_killed_agent_is_online_again_and_every_step_names_its_cause() {
     let output = platform.cli(&["events", "--workspace", "Ada"]);
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
-    // The last run of it: the workspace came online once before.
+    // The evidence is the first of its kind, that of the removal comes later; the others once belonged to the creation.
     let places = CHAIN.iter().chain([&CAME_ONLINE]).map(|step| {
         let word = step.trim_end_matches(".v1").rsplit('.').next().expect("a last part");
-        shown.rfind(word).unwrap_or_else(|| panic!("no `{word}` in\n{shown}"))
+        let place = if *step == CHAIN[0] { shown.find(word) } else { shown.rfind(word) };
+        place.unwrap_or_else(|| panic!("no `{word}` in\n{shown}"))
     });
     let places: Vec<usize> = places.collect();
     let provisioned = places.len() - 2;

@@ -14,9 +14,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::support::client::Client;
+use super::support::docker::ensure_engine;
 use super::support::eventually::eventually;
 use super::support::platform::{ONLINE_LIMIT, Platform, Settings, kill_rounds};
-use super::support::processes::{Agent, agents_by_workspace};
 
 /// As many workspaces as run while the platform dies.
 const TEAM: usize = 20;
@@ -39,18 +39,27 @@ struct Witness {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killing_the_platform_again_and_again_restarts_no_workspace_and_loses_nothing() {
-    let mut platform = Platform::start(Settings::process()).await;
+async fn killing_the_platform_again_and_again_restarts_no_process_and_loses_nothing() {
+    killed_again_and_again(Platform::start(Settings::process()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_the_platform_again_and_again_restarts_no_docker_container_and_loses_nothing() {
+    ensure_engine().await;
+    killed_again_and_again(Platform::start(Settings::docker()).await).await;
+}
+
+async fn killed_again_and_again(mut platform: Platform) {
     let names: Vec<String> = (0..TEAM).map(|index| format!("member-{index}")).collect();
     let team = platform.admin().create_online(&names).await;
-    let running = agents_by_workspace(&platform.data_dir());
+    let running = platform.running();
     assert_eq!(running.len(), TEAM);
     let witness = Arc::new(Mutex::new(Witness::default()));
     let mut chance = StdRng::seed_from_u64(SEED);
 
     for round in 0..kill_rounds() {
         let instant = Duration::from_micros(chance.random_range(0..400_000));
-        println!("seed {SEED:#x}, round {round}: killed {instant:?} after its load began");
+        eprintln!("seed {SEED:#x}, round {round}: killed {instant:?} after its load began");
         let load = Load::begin(platform.admin(), &team, &witness);
         // Not a wait for something: the random instant is what this story is about.
         tokio::time::sleep(instant).await;
@@ -60,7 +69,7 @@ async fn killing_the_platform_again_and_again_restarts_no_workspace_and_loses_no
         platform.launch();
         platform.wait_ready().await;
         let admin = platform.admin();
-        same_processes(&running, &agents_by_workspace(&platform.data_dir()));
+        same_processes(&running, &platform.running());
         nothing_acknowledged_is_lost(&admin, &witness).await;
         settle_newcomers(&admin, &team, &platform).await;
     }
@@ -76,7 +85,7 @@ async fn killing_the_platform_again_and_again_restarts_no_workspace_and_loses_no
     }
     let wrong = std::mem::take(&mut witness.lock().expect("no holder panicked").wrong);
     assert!(wrong.is_empty(), "answers that a caller should never get: {wrong:#?}");
-    same_processes(&running, &agents_by_workspace(&platform.data_dir()));
+    same_processes(&running, &platform.running());
 }
 
 /// Commands and calls that go on until the platform dies.
@@ -159,9 +168,9 @@ async fn create(client: &Client, over: &AtomicBool, witness: &Mutex<Witness>) {
     }
 }
 
-fn same_processes(before: &BTreeMap<String, Agent>, now: &BTreeMap<String, Agent>) {
-    for (workspace, agent) in before {
-        assert_eq!(now.get(workspace), Some(agent), "workspace {workspace} does not run as it did");
+fn same_processes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) {
+    for (workspace, identity) in before {
+        assert_eq!(now.get(workspace), Some(identity), "workspace {workspace} does not run as it did");
     }
 }
 
@@ -201,7 +210,7 @@ async fn settle_newcomers(admin: &Client, team: &[String], platform: &Platform) 
     })
     .await;
     // The kernel is asked too: no newcomer runs twice.
-    let running = agents_by_workspace(&platform.data_dir());
+    let running = platform.running();
     for row in newcomers {
         let id = row["id"].as_str().expect("an id");
         if row["status"] == "online" {
@@ -211,8 +220,8 @@ async fn settle_newcomers(admin: &Client, team: &[String], platform: &Platform) 
         removed.expect("the platform answers").expect(200);
     }
     eventually("removed newcomers are gone", ONLINE_LIMIT, async || {
-        let running = agents_by_workspace(&platform.data_dir());
-        if running.len() == team.len() { Ok(()) } else { Err(format!("{} processes", running.len())) }
+        let running = platform.running();
+        if running.len() == team.len() { Ok(()) } else { Err(format!("{} run", running.len())) }
     })
     .await;
 }

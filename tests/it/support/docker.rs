@@ -1,5 +1,6 @@
 //! The real engine, an image on it, and adapters with a platform id of their own.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::Command;
@@ -80,29 +81,58 @@ impl Platform {
 
     /// Ids of its containers, running or not.
     pub(crate) fn containers(&self) -> Vec<String> {
-        let filter = format!("label=molecule.platform.instance={}", self.config.instance);
-        docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter])
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        containers(&self.config.instance)
     }
 
     /// Names of its volumes.
     pub(crate) fn volumes(&self) -> Vec<String> {
-        let filter = format!("label=molecule.platform.instance={}", self.config.instance);
-        docker(&["volume", "ls", "--quiet", "--filter", &filter]).lines().map(str::to_owned).collect()
+        volumes(&self.config.instance)
     }
 }
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        for id in self.containers() {
-            let _gone = try_docker(&["rm", "--force", "--volumes", &id]);
-        }
-        for name in self.volumes() {
-            let _gone = try_docker(&["volume", "rm", "--force", &name]);
+        remove_all(&self.config.instance);
+    }
+}
+
+/// Removes every container and volume with this platform's label.
+pub(crate) fn remove_all(instance: &str) {
+    for id in containers(instance) {
+        let _gone = try_docker(&["rm", "--force", "--volumes", &id]);
+    }
+    for name in volumes(instance) {
+        let _gone = try_docker(&["volume", "rm", "--force", &name]);
+    }
+}
+
+/// Ids of a platform's containers, running or not.
+fn containers(instance: &str) -> Vec<String> {
+    let filter = format!("label=molecule.platform.instance={instance}");
+    let found = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
+    found.lines().map(str::to_owned).collect()
+}
+
+/// Names of a platform's volumes.
+fn volumes(instance: &str) -> Vec<String> {
+    let filter = format!("label=molecule.platform.instance={instance}");
+    docker(&["volume", "ls", "--quiet", "--filter", &filter]).lines().map(str::to_owned).collect()
+}
+
+/// A platform's running containers by workspace, each with its id and the time of its start.
+pub(crate) fn containers_by_workspace(instance: &str) -> BTreeMap<String, String> {
+    const FORMAT: &str =
+        "{{index .Config.Labels \"covalence.workspace\"}} {{.State.Running}} {{.Id}} {{.State.StartedAt}}";
+    let mut found = BTreeMap::new();
+    for id in containers(instance) {
+        // One that is removed at this moment does not run.
+        let Ok(line) = try_docker(&["inspect", "--format", FORMAT, &id]) else { continue };
+        if let [workspace, "true", container, started] = line.split(' ').collect::<Vec<_>>()[..] {
+            let twin = found.insert(workspace.to_owned(), format!("{container} {started}"));
+            assert!(twin.is_none(), "workspace {workspace} runs twice; one of its containers is {container}");
         }
     }
+    found
 }
 
 fn config(data_dir: PathBuf) -> DockerConfig {

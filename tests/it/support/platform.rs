@@ -2,6 +2,7 @@
 //!
 //! A platform that is dropped takes every process with it that it or its agents started: nothing leaks into later tests.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::eventually::{eventually, eventually_blocking};
-use super::processes;
+use super::{docker, processes};
 
 /// The program under test.
 pub(crate) const COVALENCE: &str = env!("CARGO_BIN_EXE_covalence");
@@ -34,6 +35,18 @@ pub(crate) struct Settings {
     pub(crate) env: Vec<(String, String)>,
     /// The configuration file.
     pub(crate) config: String,
+    /// Where its workspaces run.
+    pub(crate) runs_in: RunsIn,
+}
+
+/// Where the workspaces of a platform run: who is asked what runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RunsIn {
+    /// The kernel is asked.
+    #[default]
+    Processes,
+    /// The engine is asked.
+    Containers,
 }
 
 impl Settings {
@@ -45,6 +58,13 @@ impl Settings {
             .env("COVALENCE_DEFAULT_RUNTIME", "echo")
             // Patience looks often, and is no attacker.
             .env("RATE_LIMIT", "1000000")
+    }
+
+    /// Containers of the real engine, and workspaces that echo. The engine and the image are there first:
+    /// `docker::ensure_engine`.
+    pub(crate) fn docker() -> Self {
+        let settings = Self::default().arg("--backend").arg("docker").env("RATE_LIMIT", "1000000");
+        Self { runs_in: RunsIn::Containers, ..settings }
     }
 
     /// With this configuration file; `{home}` in it stands for the platform's directory.
@@ -185,6 +205,38 @@ impl Platform {
         i32::try_from(id).expect("a pid is an i32")
     }
 
+    /// What runs, by workspace, as kernel or engine say it: the same text is the same process or container, not
+    /// restarted. Twice the same workspace is a failure.
+    pub(crate) fn running(&self) -> BTreeMap<String, String> {
+        match self.settings.runs_in {
+            RunsIn::Processes => {
+                let agents = processes::agents_by_workspace(&self.data_dir());
+                agents
+                    .into_iter()
+                    .map(|(id, agent)| (id, format!("{} {}", agent.pid, agent.started)))
+                    .collect()
+            }
+            RunsIn::Containers => docker::containers_by_workspace(&self.instance()),
+        }
+    }
+
+    /// Ends what runs for a workspace, without a chance to say goodbye.
+    pub(crate) fn kill_workspace(&self, id: &str) {
+        let running = self.running();
+        let name =
+            running.get(id).and_then(|identity| identity.split(' ').next()).expect("the workspace runs");
+        match self.settings.runs_in {
+            RunsIn::Processes => processes::signal(name.parse().expect("a pid"), Signal::KILL),
+            RunsIn::Containers => drop(docker::docker(&["kill", name])),
+        }
+    }
+
+    /// What its instances are labelled with.
+    fn instance(&self) -> String {
+        let text = fs::read_to_string(self.data_dir().join("instance")).unwrap_or_default();
+        text.trim().to_owned()
+    }
+
     /// Its data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.home.path().join(".covalence")
@@ -233,7 +285,10 @@ impl Drop for Platform {
         if self.child.is_some() {
             self.kill();
         }
-        processes::end_agents(self.home.path());
+        match self.settings.runs_in {
+            RunsIn::Processes => processes::end_agents(self.home.path()),
+            RunsIn::Containers => docker::remove_all(&self.instance()),
+        }
         if std::thread::panicking() {
             eprintln!("--- the platform's own words ---\n{}", self.stderr());
         }
