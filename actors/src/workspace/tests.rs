@@ -1,21 +1,20 @@
 //! Decisions about one workspace, as given / when / then.
 
-use std::time::Duration;
-
 use covalence_events::workspace::{
-    BackendKind, CallFinished, CallOutcome, Created, Event, EvidenceClass, EvidenceObserved, EvidenceSource,
-    HeartbeatReceived, InstanceRef, ProvisionOrigin, RestartCause, TokenPurpose, WorkspaceAccess,
+    BackendKind, Created, EvidenceClass, EvidenceObserved, EvidenceSource, HeartbeatReceived, InstanceRef,
+    ProvisionOrigin, RestartCause, TokenPurpose, WorkspaceAccess,
 };
-use covalence_events::{CallId, Generation, Position, Principal, RestartId, TokenId, WorkspaceId};
+use covalence_events::{Generation, RestartId, TokenId, WorkspaceId};
 use uuid::Uuid;
 
-use super::command::{Change, Create, NewToken, ProvisionFailure, Register, Remove, Restart};
+use super::command::{Change, Create, NewToken, Register, Remove, Restart};
 use super::state::Instance;
 use super::{Command, Effect, Rejection, Status, outstanding};
 use crate::effect::Provisioned;
 use crate::scenario::Scenario;
 
 mod properties;
+mod supervision;
 
 pub(crate) fn profile(backend: BackendKind) -> Created {
     Created {
@@ -143,226 +142,6 @@ fn an_agent_that_is_quicker_than_the_backends_answer_comes_online_with_that_answ
         ["workspace.instance_started.v1", "workspace.came_online.v1"]
     );
     assert_eq!(story.state().status, Status::Online);
-}
-
-/// R10, R12: the chain that an operator reads.
-#[test]
-fn proof_of_death_leads_from_evidence_to_a_restart_request_each_caused_by_the_one_before() {
-    let mut story = online();
-    let tags = story.tags_when(&evidence(EvidenceClass::Death, 1));
-    assert_eq!(
-        tags,
-        [
-            "workspace.evidence_observed.v1",
-            "workspace.verdict_reached.v1",
-            "workspace.went_offline.v1",
-            "workspace.restart_requested.v1",
-        ]
-    );
-    let chain = &story.story[story.story.len() - 4..];
-    assert_eq!(chain[1].meta.causation, Some(chain[0].meta.id));
-    assert_eq!(chain[2].meta.causation, Some(chain[1].meta.id));
-    assert_eq!(chain[3].meta.causation, Some(chain[1].meta.id));
-    assert!(matches!(story.effects[..], [Effect::RequestAdmission { .. }]));
-}
-
-/// R10: an error is never evidence of death.
-#[test]
-fn an_observers_failure_keeps_it_on_its_alive_path_and_is_recorded() {
-    let mut story = online();
-    let tags = story.tags_when(&evidence(EvidenceClass::ObserverFailure, 1));
-    assert_eq!(tags, ["workspace.evidence_observed.v1", "workspace.verdict_reached.v1"]);
-    assert_eq!(story.state().status, Status::Online);
-    assert!(story.effects.is_empty());
-}
-
-#[test]
-fn suspicion_alone_restarts_nothing() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Suspicion, 1)).unwrap();
-    assert_eq!((story.state().status, &story.state().restart), (Status::Online, &None));
-}
-
-#[test]
-fn evidence_about_an_older_generation_is_recorded_and_changes_nothing() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let restart = asked(&story);
-    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
-    story.when(&provisioned(2)).unwrap();
-    story.when(&beat(2)).unwrap();
-    let before = story.state().clone();
-    assert_eq!(story.tags_when(&evidence(EvidenceClass::Death, 1)), ["workspace.evidence_observed.v1"]);
-    assert_eq!(story.state(), &before);
-}
-
-#[test]
-fn a_second_proof_of_the_same_death_says_nothing_new() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    assert!(story.when(&evidence(EvidenceClass::Death, 1)).unwrap().is_empty());
-}
-
-#[test]
-fn a_beat_that_was_under_way_when_the_process_died_does_not_resurrect_it() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    assert_eq!(story.tags_when(&beat(1)), ["workspace.heartbeat_received.v1"]);
-    assert_eq!(story.state().status, Status::Offline);
-}
-
-#[test]
-fn an_admitted_restart_starts_the_next_generation_and_ends_when_it_is_heard_from() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let restart = asked(&story);
-    let admit = Command::RecordAdmission { restart, admission: Position(9) };
-    assert_eq!(story.tags_when(&admit), ["workspace.restart_started.v1", "workspace.provision_requested.v1"]);
-    assert!(story.when(&admit).unwrap().is_empty(), "a repeated grant changes nothing");
-    story.when(&provisioned(2)).unwrap();
-    let events = story.when(&beat(2)).unwrap();
-    let Some(Event::CameOnline(back)) = events.last() else { panic!("expected to come online: {events:?}") };
-    assert_eq!(back.restart, Some(restart));
-    assert!(matches!(story.effects[..], [Effect::SettleRestart { .. }]));
-    assert_eq!(story.state().restart, None);
-}
-
-#[test]
-fn a_grant_for_a_restart_that_is_over_is_refused_so_that_its_slot_is_given_back() {
-    let mut story = online();
-    let stray = Command::RecordAdmission { restart: RestartId(Uuid::from_u128(7)), admission: Position(9) };
-    assert_eq!(story.when(&stray), Err(Rejection::RestartNotPending));
-}
-
-#[test]
-fn death_before_the_first_sign_of_life_settles_the_restart_and_asks_for_another() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let first = asked(&story);
-    story.when(&Command::RecordAdmission { restart: first, admission: Position(9) }).unwrap();
-    story.when(&provisioned(2)).unwrap();
-    let tags = story.tags_when(&evidence(EvidenceClass::Death, 2));
-    assert!(
-        tags.ends_with(&["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]),
-        "{tags:?}"
-    );
-    assert_ne!(asked(&story), first);
-    assert!(matches!(story.effects[..], [Effect::SettleRestart { .. }, Effect::RequestAdmission { .. }]));
-}
-
-#[test]
-fn a_suppressed_restart_quarantines_it_until_somebody_steps_in() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let restart = asked(&story);
-    let rule = "intensity".to_owned();
-    let command = Command::RecordSuppression { restart, rule, message: "five times".to_owned() };
-    assert_eq!(story.tags_when(&command), ["workspace.quarantined.v1"]);
-    assert_eq!(story.state().status, Status::Failed);
-    assert_eq!(story.tags_when(&beat(1)), ["workspace.heartbeat_received.v1"], "not lifted by an old beat");
-    let by_hand = Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false });
-    assert_eq!(story.tags_when(&by_hand), ["workspace.restart_requested.v1"]);
-}
-
-#[test]
-fn silence_for_the_liveness_window_is_a_verdict_and_a_beat_takes_it_back() {
-    let mut story = online().after(Duration::from_secs(181));
-    let tags = story.tags_when(&Command::RecordDeadline);
-    assert!(tags.contains(&"workspace.restart_requested.v1"), "{tags:?}");
-    assert_eq!(story.state().restart.as_ref().map(|pending| pending.cause), Some(RestartCause::Hung));
-    let tags = story.tags_when(&beat(1));
-    assert_eq!(
-        tags,
-        ["workspace.heartbeat_received.v1", "workspace.came_online.v1", "workspace.restart_abandoned.v1"]
-    );
-    assert_eq!(story.state().status, Status::Online);
-}
-
-#[test]
-fn silence_shorter_than_the_window_is_nothing() {
-    let mut story = online().after(Duration::from_secs(179));
-    assert!(story.when(&Command::RecordDeadline).unwrap().is_empty());
-}
-
-/// R13's neighbour: traffic is life.
-#[test]
-fn an_answered_call_counts_as_life() {
-    let mut story = online().after(Duration::from_secs(170));
-    let call = CallFinished {
-        call: CallId(Uuid::from_u128(5)),
-        caller: Principal::Admin,
-        method: "message/send".to_owned(),
-        outcome: CallOutcome::Answered,
-        status: Some(200),
-        duration_ms: 3,
-        request_bytes: 1,
-        response_bytes: 1,
-        error: None,
-    };
-    story.when(&Command::RecordCallFinished(Box::new(call))).unwrap();
-    let mut story = story.after(Duration::from_secs(100));
-    assert!(story.when(&Command::RecordDeadline).unwrap().is_empty());
-}
-
-/// R52: a remote agent is shown offline after 90 s, and nobody restarts what we don't run.
-#[test]
-fn a_silent_external_workspace_goes_offline_without_a_restart() {
-    let mut story = Scenario::new();
-    story.when(&create(BackendKind::External)).unwrap();
-    story.when(&Command::Heartbeat(Box::default())).unwrap();
-    assert_eq!(story.state().status, Status::Online);
-    let mut story = story.after(Duration::from_secs(91));
-    let tags = story.tags_when(&Command::RecordDeadline);
-    assert_eq!(tags, ["workspace.evidence_observed.v1", "workspace.went_offline.v1"]);
-    assert_eq!(story.state().restart, None);
-    assert_eq!(
-        story.tags_when(&Command::Heartbeat(Box::default())),
-        ["workspace.heartbeat_received.v1", "workspace.came_online.v1"]
-    );
-}
-
-#[test]
-fn a_start_that_is_never_heard_from_fails_with_a_reason_and_a_late_beat_lifts_it() {
-    let mut story = Scenario::new();
-    story.when(&create(BackendKind::Process)).unwrap();
-    story.when(&provisioned(1)).unwrap();
-    let mut story = story.after(Duration::from_secs(601));
-    assert_eq!(story.tags_when(&Command::RecordDeadline), ["workspace.provision_failed.v1"]);
-    assert_eq!(story.state().status, Status::Failed);
-    story.when(&beat(1)).unwrap();
-    assert_eq!(story.state().status, Status::Online);
-}
-
-#[test]
-fn a_failed_first_start_stays_failed_and_a_failed_restart_is_asked_for_again_if_that_can_help() {
-    let failure = |generation| {
-        Command::RecordProvisionFailed(ProvisionFailure {
-            generation: Generation(generation),
-            code: "engine_unavailable".to_owned(),
-            message: "the engine does not answer".to_owned(),
-            retryable: true,
-            command: None,
-        })
-    };
-    let mut story = Scenario::new();
-    story.when(&create(BackendKind::Docker)).unwrap();
-    assert_eq!(story.tags_when(&failure(1)), ["workspace.provision_failed.v1"]);
-
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let restart = asked(&story);
-    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
-    assert_eq!(
-        story.tags_when(&failure(2)),
-        ["workspace.provision_failed.v1", "workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]
-    );
-}
-
-#[test]
-fn a_report_about_an_overtaken_start_is_refused() {
-    let mut story = online();
-    let error = story.when(&provisioned(1)).unwrap_err();
-    assert_eq!(error.code(), "stale_generation");
 }
 
 #[test]
