@@ -65,8 +65,13 @@ struct Common {
     /// Data directory [env: COVALENCE_DATA_DIR] [default: .covalence]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Configuration file [env: COVALENCE_CONFIG] [default: <data-dir>/covalence.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    // Not a doc comment: rustdoc would take `<data-dir>` for a tag.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "Configuration file [env: COVALENCE_CONFIG] [default: <data-dir>/covalence.toml]"
+    )]
     config: Option<PathBuf>,
     /// Server to talk to [env: COVALENCE_URL] [default: the configured one on this machine]
     #[arg(long, global = true, value_name = "URL")]
