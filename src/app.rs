@@ -49,13 +49,16 @@ const CALLS_GRACE: Duration = Duration::from_secs(30);
 /// # Errors
 /// Whatever keeps it from serving, in words that say what to do about it. Nothing is left running then.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // Before the log is opened: its writer takes its instruments then.
+    let metrics = telemetry::install_metrics()?;
+    covalence_events::metrics::describe();
+    covalence_actors::runtime::metrics_names::describe();
+    covalence_projections::metrics::describe();
     let history = open(&config.data_dir)?;
     let admin_token = match &config.access.admin_token {
         Some(token) => token.clone(),
         None => token::read_or_create(&config.data_dir)?,
     };
-    let metrics = telemetry::install_metrics()?;
-    covalence_projections::metrics::describe();
     let socket = bind(config.server.listen)?;
     let address = socket.local_addr().context("the listener has no address")?;
 

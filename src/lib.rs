@@ -1,4 +1,21 @@
-//! Covalence: a control plane for teams of AI-agent workspaces.
+//! Covalence: a control plane for teams of AI-agent workspaces that never restarts what is not dead.
+//!
+//! What happened is a fact in a log. What is known is a fold over the log. What is decided is a pure function of both.
+//! What is done is an effect, and its result comes back as another fact.
+//!
+//! ```text
+//!  callers ─► http, cli ─► mailbox ─► decide ─► append ─► evolve ─► react ─► dispatch ─► backends
+//!                ▲                                │                             ▲            │
+//!                └──────── projections ◄───── event log ◄──── evidence ─────────┴────────────┘
+//! ```
+//!
+//! The crates around this one hold the core: `covalence-events` the facts and the log, `covalence-actors` the decisions and
+//! the machinery that runs them, `covalence-projections` what can be asked. This one is the edge: it parses, checks
+//! authority, adapts engines to ports, and wires everything up. No domain rule lives here.
+//!
+//! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
+//! programs do; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and on; [`data_dir`], [`clock`],
+//! [`telemetry`] and [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
 pub mod app;
 pub mod backends;

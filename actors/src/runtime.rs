@@ -30,6 +30,7 @@ use crate::{fleet, workspace};
 mod answers;
 mod cell;
 mod deadlines;
+mod diary;
 mod dispatch;
 mod domain;
 pub mod metrics_names;
@@ -147,6 +148,7 @@ struct Shared {
     dispatch: Dispatch,
     deadlines: Arc<deadlines::Deadlines>,
     arbiters: Vec<ArbiterHandle>,
+    decide_seconds: metrics::Histogram,
     ticks: Mutex<BTreeMap<&'static str, Timestamp>>,
     tasks: tokio::runtime::Handle,
     tracker: TaskTracker,
@@ -220,6 +222,7 @@ impl Runtime {
             dispatch: Dispatch::default(),
             deadlines: Arc::default(),
             arbiters,
+            decide_seconds: metrics::histogram!(metrics_names::DECIDE_SECONDS),
             ticks: Mutex::default(),
             tasks: ports.tasks,
             tracker: TaskTracker::new(),
@@ -399,7 +402,10 @@ async fn ask<D: Domain>(
 
 fn refused<M>(error: &SendError<M>) -> CommandError {
     match error {
-        SendError::Full(_) => CommandError::Busy { retry_after: BUSY_RETRY_AFTER },
+        SendError::Full(_) => {
+            metrics::counter!(metrics_names::MAILBOX_FULL).increment(1);
+            CommandError::Busy { retry_after: BUSY_RETRY_AFTER }
+        }
         SendError::Closed(_) => CommandError::ShuttingDown,
     }
 }

@@ -10,6 +10,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::prelude::*;
 use covalence_events::log::{Ack, Append, AppendError, Expected, Receipt as Appended};
@@ -161,6 +162,7 @@ impl<D: Domain> Cell<D> {
         };
         if self.fold_or_rebuild(&appended.events, ctx) {
             for recorded in &appended.events {
+                super::diary::tell(recorded);
                 if let Some(state) = &self.state {
                     for work in D::react(recorded, state) {
                         self.runtime.dispatch(work, recorded.meta.correlation);
@@ -293,9 +295,11 @@ impl<D: Domain> Handler<Do<D>> for Cell<D> {
             let _ = message.reply.send(Err(CommandError::Corrupt { reason: corrupt.to_string() }));
             return;
         }
+        let begun = Instant::now();
         let decision = self.runtime.shared.in_context(&message.origin, |cx| {
             catch_unwind(AssertUnwindSafe(|| D::decide(self.state.as_ref(), &message.command, cx)))
         });
+        self.runtime.shared.decide_seconds.record(begun.elapsed());
         match decision {
             Ok(Ok(facts)) if facts.is_empty() => {
                 let _ = message.reply.send(Ok(self.done(Vec::new())));

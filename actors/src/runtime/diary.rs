@@ -1,0 +1,109 @@
+//! Says in the process's own log what an operator would put into a timeline: verdicts, and what became of them. The event
+//! log has everything; this is for whoever has only stderr.
+
+use covalence_events::workspace::Verdict;
+use covalence_events::{Fact, Recorded, fleet, workspace};
+use metrics::counter;
+use tracing::{debug, error, info, warn};
+
+use super::metrics_names::{RESTART_DECISIONS, VERDICTS};
+
+/// Writes a line, and counts, where a recorded fact is worth it.
+pub(super) fn tell(recorded: &Recorded) {
+    let stream = recorded.stream;
+    match &recorded.fact {
+        Fact::Workspace(event) => tell_of_workspace(recorded, event),
+        Fact::Fleet(fleet::Event::RestartAdmitted(e)) => {
+            counter!(RESTART_DECISIONS, "decision" => "admitted", "rule" => "none", "cause" => e.cause.as_str())
+                .increment(1);
+            info!(workspace = %e.workspace, cause = e.cause.as_str(), in_flight = e.in_flight, recent = e.recent, "restart admitted");
+        }
+        Fact::Fleet(fleet::Event::RestartDeferred(e)) => {
+            counter!(RESTART_DECISIONS, "decision" => "deferred", "rule" => e.rule.clone(), "cause" => e.cause.as_str())
+                .increment(1);
+            let until = e.until.map(|until| until.to_rfc3339());
+            info!(workspace = %e.workspace, cause = e.cause.as_str(), rule = e.rule, until, in_flight = e.in_flight, recent = e.recent, "restart deferred");
+        }
+        Fact::Fleet(fleet::Event::RestartSuppressed(e)) => {
+            counter!(RESTART_DECISIONS, "decision" => "suppressed", "rule" => e.rule.clone(), "cause" => e.cause.as_str())
+                .increment(1);
+            warn!(workspace = %e.workspace, cause = e.cause.as_str(), rule = e.rule, recent = e.recent, "restart refused");
+        }
+        Fact::Fleet(fleet::Event::AlarmRaised(e)) => error!(kind = e.kind, message = e.message, "alarm"),
+        Fact::Fleet(fleet::Event::AlarmResolved(e)) => info!(kind = e.kind, "alarm resolved"),
+        Fact::Fleet(fleet::Event::EngineFound(e)) => {
+            info!(engine = e.engine, after_ms = e.after_ms, "the backend answers again");
+        }
+        Fact::Fleet(fleet::Event::StrangerFound(e)) => {
+            warn!(
+                engine = e.engine,
+                name = e.name,
+                "something of ours runs that the log does not know; see `covalence strangers ls`"
+            );
+        }
+        Fact::Fleet(
+            fleet::Event::PlatformStarted(_)
+            | fleet::Event::PlatformStopped(_)
+            | fleet::Event::TailRepaired(_)
+            | fleet::Event::RestartSettled(_)
+            | fleet::Event::EngineLost(_),
+        ) => debug!(%stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded"),
+    }
+}
+
+fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
+    let stream = recorded.stream;
+    let (position, fact) = (recorded.position, event.tag());
+    match event {
+        workspace::Event::VerdictReached(e) => {
+            let verdict = match e.verdict {
+                Verdict::Alive => "alive",
+                Verdict::Unknown => "unknown",
+                Verdict::Dead => "dead",
+            };
+            counter!(VERDICTS, "verdict" => verdict, "rule" => e.rule.clone()).increment(1);
+            info!(%stream, verdict, rule = e.rule, generation = %e.generation, "verdict");
+        }
+        workspace::Event::EvidenceObserved(e) => {
+            info!(%stream, class = ?e.class, code = e.code, generation = %e.generation, detail = e.detail, "evidence");
+        }
+        workspace::Event::Quarantined(e) => warn!(%stream, rule = e.rule, message = e.message, "quarantined"),
+        workspace::Event::CameOnline(e) => {
+            info!(%stream, from = e.from, generation = %e.generation, "online");
+        }
+        workspace::Event::WentOffline(e) => info!(%stream, rule = e.rule, message = e.message, "offline"),
+        workspace::Event::Degraded(e) => {
+            info!(%stream, error_rate = e.error_rate, runtime_state = e.runtime_state, "degraded");
+        }
+        workspace::Event::RestartAbandoned(e) => info!(%stream, reason = e.reason, "restart abandoned"),
+        // In the event log for whoever asks; here they would only be noise.
+        workspace::Event::Created(_)
+        | workspace::Event::Renamed(_)
+        | workspace::Event::RoleChanged(_)
+        | workspace::Event::TierChanged(_)
+        | workspace::Event::Moved(_)
+        | workspace::Event::RuntimeChanged(_)
+        | workspace::Event::DirectoryChanged(_)
+        | workspace::Event::Placed(_)
+        | workspace::Event::Folded(_)
+        | workspace::Event::ProvisionRequested(_)
+        | workspace::Event::InstanceStarted(_)
+        | workspace::Event::ProvisionFailed(_)
+        | workspace::Event::StopRequested(_)
+        | workspace::Event::InstanceStopped(_)
+        | workspace::Event::StopFailed(_)
+        | workspace::Event::InstanceAdopted(_)
+        | workspace::Event::RestartRequested(_)
+        | workspace::Event::RestartStarted(_)
+        | workspace::Event::Registered(_)
+        | workspace::Event::CardUpdated(_)
+        | workspace::Event::HeartbeatReceived(_)
+        | workspace::Event::Paused(_)
+        | workspace::Event::Resumed(_)
+        | workspace::Event::Removed(_)
+        | workspace::Event::TokenIssued(_)
+        | workspace::Event::TokensRevoked(_)
+        | workspace::Event::CallFinished(_)
+        | workspace::Event::HandlerPanicked(_) => debug!(%stream, %position, fact, "recorded"),
+    }
+}
