@@ -320,6 +320,7 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
         rate_limit: config.server.rate_limit.get(),
         organisation: config.access.organisation.clone(),
         workspace_roots: config.workspaces.roots.clone(),
+        workspace_dir: config.workspaces.workspace_dir.as_ref().map(|dir| dir.display().to_string()),
         default_runtime: config.workspaces.default_runtime.clone(),
         runtimes: config.runtimes.iter().map(|runtime| runtime.name.clone()).collect(),
         backend,

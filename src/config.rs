@@ -176,8 +176,6 @@ pub struct Access {
     pub admin_token: Option<Secret>,
     /// What `MOLECULE_ENV` says, in lower case.
     pub environment: Option<String>,
-    /// Whether the test-token route is on although the environment is production.
-    pub test_tokens: bool,
     /// The tenant that every request must name.
     pub organisation: Option<String>,
     /// `saas` or `self-hosted`, if set.

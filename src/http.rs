@@ -66,6 +66,8 @@ pub struct HttpConfig {
     pub organisation: Option<String>,
     /// Directories below which a `workspace_dir` must lie.
     pub workspace_roots: Vec<PathBuf>,
+    /// The host directory of a workspace that asks for access to one and names none.
+    pub workspace_dir: Option<String>,
     /// The runtime of a workspace that names none.
     pub default_runtime: Option<String>,
     /// Every runtime's name.

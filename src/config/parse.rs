@@ -64,14 +64,6 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-fn flag(text: &str) -> Option<bool> {
-    match text {
-        "1" | "true" => Some(true),
-        "0" | "false" => Some(false),
-        _ => None,
-    }
-}
-
 /// A positive duration: a bare number counts seconds.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -117,7 +109,6 @@ pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
     Ok(Access {
         admin_token: layers.parse("access.admin_token", "visible ASCII without spaces", visible)?,
         environment: text(layers, "access.environment")?.map(|text| text.trim().to_lowercase()),
-        test_tokens: layers.parse("access.test_tokens", "`1` or `0`", flag)?.unwrap_or(false),
         organisation: text(layers, "access.organisation")?,
         deploy_mode,
     })

@@ -109,7 +109,6 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "`development` or `dev` without an admin token opens the API on loopback",
     ),
-    setting("access.test_tokens", "MOLECULE_ENABLE_TEST_TOKENS", "", "`1` forces the test-token route on"),
     setting("access.organisation", "MOLECULE_ORG_ID", "", "tenant that every request must name"),
     setting(
         "access.deploy_mode",

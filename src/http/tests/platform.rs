@@ -138,6 +138,7 @@ fn config() -> HttpConfig {
         rate_limit: 600,
         organisation: None,
         workspace_roots: Vec::new(),
+        workspace_dir: None,
         default_runtime: None,
         runtimes: BTreeSet::from(["echo".to_owned(), "command".to_owned()]),
         backend: BackendKind::Process,

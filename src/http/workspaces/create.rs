@@ -230,6 +230,9 @@ fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
     let template = wish.template.filter(|template| !template.is_empty());
     template.as_deref().map_or(Ok(()), fields::template)?;
     let directory = wish.workspace_dir.filter(|directory| !directory.is_empty());
+    // The operator's default counts only where access to a directory is asked for.
+    let asked = wish.workspace_access.as_deref().is_some_and(|access| !matches!(access, "" | "none"));
+    let directory = directory.or_else(|| config.workspace_dir.clone().filter(|_| asked));
     let workspace_dir =
         directory.map(|directory| fields::directory(&directory, &config.workspace_roots)).transpose()?;
     let external = wish.external || wish.runtime.as_deref() == Some("external");
