@@ -72,6 +72,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(events::all)
         .service(events::of_workspace)
         .service(admin::log::log)
+        .service(admin::log::verify)
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);

@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use covalence_events::{Position, Recorded, Timestamp};
 use covalence_projections::tail::{self, Filter, Follow};
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::http::auth;
 use crate::http::error::{Answer, ApiError, ErrorBody};
@@ -107,6 +107,37 @@ fn follow(ctx: &Ctx, filter: Filter, after: Position, form: Form) -> HttpRespons
         .insert_header(("cache-control", "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
         .streaming(Box::pin(lines))
+}
+
+/// What a check of the whole log found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VerifiedView {
+    /// Facts looked at.
+    events: u64,
+    /// The last position.
+    head: u64,
+    /// Hex of the chain's last link.
+    chain: String,
+    /// Everything that is wrong, with positions; empty means sound.
+    problems: Vec<String>,
+}
+
+/// Reads the whole log and checks checksums, order and the chain of hashes. Takes a second or two for a million facts.
+#[utoipa::path(
+    tag = "operations",
+    responses((status = 200, body = VerifiedView), (status = 401, body = ErrorBody), (status = 500, body = ErrorBody)),
+    security(("bearer" = []))
+)]
+#[get("/admin/log/verify")]
+pub(crate) async fn verify(ctx: Ctx) -> Answer {
+    auth::admin(&ctx)?;
+    let verified = ctx.state.log.verify().await?;
+    Ok(HttpResponse::Ok().json(VerifiedView {
+        events: verified.events,
+        head: verified.head.0,
+        chain: verified.chain,
+        problems: verified.problems,
+    }))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
