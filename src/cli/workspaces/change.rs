@@ -65,15 +65,17 @@ impl Restart {
         if self.reset {
             confirm(&format!("throwing the session of `{}` away", printable(&named.name)), self.yes)?;
         }
-        let answer = post(client, &named.id, "restart", &[("reset", self.reset)]).await?;
-        answered(output, &named, &answer)?;
+        let mut answer = post(client, &named.id, "restart", &[("reset", self.reset)]).await?;
         // Nothing of ours runs there, so nothing restarts.
         if text(&answer, "status") == "noop" {
-            return Ok(());
+            return answered(output, &named, &answer);
         }
-        let restart = Some(text(&answer, "restart")).filter(|restart| !restart.is_empty());
+        let restart = text(&answer, "restart").to_owned();
+        let restart = Some(restart.as_str()).filter(|restart| !restart.is_empty());
         let begun = Begun { goal: Goal::Restarted, workspace: &named.id, name: &named.name, since, restart };
-        self.wait.until(client, begun).await
+        let waited = self.wait.settle(client, begun, &mut answer).await;
+        answered(output, &named, &answer)?;
+        waited
     }
 }
 
@@ -117,11 +119,12 @@ pub(super) struct Resume {
 impl Resume {
     pub(super) async fn run(self, client: &Client, output: Output) -> Outcome {
         let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
-        let answer = post(client, &named.id, "resume", &[("cascade", self.cascade)]).await?;
-        answered(output, &named, &answer)?;
+        let mut answer = post(client, &named.id, "resume", &[("cascade", self.cascade)]).await?;
         let begun =
             Begun { goal: Goal::Resumed, workspace: &named.id, name: &named.name, since, restart: None };
-        self.wait.until(client, begun).await
+        let waited = self.wait.settle(client, begun, &mut answer).await;
+        answered(output, &named, &answer)?;
+        waited
     }
 }
 

@@ -89,24 +89,20 @@ impl Create {
         let request = client.request(Method::POST, &["workspaces"]).json(&self.body(parent.as_deref()));
         // A repeated request after a lost answer creates nothing twice.
         let request = request.header("Idempotency-Key", uuid::Uuid::new_v4().to_string());
-        let created = client.json(request).await?;
+        let mut created = client.json(request).await?;
+        let id = text(&created, "id").to_owned();
+        let begun = Begun { goal: Goal::Created, workspace: &id, name: &self.name, since, restart: None };
+        // An external workspace is started by somebody else, whenever that may be.
+        let waited = match self.external {
+            true => Ok(()),
+            false => self.wait.settle(client, begun, &mut created).await,
+        };
         if output.json {
             output.document(&created)?;
         } else {
-            output.line(&format!("{}  {}", text(&created, "id"), text(&created, "status")))?;
+            output.line(&format!("{id}  {}", text(&created, "status")))?;
         }
-        // An external workspace is started by somebody else, whenever that may be.
-        if self.external {
-            return Ok(());
-        }
-        let begun = Begun {
-            goal: Goal::Created,
-            workspace: text(&created, "id"),
-            name: &self.name,
-            since,
-            restart: None,
-        };
-        self.wait.until(client, begun).await
+        waited
     }
 
     fn body(&self, parent: Option<&str>) -> Value {
