@@ -235,6 +235,14 @@ fn answer_failure(status: StatusCode, body: &[u8], had_token: bool) -> Failure {
             "pass --token, set COVALENCE_TOKEN, or point --data-dir at the server's data directory, which holds the admin token",
         ),
         (Exit::Unauthorised, true) => failure.hint("the token that was sent is not one that this server accepts here"),
+        _ if field("code") == Some("has_descendants") => failure.hint("--cascade takes those below along"),
+        // Of a call to a workspace that is not running: the contract's text does not say which state it is in.
+        _ if field("status").is_some_and(|status| status == "paused") => {
+            failure.hint("it is paused: `covalence workspaces resume` starts it")
+        }
+        _ if field("status").is_some() => {
+            failure.hint(format!("its status is `{}`", field("status").unwrap_or_default()))
+        }
         _ => failure,
     }
 }

@@ -89,7 +89,10 @@ impl Events {
             printer.print(&record)?;
         }
         if printer.hidden > 0 {
-            note(&format!("{} heartbeats are not shown; --all shows them", printer.hidden));
+            note(&match printer.hidden {
+                1 => "1 heartbeat is not shown; --all shows it".to_owned(),
+                hidden => format!("{hidden} heartbeats are not shown; --all shows them"),
+            });
         }
         Ok(())
     }

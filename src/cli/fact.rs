@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, FixedOffset, Local};
 use serde_json::Value;
 
 use crate::cli::log_reader::Record;
@@ -54,10 +54,7 @@ impl Names {
 /// The line of one fact.
 pub(super) fn line(record: &Record, names: &Names, output: Output) -> String {
     let raw = &record.raw;
-    let at = DateTime::parse_from_rfc3339(text(raw, "at")).map_or_else(
-        |_| text(raw, "at").to_owned(),
-        |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string(),
-    );
+    let at = DateTime::parse_from_rfc3339(text(raw, "at")).map_or_else(|_| text(raw, "at").to_owned(), local);
     let mut origin = short(text(raw, "id")).to_owned();
     if let Some(cause) = raw.get("causation").and_then(Value::as_str) {
         let _ = write!(origin, " <- {}", short(cause));
@@ -71,6 +68,11 @@ pub(super) fn line(record: &Record, names: &Names, output: Output) -> String {
         printable(&summary(record)),
         output.paint(Colour::Dim, &format!("[{origin}]")),
     )
+}
+
+/// A time as people here read it, to the millisecond.
+fn local(at: DateTime<FixedOffset>) -> String {
+    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 /// The end of an id. Its beginning is a time, the same for everything that happened together; its last four digits count
@@ -170,7 +172,11 @@ fn every_field(data: &Value) -> String {
 /// A value in a line; nothing for what is absent, empty or nested.
 fn value_text(value: &Value) -> Option<String> {
     let text = match value {
-        Value::String(text) => text.clone(),
+        // Times stand in local time at the line's beginning too.
+        Value::String(text) => match DateTime::parse_from_rfc3339(text) {
+            Ok(at) => local(at),
+            Err(_) => text.clone(),
+        },
         Value::Number(number) => number.to_string(),
         Value::Bool(flag) => flag.to_string(),
         Value::Object(map) if map.len() == 1 => {
@@ -222,6 +228,14 @@ mod tests {
             line,
             "    42  lead              restart_admitted     for death: 0 of 2 in flight, 1 of 5 restarts in the window  [aaaaaa0000 <- bbbbbb0001]"
         );
+    }
+
+    #[test]
+    fn a_deferral_says_until_when_in_local_time() {
+        let deferred = json!({"rule": "backoff", "until": "2026-03-01T03:07:00.474130649Z"});
+        let line = shown("fleet.restart_deferred.v1", &deferred);
+        assert!(!line.contains("474130649"), "{line}");
+        assert!(line.contains(":00.474: "), "{line}");
     }
 
     #[test]

@@ -89,7 +89,8 @@ impl Remove {
         for row in &chosen {
             note(&format!("{}  {}", text(row, "instance"), text(row, "name")));
         }
-        confirm(&format!("removing {} instances that the log does not know", chosen.len()), self.yes)?;
+        let instances = if chosen.len() == 1 { "instance" } else { "instances" };
+        confirm(&format!("removing {} {instances} that the log does not know", chosen.len()), self.yes)?;
         for row in &chosen {
             let segments = ["admin", "strangers", text(row, "engine"), text(row, "instance")];
             client.json(client.request(Method::DELETE, &segments)).await?;
