@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpResponse, web};
 use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
@@ -186,7 +188,9 @@ impl Forward {
             })
         };
         match self.send(&permit.url).await {
-            Ok(response) if is_stream(&response) => self.stream(permit, response, answered, name).await,
+            Ok(response) if is_stream(&response) && !is_unreadable(&response) => {
+                self.stream(permit, response, answered, name).await
+            }
             Ok(response) => {
                 let (report, answer) = self.whole(response).await;
                 permit.finish(report);
@@ -264,6 +268,10 @@ impl Forward {
                 }
                 Err(ran_out) => return (broken(ran_out.to_string(), body.len()), Err(body_lost(status))),
             }
+        }
+        if body.is_empty() && status.is_success() && is_unreadable(&response) {
+            let error = "the answer has neither a length nor chunks".to_owned();
+            return (broken(error, 0), Err(body_lost(status)));
         }
         let done = CallReport {
             request_bytes,
@@ -402,6 +410,16 @@ fn is_stream(response: &AgentResponse) -> bool {
     response.status().is_success()
         && text(response.headers(), CONTENT_TYPE.as_str())
             .is_some_and(|kind| kind.starts_with("text/event-stream"))
+}
+
+/// Whether the body ends with the connection in HTTP/1.1: the client below us takes that for no body at all, and passing
+/// an empty answer on as a success would lose it in silence.
+fn is_unreadable(response: &AgentResponse) -> bool {
+    let headers = response.headers();
+    response.version() == Version::HTTP_11
+        && response.status() != StatusCode::NO_CONTENT
+        && !headers.contains_key(CONTENT_LENGTH)
+        && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// How much an answer says that it is, for one allocation; an exaggeration costs nothing.

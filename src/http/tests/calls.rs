@@ -1,5 +1,6 @@
 //! Calls through the platform to an agent that answers on a socket of its own.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -176,6 +177,25 @@ async fn an_agent_that_refuses_is_a_502_and_undelivered() {
         platform.post(&format!("/workspaces/{id}/a2a"), json!({"method": "m"})).bearer(&token).send().await;
     assert_eq!(reply.says(), (502, "failed to reach workspace agent"));
     assert_eq!(finished(&platform, &id, 1).await[0].outcome, CallOutcome::NotDelivered);
+}
+
+#[actix_web::test]
+async fn an_answer_without_length_or_chunks_is_said_to_be_lost() {
+    let platform = platform().await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut connection, _) = socket.accept().unwrap();
+        let _ = connection.read(&mut [0; 4096]).unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        connection.write_all(format!("{head}data: 1\n\n").as_bytes()).unwrap();
+    });
+    let (id, token) = registered(&platform, "agent", None, port).await;
+    let reply =
+        platform.post(&format!("/workspaces/{id}/a2a"), json!({"method": "m"})).bearer(&token).send().await;
+    assert_eq!(reply.says(), (502, "failed to read agent response"));
+    assert_eq!(reply.json["delivery_confirmed"], true);
+    assert_eq!(finished(&platform, &id, 1).await[0].outcome, CallOutcome::Unknown);
 }
 
 #[actix_web::test]
