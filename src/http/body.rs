@@ -11,9 +11,13 @@ pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads a body; `generic` is the endpoint's text for one that it can't use.
 pub fn json<T: DeserializeOwned>(body: &[u8], generic: &'static str) -> Result<T, ApiError> {
+    let invalid = |detail: String| ApiError::bad("invalid_body", generic).detail(detail);
+    // The derived readers would take an array as the fields in the order of our source.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(invalid("expected a JSON object".to_owned()));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    T::deserialize(&mut reader)
-        .map_err(|reason| ApiError::bad("invalid_body", generic).detail(reason.to_string()))
+    T::deserialize(&mut reader).map_err(|reason| invalid(reason.to_string()))
 }
 
 /// What a change says about a field: nothing, that it shall be empty, or what it shall be.
@@ -84,6 +88,14 @@ mod tests {
         assert_eq!(json::<Thing>(b"{}", "no").unwrap().parent, Wish::Absent);
         assert_eq!(json::<Thing>(b"{\"parent\":null}", "no").unwrap().parent, Wish::Clear);
         assert_eq!(json::<Thing>(b"{\"parent\":3}", "no").unwrap().parent, Wish::Set(3));
+    }
+
+    #[test]
+    fn refuses_what_is_no_object_without_naming_our_types() {
+        for body in ["[3]", " [] ", "7", "null"] {
+            let error = json::<Thing>(body.as_bytes(), "no").unwrap_err();
+            assert!(format!("{error:?}").contains("expected a JSON object"), "{body}: {error:?}");
+        }
     }
 
     #[test]

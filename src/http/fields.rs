@@ -26,9 +26,12 @@ pub fn text(field: &'static str, value: &str) -> Result<(), ApiError> {
     };
     let problem = if value.len() > max {
         format!("{field} must be at most {max} characters")
+    } else if field == "name" && value.trim().is_empty() {
+        "name must not be blank".to_owned()
     } else if value.contains(['\n', '\r']) {
         format!("{field} must not contain newline characters")
-    } else if strict && value.contains(FORBIDDEN) {
+    } else if value.contains(char::is_control) || strict && value.contains(FORBIDDEN) {
+        // Control characters move the cursor of whoever lists workspaces, and the agent refuses them.
         format!("{field} contains invalid characters")
     } else {
         return Ok(());
@@ -132,6 +135,9 @@ mod tests {
         assert_eq!(says("role", &"r".repeat(1001)), "role must be at most 1000 characters");
         assert_eq!(says("name", "a\nb"), "name must not contain newline characters");
         assert_eq!(says("model", "a\rb"), "model must not contain newline characters");
+        assert_eq!(says("name", "a\tb"), "name contains invalid characters");
+        assert_eq!(says("name", "  "), "name must not be blank");
+        assert_eq!(says("model", "\u{1b}c"), "model contains invalid characters");
         for forbidden in "{}[]|>*&!".chars() {
             assert_eq!(says("name", &forbidden.to_string()), "name contains invalid characters");
         }

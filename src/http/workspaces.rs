@@ -85,7 +85,11 @@ pub struct Page {
 #[get("/workspaces")]
 pub(crate) async fn list(ctx: Ctx, page: web::Query<Page>) -> Answer {
     auth::admin(&ctx)?;
-    let after = page.after.as_deref().map(workspace_id).transpose()?;
+    let after = page.after.as_deref().map(workspace_id).transpose().map_err(|error| error.field("after"))?;
+    // Beginning again would send a client that pages through a list round in circles.
+    if after.is_some_and(|id| ctx.state.views.roster.read().get(id).is_none()) {
+        return Err(ApiError::bad("unknown_cursor", "unknown workspace").field("after"));
+    }
     let limit = page.limit.unwrap_or(usize::MAX);
     let rows = ctx.state.views.roster.read().page(after, limit, Removed::Hide).rows;
     let rows: Vec<WorkspaceRow> = rows.iter().map(|row| row.as_ref().into()).collect();

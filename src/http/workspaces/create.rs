@@ -208,7 +208,7 @@ async fn submit(
 /// Checks everything that needs no look at others.
 fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
     let config = &ctx.state.config;
-    if wish.name.is_empty() {
+    if wish.name.trim().is_empty() {
         return Err(ApiError::bad("invalid_body", "invalid workspace payload")
             .field("name")
             .detail("name is required"));
