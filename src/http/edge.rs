@@ -71,7 +71,7 @@ async fn within(
     }
     let granted = state.inner.limits.take(&request, state, known);
     let mut response = if granted.is_over() {
-        request.into_response(too_many(&granted))
+        request.into_response(too_many(&granted, &known.id))
     } else {
         served(request, next, state, known).await?
     };
@@ -100,10 +100,11 @@ async fn served(
     Ok(response)
 }
 
-fn too_many(granted: &Granted) -> HttpResponse {
-    HttpResponse::TooManyRequests()
-        .insert_header((RETRY_AFTER, granted.reset_s()))
-        .json(serde_json::json!({"error": "rate limit exceeded", "code": "rate_limited", "retry_after": granted.reset_s()}))
+fn too_many(granted: &Granted, request_id: &str) -> HttpResponse {
+    HttpResponse::TooManyRequests().insert_header((RETRY_AFTER, granted.reset_s())).json(serde_json::json!({
+        "error": "rate limit exceeded", "code": "rate_limited", "retry_after": granted.reset_s(),
+        "request_id": request_id,
+    }))
 }
 
 /// Puts the request's id into an error's body, and gives errors of the libraries below us our shape.

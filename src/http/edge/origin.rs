@@ -20,7 +20,9 @@ use crate::http::request::{Ends, page, text};
 /// Names under which every installation may be addressed: what people type, and what containers are told.
 const HOSTS: &[&str] = &["localhost", "host.docker.internal"];
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE, OPTIONS";
-const HEADERS: &str = "Origin, Content-Type, X-Workspace-ID, Authorization";
+/// The contract's four, and those of ours that a page can't send otherwise.
+const HEADERS: &str = "Origin, Content-Type, X-Workspace-ID, Authorization, Idempotency-Key, Last-Event-ID, \
+    X-Request-Id, X-Timeout, A2A-Version, A2A-Extensions";
 
 /// The host name of a `Host` header or an authority, without its port.
 pub fn host_name(authority: &str) -> &str {

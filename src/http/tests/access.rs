@@ -133,6 +133,7 @@ async fn a_spent_budget_is_a_429_and_heartbeats_have_their_own() {
     }
     let over = platform.get("/health").send().await;
     assert_eq!(over.says(), (429, "rate limit exceeded"));
+    assert_eq!(over.json["request_id"], over.headers["x-request-id"]);
     assert_eq!(over.headers["retry-after"], over.json["retry_after"].to_string());
     let beat =
         platform.post("/registry/heartbeat", json!({"workspace_id": "f0000000-0000-4000-8000-000000000000"}));
