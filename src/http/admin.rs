@@ -55,7 +55,10 @@ pub(crate) async fn logs(ctx: Ctx, path: web::Path<String>, query: web::Query<Lo
         follow: query.follow.unwrap_or(false),
         tail: query.tail,
     };
-    let lines = backend.logs(id, query).await.map_err(|error| engine(&error))?;
+    let lines = backend.logs(id, query).await.map_err(|error| match error.code {
+        "no_logs" => ApiError::not_found("no_logs", error.detail),
+        _ => engine(&error),
+    })?;
     let lines = lines.map(|piece| piece.map_err(|error| std::io::Error::other(error.detail)));
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")

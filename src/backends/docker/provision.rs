@@ -368,11 +368,14 @@ fn invalid(message: String) -> ProvisionError {
 }
 
 fn image_missing(image: &str, runtime: &str) -> ProvisionError {
+    let advice = if crate::images::BUILDABLE.contains(&runtime) {
+        format!("build it with `covalence images build {runtime}`")
+    } else {
+        format!("get it with `docker pull {image}`; `MOLECULE_IMAGE_REGISTRY` says where images come from")
+    };
     ProvisionError {
         code: "image_missing",
-        message: format!(
-            "image `{image}` is not on the engine; build it with `covalence images build {runtime}`"
-        ),
+        message: format!("image `{image}` is not on the engine; {advice}"),
         retryable: false,
         command: None,
     }

@@ -132,7 +132,13 @@ enum Step {
 
 impl Reader {
     fn open(logs: PathBuf, query: &LogQuery) -> Result<Self, BackendError> {
-        let nothing = || BackendError { code: "not_found", detail: "there is no such output".to_owned() };
+        let nothing = || BackendError {
+            code: "no_logs",
+            detail: format!(
+                "no {} run of this workspace has left any output",
+                if query.previous { "previous" } else { "current" }
+            ),
+        };
         let mut known = match generations(&logs) {
             Ok(known) => known.rev(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(nothing()),
