@@ -14,6 +14,9 @@ use crate::config::{LogFormat, Logging};
 const SECONDS_BUCKETS: &[f64] =
     &[0.0001, 0.000_25, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 60.0, 300.0];
 
+/// What the libraries say at `info` is about their insides, on each start and stop. Directives of the same target win.
+const QUIET: &str = "actix_server=warn";
+
 /// Names of structured fields, so that one thing has one name in every line.
 pub mod fields {
     /// The kind of a command.
@@ -56,7 +59,7 @@ pub enum TelemetryError {
 
 /// Installs the subscriber of this process. Call it once, before anything worth a line happens.
 pub fn init(logging: &Logging) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&logging.filter)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", logging.filter))
         .map_err(|source| TelemetryError::Filter { filter: logging.filter.clone(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match logging.format {
