@@ -93,10 +93,7 @@ impl Create {
         let id = text(&created, "id").to_owned();
         let begun = Begun { goal: Goal::Created, workspace: &id, name: &self.name, since, restart: None };
         // An external workspace is started by somebody else, whenever that may be.
-        let waited = match self.external {
-            true => Ok(()),
-            false => self.wait.settle(client, begun, &mut created).await,
-        };
+        let waited = if self.external { Ok(()) } else { self.wait.settle(client, begun, &mut created).await };
         if output.json {
             output.document(&created)?;
         } else {

@@ -189,7 +189,7 @@ impl Forward {
         };
         match self.send(&permit.url).await {
             Ok(response) if is_stream(&response) && !is_unreadable(&response) => {
-                self.stream(permit, response, answered, name).await
+                self.stream(permit, response, answered, name).await;
             }
             Ok(response) => {
                 let (report, answer) = self.whole(response).await;
