@@ -25,13 +25,14 @@ const BEAT: Duration = Duration::from_secs(30);
 /// Size of an answer's body.
 const ANSWER_BYTES: usize = 1024;
 
+#[expect(clippy::disallowed_methods, reason = "an agent's configuration is its environment")]
 fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("`{name}` is not set"))
 }
 
 /// Whether a backend started us.
 pub(crate) fn is_asked_for() -> bool {
-    std::env::var_os("WORKSPACE_ID").is_some() && std::env::var_os("PORT").is_some()
+    variable("WORKSPACE_ID").is_ok() && variable("PORT").is_ok()
 }
 
 /// A JSON-RPC answer of one KiB.

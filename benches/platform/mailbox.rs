@@ -16,7 +16,7 @@ use covalence_actors::runtime::{CallReport, PermitRequest, Ports, Recovery, Runt
 use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::Create;
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::workspace::{BackendKind, CallOutcome, Created, HeartbeatReceived, WorkspaceAccess};
+use covalence_events::workspace::{BackendKind, CallOutcome, Created, WorkspaceAccess};
 use covalence_events::{Principal, WorkspaceId};
 
 use crate::{Args, median, percentile, verdict};
@@ -157,7 +157,7 @@ async fn permit(runtime: &Runtime, id: WorkspaceId) -> Result<()> {
 }
 
 async fn beat(runtime: &Runtime, id: WorkspaceId) -> Result<()> {
-    let command = Command::Heartbeat(Box::new(HeartbeatReceived::default()));
+    let command = Command::Heartbeat(Box::default());
     runtime.command(id, command, Origin::new(Principal::Workspace(id))).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -53,9 +53,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             });
         }
     }
-    let recorded = runtime.block_on(server.head())? - before;
     let answered: u64 = rounds.iter().flatten().map(|round| round.ours.answers).sum();
-    ensure!(recorded >= answered, "{answered} calls were answered, and only {recorded} facts recorded");
+    let recorded = runtime.block_on(server.recorded(before, answered))?;
     println!(
         "{answered} calls relayed, {recorded} facts recorded, server's peak {:.0} MB",
         server.peak_mb()?
@@ -74,10 +73,9 @@ async fn team(server: &Server) -> Result<(String, String, SocketAddr)> {
     let caller = server.create(&json!({"name": "caller", "runtime": "external"})).await?;
     let token = caller["connection"]["auth_token"].as_str().context("no token for the caller")?;
     let id = callee["id"].as_str().context("no id")?;
-    server.online(id).await?;
-    let started = server.facts(id).await?;
-    let started = started.iter().find(|fact| fact["type"] == "workspace.instance_started.v1");
-    let url = started.and_then(|fact| fact["data"]["url"].as_str()).context("the agent has no address")?;
+    // It may be heard from before its backend has said where it is.
+    let started = server.fact(id, "workspace.instance_started.v1").await?;
+    let url = started["data"]["url"].as_str().context("the agent has no address")?;
     let address = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
     Ok((id.to_owned(), token.to_owned(), address))
 }

@@ -13,8 +13,10 @@ use crate::{Args, http};
 
 /// A log of a million facts is open long before that.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// A workspace that is not online by then has a problem.
-const ONLINE_WITHIN: Duration = Duration::from_secs(60);
+/// A workspace that has not started by then has a problem.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
+/// What was answered is recorded within a commit or two.
+const RECORDED_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks. Its share of a measured time is half of that.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -64,7 +66,7 @@ impl Server {
             tokio::time::sleep(LOOK).await;
         }
         server.ready_after = started.elapsed();
-        server.token = std::fs::read_to_string(dir.join("admin-token"))?.trim().to_owned();
+        std::fs::read_to_string(dir.join("admin-token"))?.trim().clone_into(&mut server.token);
         Ok(server)
     }
 
@@ -83,22 +85,37 @@ impl Server {
         ready["head"].as_u64().context("`/ready` names no head")
     }
 
+    /// Facts recorded since a position, once there are at least so many: beats and outcomes are answered before they are
+    /// flushed, and the last ones are on their way.
+    pub(crate) async fn recorded(&self, since: u64, at_least: u64) -> Result<u64> {
+        let started = Instant::now();
+        loop {
+            let recorded = self.head().await? - since;
+            if recorded >= at_least {
+                return Ok(recorded);
+            }
+            if started.elapsed() > RECORDED_WITHIN {
+                bail!("{at_least} requests were answered, and only {recorded} facts recorded");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Creates a workspace and answers what the platform says of it.
     pub(crate) async fn create(&self, body: &Value) -> Result<Value> {
         Ok(serde_json::from_slice(&self.api("POST", "/workspaces", Some(body)).await?)?)
     }
 
-    /// Waits until a workspace is online; answers its row.
-    pub(crate) async fn online(&self, id: &str) -> Result<Value> {
+    /// Waits for the first fact of a kind.
+    pub(crate) async fn fact(&self, id: &str, kind: &str) -> Result<Value> {
         let started = Instant::now();
         loop {
-            let row: Value =
-                serde_json::from_slice(&self.api("GET", &format!("/workspaces/{id}"), None).await?)?;
-            if row["status"] == "online" {
-                return Ok(row);
+            let facts = self.facts(id).await?;
+            if let Some(fact) = facts.into_iter().find(|fact| fact["type"] == kind) {
+                return Ok(fact);
             }
-            if started.elapsed() > ONLINE_WITHIN {
-                bail!("workspace {id} is not online: {row}\n{}", self.output());
+            if started.elapsed() > STARTED_WITHIN {
+                bail!("workspace {id} has no `{kind}`: {}", self.output());
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -41,9 +41,11 @@ impl Modify for Bearer {
     }
 }
 
-/// Adds all routes.
+/// Adds all routes. They are tried in this order, so the two that carry nearly all requests come first.
 pub fn routes(config: &mut ServiceConfig<'_>) {
     config
+        .service(registry::heartbeat::heartbeat)
+        .service(a2a::call)
         .service(health::get_health)
         .service(health::head_health)
         .service(health::ready)
@@ -59,12 +61,10 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::lifecycle::restart_workspace)
         .service(workspaces::lifecycle::pause_workspace)
         .service(workspaces::lifecycle::resume_workspace)
-        .service(a2a::call)
         .service(a2a::agent_card)
         .service(a2a::card_before_0_3)
         .service(a2a::card_of_runtimes)
         .service(registry::register::register)
-        .service(registry::heartbeat::heartbeat)
         .service(registry::update_card)
         .service(registry::discover)
         .service(registry::list_peers)

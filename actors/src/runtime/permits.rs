@@ -80,10 +80,12 @@ impl Permits {
         let max = state.profile.max_concurrent_tasks;
         if takes_slot {
             let taken = |permits: &Self| permits.open.values().filter(|open| open.takes_slot).count();
-            if taken(self) >= max as usize {
+            let mut open = taken(self);
+            if open >= max as usize {
                 self.open.retain(|_, open| now.saturating_sub(open.since_ns) < lease);
+                open = taken(self);
             }
-            let open = u32::try_from(taken(self)).unwrap_or(u32::MAX);
+            let open = u32::try_from(open).unwrap_or(u32::MAX);
             if open >= max {
                 return Err(PermitRefused::Full { open, max, retry_after: FULL_RETRY_AFTER });
             }

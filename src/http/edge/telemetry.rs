@@ -1,6 +1,10 @@
 //! Span, access log and counters of a request.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, StatusCode};
 use tracing::Span;
 
 use crate::http::request::Known;
@@ -11,6 +15,9 @@ pub const REQUESTS: &str = "molecule_http_requests_total";
 pub const SECONDS: &str = "molecule_http_request_duration_seconds_total";
 /// Handlers that panicked.
 pub const PANICS: &str = "covalence_http_panics_total";
+
+/// Series that a worker keeps at hand: a few hundred routes and statuses; more can only be methods that somebody invented.
+const SERIES_MAX: usize = 1024;
 
 /// Says what the series mean. Once, after the recorder is installed.
 pub fn describe() {
@@ -26,14 +33,38 @@ pub fn span(request: &ServiceRequest, known: &Known) -> Span {
 
 /// Counts a request that got past the edge's refusals.
 pub fn count(response: &ServiceResponse, known: &Known) {
-    let method = response.request().method().to_string();
-    let path =
-        response.request().match_pattern().map_or_else(|| "unmatched".to_owned(), |pattern| colons(&pattern));
-    let status = response.status().as_str().to_owned();
-    metrics::counter!(REQUESTS, "method" => method.clone(), "path" => path.clone(), "status" => status.clone())
-        .increment(1);
-    metrics::gauge!(SECONDS, "method" => method, "path" => path, "status" => status)
-        .increment(known.began.elapsed().as_secs_f64());
+    let request = response.request();
+    let key = (request.method().clone(), request.match_pattern(), response.status());
+    SERIES.with_borrow_mut(|known_series| {
+        if known_series.len() >= SERIES_MAX {
+            known_series.clear();
+        }
+        let series = known_series
+            .entry(key)
+            .or_insert_with_key(|(method, pattern, status)| Series::new(method, pattern.as_deref(), *status));
+        series.requests.increment(1);
+        series.seconds.increment(known.began.elapsed().as_secs_f64());
+    });
+}
+
+/// The two series of one kind of answer.
+struct Series {
+    requests: metrics::Counter,
+    seconds: metrics::Gauge,
+}
+
+impl Series {
+    fn new(method: &Method, pattern: Option<&str>, status: StatusCode) -> Self {
+        let (method, status) = (method.to_string(), status.as_str().to_owned());
+        let path = pattern.map_or_else(|| "unmatched".to_owned(), colons);
+        let labels = [("method", method), ("path", path), ("status", status)];
+        Self { requests: metrics::counter!(REQUESTS, &labels), seconds: metrics::gauge!(SECONDS, &labels) }
+    }
+}
+
+thread_local! {
+    /// Handles of the series that a worker has counted in: to look them up by their labels costs more than the counting.
+    static SERIES: RefCell<HashMap<(Method, Option<String>, StatusCode), Series>> = RefCell::default();
 }
 
 /// `/a/{id}/b` as the contract's label, `/a/:id/b`.
