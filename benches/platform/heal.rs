@@ -105,12 +105,14 @@ async fn kill_one(server: &Server, n: usize, docker: bool, times: &mut Times) ->
     Ok(())
 }
 
-/// Waits until a workspace came online so many times; answers its facts.
+/// Waits until a workspace came online so many times; answers its facts. An agent may be heard from before its backend has
+/// said that it started it, so both are waited for.
 async fn online(server: &Server, id: &str, times: usize) -> Result<Vec<Value>> {
     let started = Instant::now();
     loop {
         let facts = server.facts(id).await?;
-        if facts.iter().filter(|fact| fact["type"] == "workspace.came_online.v1").count() >= times {
+        let count = |kind: &str| facts.iter().filter(|fact| fact["type"] == kind).count();
+        if count("workspace.came_online.v1") >= times && count("workspace.instance_started.v1") >= times {
             return Ok(facts);
         }
         if started.elapsed() > BACK_WITHIN {
@@ -222,7 +224,14 @@ async fn raw_container(stub: &Stub) -> Result<f64> {
 /// Where containers reach this machine.
 async fn gateway() -> Result<IpAddr> {
     let network = engine("GET", "/networks/bridge", None).await?;
-    Ok(network["IPAM"]["Config"][0]["Gateway"].as_str().context("the bridge has no gateway")?.parse()?)
+    let ipam = &network["IPAM"]["Config"][0];
+    if let Some(gateway) = ipam["Gateway"].as_str() {
+        return Ok(gateway.parse()?);
+    }
+    // Engines that were not told one take the subnet's first address, and don't say so.
+    let subnet = ipam["Subnet"].as_str().and_then(|subnet| subnet.split('/').next());
+    let first: Ipv4Addr = subnet.context("the bridge has no subnet")?.parse()?;
+    Ok(Ipv4Addr::from_bits(first.to_bits() + 1).into())
 }
 
 /// Calls the engine.

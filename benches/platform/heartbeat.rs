@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let answered: u64 = ours.iter().map(|outcome| outcome.answers).sum();
     let recorded = runtime.block_on(server.recorded(before, answered))?;
-    report(args, &ours, &baseline, recorded);
+    report(args, (&ours, &baseline), (recorded, answered));
     Ok(())
 }
 
@@ -81,7 +81,7 @@ fn bare() -> Result<SocketAddr> {
     Ok(address)
 }
 
-fn report(args: &Args, ours: &[Outcome], baseline: &[Outcome], recorded: u64) {
+fn report(args: &Args, (ours, baseline): (&[Outcome], &[Outcome]), (recorded, answered): (u64, u64)) {
     let of =
         |outcomes: &[Outcome], pick: &dyn Fn(&Outcome) -> f64| median(outcomes.iter().map(pick).collect());
     let ratio = median(ours.iter().zip(baseline).map(|(ours, bare)| ours.rate / bare.rate).collect());
@@ -96,7 +96,7 @@ fn report(args: &Args, ours: &[Outcome], baseline: &[Outcome], recorded: u64) {
     }
     let rate = of(ours, &|outcome| outcome.rate);
     println!(
-        "recorded {recorded} facts; ratio to bare {ratio:.2}; goal {GOAL:.0}/s: {}",
+        "recorded {recorded} facts for {answered} beats; ratio to bare {ratio:.2}; goal {GOAL:.0}/s: {}",
         verdict(rate >= GOAL)
     );
     if args.quick {

@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "{answered} calls relayed, {recorded} facts recorded, server's peak {:.0} MB",
         server.peak_mb()?
     );
+    println!("every outcome is recorded: {}", verdict(recorded >= answered));
     report(&rounds);
     if args.quick {
         println!("(one short round: not a measurement)");
