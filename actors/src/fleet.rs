@@ -98,6 +98,8 @@ pub struct Waiting {
     pub until: Option<Timestamp>,
     /// Whether it has sat out its backoff.
     pub waited: bool,
+    /// The fact that deferred it last: what comes of it comes from there, not from the timer or the slot that let it go on.
+    pub deferral: EventId,
 }
 
 /// A restart that was admitted and has no outcome.
@@ -182,6 +184,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Decision<E
                     cause: *cause,
                     since: ctx.at(),
                     waited: false,
+                    because: ctx.origin.causation,
                 };
                 let taken = u32::try_from(state.in_flight.len()).unwrap_or(u32::MAX);
                 judge(state, &asked, taken, ctx, &mut facts);
@@ -231,6 +234,7 @@ struct Asked {
     cause: RestartCause,
     since: Timestamp,
     waited: bool,
+    because: Option<EventId>,
 }
 
 /// Judges one request with so many slots taken; answers whether it took another.
@@ -252,8 +256,9 @@ fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mu
     let recent_max = ctx.policy.intensity_max;
     match admission::admit(ctx.policy, &request) {
         Admission::Admitted => {
-            facts.push(
+            facts.push_because(
                 ctx,
+                asked.because,
                 RestartAdmitted {
                     workspace,
                     restart,
@@ -268,8 +273,9 @@ fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mu
         }
         Admission::Deferred { rule, until } => {
             let rule = rule.to_owned();
-            facts.push(
+            facts.push_because(
                 ctx,
+                asked.because,
                 RestartDeferred {
                     workspace,
                     restart,
@@ -286,8 +292,9 @@ fn judge(state: &State, asked: &Asked, taken: u32, ctx: &Context<'_>, facts: &mu
         }
         Admission::Suppressed { rule } => {
             let window_s = ctx.policy.intensity_window.as_secs();
-            facts.push(
+            facts.push_because(
                 ctx,
+                asked.because,
                 RestartSuppressed {
                     workspace,
                     restart,
@@ -327,6 +334,7 @@ fn admit_waiting(state: &State, settled: Option<RestartId>, ctx: &Context<'_>, f
             cause: waiting.cause,
             since: waiting.since,
             waited: true,
+            because: Some(waiting.deferral),
         };
         if judge(state, &asked, taken, ctx, facts) {
             taken += 1;
@@ -393,6 +401,7 @@ pub fn evolve(mut state: State, recorded: &Recorded) -> Result<State, Corrupt> {
                 order: earlier.as_ref().map_or(recorded.position, |w| w.order),
                 until: e.until,
                 waited: earlier.is_some(),
+                deferral: recorded.meta.id,
             };
             state.waiting.insert(e.restart, waiting);
         }

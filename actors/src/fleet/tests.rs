@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta};
 use covalence_events::fleet::{EngineLost, Event, RestartOutcome};
 use covalence_events::workspace::RestartCause;
 use covalence_events::{
-    BootId, CorrelationId, Fact, Meta, Position, Principal, Recorded, RestartId, StreamId, Timestamp,
-    Version, WorkspaceId,
+    BootId, CorrelationId, EventId, Fact, Meta, Position, Principal, Recorded, RestartId, StreamId,
+    Timestamp, Version, WorkspaceId,
 };
 use uuid::Uuid;
 
@@ -23,6 +23,8 @@ struct Fleet {
     now: Timestamp,
     version: u64,
     effects: Vec<Effect>,
+    /// Id, cause and tag of each fact, in order.
+    chain: Vec<(EventId, Option<EventId>, &'static str)>,
 }
 
 impl Fleet {
@@ -34,6 +36,7 @@ impl Fleet {
             now: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             version: 0,
             effects: Vec::new(),
+            chain: Vec::new(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Fleet {
             chance: 0.5,
         };
         let decision = decide(&self.state, command, &cx);
+        self.chain.extend(decision.facts().iter().map(|fact| (fact.id, fact.cause, fact.event.tag())));
         let events: Vec<Event> = decision.facts().iter().map(|fact| fact.event.clone()).collect();
         self.effects.clear();
         for new in decision.map(Fact::Fleet).into_new_events(&cx) {
@@ -132,6 +136,26 @@ fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
         })
         .collect();
     assert_eq!(granted, [3]);
+}
+
+#[test]
+fn an_admission_after_a_wait_comes_from_the_deferral_of_that_restart() {
+    let mut fleet = Fleet::of(15);
+    fleet.ask(1, 1);
+    fleet.ask(2, 2);
+    assert_eq!(fleet.ask(3, 3), [DEFERRED]);
+    let by_slot = fleet.chain.last().unwrap().0;
+    fleet.settle(1, 1, RestartOutcome::Online);
+    let (_, cause, tag) = *fleet.chain.last().unwrap();
+    assert_eq!((cause, tag), (Some(by_slot), ADMITTED), "not from the restart whose slot it got");
+
+    assert_eq!(fleet.ask(1, 4), [DEFERRED]);
+    let by_backoff = fleet.chain.last().unwrap().0;
+    fleet.settle(2, 2, RestartOutcome::Online);
+    fleet.settle(3, 3, RestartOutcome::Online);
+    fleet.after(Duration::from_secs(7)).when(&Command::RecordDeadline);
+    let (_, cause, tag) = *fleet.chain.last().unwrap();
+    assert_eq!((cause, tag), (Some(by_backoff), ADMITTED), "not from nowhere, because a timer rang");
 }
 
 #[test]
