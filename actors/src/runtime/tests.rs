@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use covalence_events::log::EventLog;
 use covalence_events::log::memory::MemoryLog;
+use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::workspace::{BackendKind, CallOutcome, HeartbeatReceived, InstanceRef};
-use covalence_events::{Generation, Position, Principal, Version, WorkspaceId};
+use covalence_events::{Generation, NewEvent, Position, Principal, Version, WorkspaceId};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
@@ -24,6 +24,8 @@ use crate::effect::{
 use crate::policy::Policy;
 use crate::workspace::tests::create;
 use crate::workspace::{Command, Rejection, Status};
+
+mod full_log;
 
 #[derive(Debug)]
 struct WallClock(std::time::Instant);
@@ -160,12 +162,21 @@ struct Platform {
 }
 
 async fn platform_over(log: Arc<MemoryLog>, engine: Arc<Engine>, settings: Settings) -> Platform {
+    platform_writing_to(Arc::clone(&log) as Arc<dyn EventLog>, log, engine, settings).await
+}
+
+async fn platform_writing_to(
+    port: Arc<dyn EventLog>,
+    log: Arc<MemoryLog>,
+    engine: Arc<Engine>,
+    settings: Settings,
+) -> Platform {
     let mut recovery = Recovery::default();
     for recorded in log.read_all(Position(1), usize::MAX).await.unwrap() {
         recovery.fold(&recorded);
     }
     let ports = Ports {
-        log: Arc::clone(&log) as Arc<dyn EventLog>,
+        log: port,
         clock: Arc::new(WallClock(std::time::Instant::now())),
         backends: HashMap::from([(BackendKind::Process, Arc::clone(&engine) as Arc<dyn Backend>)]),
         tasks: tokio::runtime::Handle::current(),
@@ -282,13 +293,28 @@ async fn a_look_that_finds_nothing_there_asks_for_a_restart_and_says_so() {
     platform.until(id, "it is restarted", |state| state.generation == Generation(2)).await;
 }
 
+/// The log as a crash left it: everything before the first fact with this tag, or everything.
+async fn left_behind(log: &MemoryLog, before: Option<&str>) -> Arc<MemoryLog> {
+    let cut = Arc::new(MemoryLog::new());
+    for recorded in log.read_all(Position(1), usize::MAX).await.unwrap() {
+        if Some(recorded.fact.tag()) == before {
+            break;
+        }
+        let event = NewEvent { meta: recorded.meta.clone(), fact: recorded.fact.clone() };
+        let append = Append { stream: recorded.stream, expected: Expected::Any, events: vec![event] };
+        cut.append(vec![append], Ack::Durable).await.unwrap();
+    }
+    cut
+}
+
 #[actix::test]
-async fn a_second_platform_over_the_same_log_adopts_what_runs_and_starts_nothing() {
+async fn a_second_platform_over_the_same_facts_adopts_what_runs_and_starts_nothing() {
     let first = platform().await;
     let id = first.online().await;
-    let second = platform_over(Arc::clone(&first.log), Arc::clone(&first.engine), Settings::default()).await;
+    let log = left_behind(&first.log, None).await;
+    let second = platform_over(log, Arc::clone(&first.engine), Settings::default()).await;
     for _ in 0..2000 {
-        if second.tags(id).await.last() == Some(&"workspace.instance_adopted.v1") {
+        if second.tags(id).await.contains(&"workspace.instance_adopted.v1") {
             assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
             return;
         }
@@ -299,24 +325,10 @@ async fn a_second_platform_over_the_same_log_adopts_what_runs_and_starts_nothing
 
 #[actix::test]
 async fn a_start_that_a_crash_interrupted_is_found_running_and_not_started_twice() {
-    let (log, engine) = (Arc::new(MemoryLog::new()), Arc::new(Engine::default()));
-    let first = platform_over(Arc::clone(&log), Arc::clone(&engine), Settings::default()).await;
+    let first = platform().await;
     let id = first.online().await;
-    // The story as it was before the backend's answer was recorded.
-    let cut = Arc::new(MemoryLog::new());
-    for recorded in log.read_all(Position(1), usize::MAX).await.unwrap() {
-        if recorded.fact.tag() == "workspace.instance_started.v1" {
-            break;
-        }
-        let event = covalence_events::NewEvent { meta: recorded.meta.clone(), fact: recorded.fact.clone() };
-        let append = covalence_events::log::Append {
-            stream: recorded.stream,
-            expected: covalence_events::log::Expected::Any,
-            events: vec![event],
-        };
-        cut.append(vec![append], covalence_events::log::Ack::Durable).await.unwrap();
-    }
-    let second = platform_over(cut, engine, Settings::default()).await;
+    let log = left_behind(&first.log, Some("workspace.instance_started.v1")).await;
+    let second = platform_over(log, Arc::clone(&first.engine), Settings::default()).await;
     second.until(id, "the start is finished", |state| state.url.is_some()).await;
     assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
 }
@@ -374,6 +386,23 @@ async fn permits_are_bounded_and_a_dropped_one_comes_back() {
         by_admin(),
     );
     assert!(matches!(missing.await, Err(PermitRefused::Rejected(Rejection::NotFound))));
+}
+
+#[actix::test]
+async fn an_outcome_that_a_full_log_refuses_is_recorded_later() {
+    let log = Arc::new(MemoryLog::new());
+    let full = full_log::FullAtFirst::refusing(3, Arc::clone(&log));
+    let platform = platform_writing_to(Arc::new(full), log, Arc::default(), Settings::default()).await;
+    let id = platform.online().await;
+    let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
+    drop(platform.runtime.permit(id, request, by_admin()).await.unwrap());
+    for _ in 0..2000 {
+        if platform.tags(id).await.contains(&"workspace.call_finished.v1") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the outcome was lost: {:?}", platform.tags(id).await);
 }
 
 #[actix::test]

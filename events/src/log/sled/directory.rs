@@ -11,6 +11,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,9 @@ pub(super) struct Directory {
 impl Directory {
     /// Takes the directory, creating it if it is not there.
     pub(super) fn take(root: &Path) -> Result<Self, OpenError> {
-        fs::create_dir_all(root).map_err(failed(root, "create the log's directory"))?;
+        // What workspaces said is in here: for its owner alone, whatever the directory around it allows.
+        let private = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+        private.map_err(failed(root, "create the log's directory"))?;
         let lock = lock(root)?;
         let directory = Self { root: root.to_owned(), _lock: lock };
         directory.check_format()?;
