@@ -62,9 +62,12 @@ impl Series {
     }
 }
 
+/// What one series counts: method, route pattern, status.
+type Kind = (Method, Option<String>, StatusCode);
+
 thread_local! {
     /// Handles of the series that a worker has counted in: to look them up by their labels costs more than the counting.
-    static SERIES: RefCell<HashMap<(Method, Option<String>, StatusCode), Series>> = RefCell::default();
+    static SERIES: RefCell<HashMap<Kind, Series>> = RefCell::default();
 }
 
 /// `/a/{id}/b` as the contract's label, `/a/:id/b`.
