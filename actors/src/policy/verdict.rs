@@ -24,7 +24,9 @@ pub struct Target<'a> {
     pub generation: Generation,
     /// The exact instance, if it is known.
     pub instance: Option<&'a InstanceRef>,
-    /// Whether an instance of this generation is believed to be there: started or being started, and not proved dead.
+    /// Whether an instance of this generation is believed to be there: the backend said that it runs, and it was not
+    /// proved dead. While a start is under way nothing is: what ends then may be a leftover that the start itself clears
+    /// away, and what really died is seen by the first list after it.
     pub present: bool,
     /// Whether we asked for its end ourselves.
     pub stopping: bool,

@@ -22,8 +22,7 @@ fn target(state: &State) -> Target<'_> {
             Instance::Running { instance } => instance.as_ref(),
             Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } => None,
         },
-        present: state.is_external()
-            || matches!(state.instance, Instance::Starting { .. } | Instance::Running { .. }),
+        present: state.is_external() || matches!(state.instance, Instance::Running { .. }),
         stopping: matches!(state.instance, Instance::Stopping { .. }),
         external: state.is_external(),
     }
@@ -53,13 +52,14 @@ pub(super) fn evidence(state: &State, evidence: &EvidenceObserved, ctx: &Context
     facts
 }
 
-/// Death of what we stopped ourselves, or of an older generation, is recorded as expected; a running instance of a
-/// workspace that should not run is stopped (again). Anything else is an echo of what is known.
+/// Death of what we stopped or are just starting ourselves, or of an older generation, is recorded as expected; a running
+/// instance of a workspace that should not run is stopped (again). Anything else is an echo of what is known.
 fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, facts: &mut Facts) {
     let stopping = match &state.instance {
         Instance::Stopping { failed, .. } => !failed,
         Instance::None | Instance::Starting { .. } | Instance::Running { .. } => false,
     };
+    let starting = matches!(state.instance, Instance::Starting { .. });
     match evidence.class {
         EvidenceClass::Life if !state.is_desired() && !state.is_external() && !stopping => {
             let observed =
@@ -67,7 +67,7 @@ fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, fac
             let reason = if state.status == Status::Removed { StopReason::Remove } else { StopReason::Pause };
             facts.push_because(ctx, Some(observed), StopRequested { generation: state.generation, reason });
         }
-        EvidenceClass::Death if stopping || evidence.generation < state.generation => {
+        EvidenceClass::Death if stopping || starting || evidence.generation < state.generation => {
             facts.push(ctx, EvidenceObserved { class: EvidenceClass::Expected, ..evidence.clone() });
         }
         EvidenceClass::Death

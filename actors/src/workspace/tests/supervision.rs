@@ -95,6 +95,18 @@ fn an_admitted_restart_starts_the_next_generation_and_ends_when_it_is_heard_from
     assert_eq!(story.state().restart, None);
 }
 
+/// A start that a crash cut off clears its half-made instance away before it makes another: that is no death.
+#[test]
+fn what_ends_while_a_start_is_under_way_is_expected() {
+    let mut story = Scenario::new();
+    story.when(&create(BackendKind::Docker)).unwrap();
+    assert_eq!(story.tags_when(&evidence(EvidenceClass::Death, 1)), ["workspace.evidence_observed.v1"]);
+    assert_eq!((story.state().status, &story.state().restart), (Status::Provisioning, &None));
+    story.when(&provisioned(1)).unwrap();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    assert!(story.state().restart.is_some(), "once it runs, its death counts");
+}
+
 #[test]
 fn a_grant_for_a_restart_that_is_over_is_refused_so_that_its_slot_is_given_back() {
     let mut story = online();
