@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Shared;
 use crate::cli::failure::{Exit, Failure, Outcome};
-use crate::cli::output::text;
+use crate::cli::output::{note, text};
 use crate::config::log_dir;
 
 /// Check the event log
@@ -35,8 +35,7 @@ impl Log {
             .map_err(anyhow::Error::from)?;
         let verified = match offline {
             Ok(verified) => document(&verified),
-            // Its server has it open, and can read it.
-            Err(OpenError::Locked { .. }) => shared.client()?.get(&["admin", "log", "verify"]).await?,
+            Err(locked @ OpenError::Locked { .. }) => ask_server(shared, locked).await?,
             Err(error) => return Err(anyhow::Error::from(error).into()),
         };
         let problems = verified["problems"].as_array().cloned().unwrap_or_default();
@@ -56,6 +55,20 @@ impl Log {
             1 => Err(Failure::new(Exit::Failure, "the log has a problem")),
             count => Err(Failure::new(Exit::Failure, format!("the log has {count} problems"))),
         }
+    }
+}
+
+/// Its server has the log open, and can read it. Whoever else holds it is named.
+async fn ask_server(shared: &Shared, locked: OpenError) -> Outcome<Value> {
+    let client = shared.client()?;
+    note(&format!("the log is in use: asking the server at {}", client.url()));
+    match client.get(&["admin", "log", "verify"]).await {
+        Err(failure) if failure.exit == Exit::Unreachable => {
+            let failure = Failure::from(anyhow::Error::from(locked));
+            Err(Failure { exit: Exit::Refused, ..failure }
+                .hint("name its server with --url, or stop what holds it"))
+        }
+        answer => answer,
     }
 }
 

@@ -267,7 +267,7 @@ async fn a_start_that_can_not_be_says_why_and_leaves_no_container() {
     let absent = ProvisionSpec { runtime: "absent".to_owned(), ..spec(2) };
     let error = platform.backend.provision(&absent).await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("image_missing", false));
-    for words in ["covalence/absent:latest", "covalence images build absent"] {
+    for words in ["covalence/absent:latest", "docker pull covalence/absent:latest"] {
         assert!(error.message.contains(words), "{}", error.message);
     }
     let unconfigured = ProvisionSpec { template: Some("nowhere".to_owned()), ..spec(2) };
