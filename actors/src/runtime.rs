@@ -335,16 +335,6 @@ impl Runtime {
         self.work(work, correlation);
     }
 
-    /// How many workspaces the platform runs.
-    pub fn fleet_size(&self) -> usize {
-        self.shared.registry.fleet_size()
-    }
-
-    /// Whether a workspace has an actor.
-    pub fn knows(&self, id: WorkspaceId) -> bool {
-        self.shared.registry.get(id).is_some()
-    }
-
     /// Stops what should not outlive us and records the end. Workspaces run on unless `stop_workspaces`.
     pub async fn shut_down(&self, stop_workspaces: bool) {
         let stopped = fleet_events::PlatformStopped {

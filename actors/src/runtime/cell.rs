@@ -15,7 +15,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use covalence_events::log::{Ack, Append, AppendError, Expected, Receipt as Appended};
 use covalence_events::workspace::HandlerPanicked;
-use covalence_events::{Fact, NewEvent, Position, Recorded, StreamId, Timestamp, Version};
+use covalence_events::{Fact, NewEvent, Position, Principal, Recorded, StreamId, Timestamp, Version};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
@@ -45,6 +45,16 @@ pub(super) struct Do<D: Domain> {
 }
 
 impl<D: Domain> Message for Do<D> {
+    type Result = ();
+}
+
+/// A command that nobody waits for: a deadline that has passed, a call that has ended.
+pub(super) struct Unasked<D: Domain> {
+    pub(super) command: D::Command,
+    pub(super) origin: Origin,
+}
+
+impl<D: Domain> Message for Unasked<D> {
     type Result = ();
 }
 
@@ -79,6 +89,22 @@ impl<D: Domain> Cell<D> {
     pub(super) fn new(runtime: Runtime, stream: StreamId, known: Option<(D::State, Version)>) -> Self {
         let (state, version) = known.map_or((None, Version(0)), |(state, version)| (Some(state), version));
         Self { runtime, stream, state, version, corrupt: None, armed: None, extra: D::Extra::default() }
+    }
+
+    /// Handles a command that nobody waits for. Its refusal by a full log would go unnoticed, so it comes back until it is
+    /// taken.
+    pub(super) fn take(&mut self, message: Unasked<D>, ctx: &mut Context<Self>) {
+        let (reply, answer) = oneshot::channel();
+        let again = Unasked { command: message.command.clone(), origin: message.origin.clone() };
+        self.handle(Do { command: message.command, origin: message.origin, reply }, ctx);
+        let address = ctx.address();
+        // On the actor's own thread, where a task costs least: there is one for every call that ends.
+        actix::spawn(async move {
+            if let Ok(Err(CommandError::Busy { retry_after })) = answer.await {
+                tokio::time::sleep(retry_after).await;
+                let _ = address.send(again).await;
+            }
+        });
     }
 
     fn store(&mut self, facts: Decision<D::Event>, message: Do<D>, ctx: &mut Context<Self>) {
@@ -317,6 +343,14 @@ impl<D: Domain> Handler<Do<D>> for Cell<D> {
     }
 }
 
+impl<D: Domain> Handler<Unasked<D>> for Cell<D> {
+    type Result = ();
+
+    fn handle(&mut self, message: Unasked<D>, ctx: &mut Self::Context) {
+        self.take(message, ctx);
+    }
+}
+
 impl Handler<Peek> for Cell<Workspace> {
     type Result = Option<workspace::State>;
 
@@ -335,9 +369,7 @@ impl<D: Domain> Handler<Knock> for Cell<D> {
             D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
         match due {
             Some(due) if due <= self.runtime.shared.clock.now().at => {
-                let (reply, _) = oneshot::channel();
-                let origin = Origin::new(covalence_events::Principal::System);
-                self.handle(Do { command: D::due(), origin, reply }, ctx);
+                self.take(Unasked { command: D::due(), origin: Origin::new(Principal::System) }, ctx);
             }
             Some(_) => self.settle(ctx),
             None => {}

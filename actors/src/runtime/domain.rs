@@ -12,7 +12,7 @@ use crate::{fleet, workspace};
 /// One kind of actor. Everything here is pure.
 pub(super) trait Domain: Sized + Unpin + 'static {
     type State: Send + Unpin + 'static;
-    type Command: Send + 'static;
+    type Command: Clone + Send + 'static;
     type Event: Into<Fact>;
     /// What a caller learns of the state after its command.
     type Summary: Copy + Send + 'static;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use covalence_events::workspace::{CallFinished, CallOutcome};
-use covalence_events::{CallId, Principal, StreamId};
+use covalence_events::{CallId, Principal};
 use tokio::sync::oneshot;
 
-use super::cell::{Cell, Do};
+use super::cell::{Cell, Unasked};
 use super::domain::Workspace;
 use super::{CallReport, CommandError, Grant, PermitRefused, PermitRequest, Shared};
 use crate::context::Origin;
@@ -127,19 +127,8 @@ impl Handler<Release> for Cell<Workspace> {
             response_bytes: report.response_bytes,
             error: report.error,
         };
-        let (reply, mut answer) = oneshot::channel();
         let command = Command::RecordCallFinished(Box::new(finished));
-        let again = (command.clone(), open.origin.clone());
-        Handler::<Do<Workspace>>::handle(self, Do { command, origin: open.origin, reply }, ctx);
-        // A log whose queue is full says so at once. The caller has its answer already, so the outcome has to wait here.
-        if let Ok(Err(CommandError::Busy { .. })) = answer.try_recv() {
-            let (runtime, stream, (command, origin)) = (self.runtime.clone(), self.stream, again);
-            if let StreamId::Workspace(workspace) = stream {
-                self.runtime.shared.spawn(async move {
-                    let _ = runtime.insist(workspace, command, &origin).await;
-                });
-            }
-        }
+        self.take(Unasked { command, origin: open.origin }, ctx);
     }
 }
 

@@ -391,7 +391,7 @@ async fn permits_are_bounded_and_a_dropped_one_comes_back() {
 #[actix::test]
 async fn an_outcome_that_a_full_log_refuses_is_recorded_later() {
     let log = Arc::new(MemoryLog::new());
-    let full = full_log::FullAtFirst::refusing(3, Arc::clone(&log));
+    let full = full_log::FullAtFirst::refusing(3, "workspace.call_finished.v1", Arc::clone(&log));
     let platform = platform_writing_to(Arc::new(full), log, Arc::default(), Settings::default()).await;
     let id = platform.online().await;
     let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
@@ -429,6 +429,17 @@ async fn silence_is_noticed_by_the_clock_alone() {
     let policy = Policy { liveness_ttl: Duration::from_millis(300), ..Policy::default() };
     let settings = Settings { policy, ..Settings::default() };
     let platform = platform_over(Arc::default(), Arc::default(), settings).await;
+    let id = platform.online().await;
+    platform.until(id, "it is restarted as hung", |state| state.generation == Generation(2)).await;
+}
+
+#[actix::test]
+async fn a_silence_that_a_full_log_refuses_is_noticed_later() {
+    let policy = Policy { liveness_ttl: Duration::from_millis(300), ..Policy::default() };
+    let log = Arc::new(MemoryLog::new());
+    let full = full_log::FullAtFirst::refusing(1, "workspace.verdict_reached.v1", Arc::clone(&log));
+    let settings = Settings { policy, ..Settings::default() };
+    let platform = platform_writing_to(Arc::new(full), log, Arc::default(), settings).await;
     let id = platform.online().await;
     platform.until(id, "it is restarted as hung", |state| state.generation == Generation(2)).await;
 }

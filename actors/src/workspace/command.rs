@@ -34,13 +34,6 @@ pub enum Command {
         /// The new card.
         agent_card: serde_json::Value,
     },
-    /// A token exists, made at the edge or by dispatch; only its digest comes here.
-    IssueToken(NewToken),
-    /// All tokens are worthless from here on.
-    RevokeTokens {
-        /// A stable word.
-        reason: &'static str,
-    },
 
     /// The fleet's supervisor admitted a restart.
     RecordAdmission {
@@ -119,8 +112,6 @@ impl Command {
             Self::Register(_) => "register",
             Self::Heartbeat(_) => "heartbeat",
             Self::UpdateCard { .. } => "update_card",
-            Self::IssueToken(_) => "issue_token",
-            Self::RevokeTokens { .. } => "revoke_tokens",
             Self::RecordAdmission { .. } => "record_admission",
             Self::RecordSuppression { .. } => "record_suppression",
             Self::RecordProvisionToken(_) => "record_provision_token",

@@ -37,8 +37,6 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::Register(register) => asked::register(state, register, ctx),
         Command::Heartbeat(beat) => asked::heartbeat(state, beat, ctx),
         Command::UpdateCard { agent_card } => asked::update_card(state, agent_card, ctx),
-        Command::IssueToken(token) => asked::issue_token(state, token, ctx),
-        Command::RevokeTokens { reason } => Ok(asked::revoke_tokens(state, reason, ctx)),
         Command::RecordAdmission { restart, admission } => {
             supervised::admitted(state, *restart, *admission, ctx)
         }

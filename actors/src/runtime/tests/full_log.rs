@@ -8,26 +8,27 @@ use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, AppendError, Appending, EventLog, ReadError, Verified};
 use covalence_events::{EventId, Position, Recorded, StreamId, Version};
 
-/// A log whose queue is full for the first appends of finished calls.
+/// A log whose queue is full for the first appends of one kind of fact.
 #[derive(Debug)]
 pub(super) struct FullAtFirst {
     log: Arc<MemoryLog>,
     refusals: AtomicUsize,
+    of: &'static str,
 }
 
 impl FullAtFirst {
-    pub(super) fn refusing(times: usize, log: Arc<MemoryLog>) -> Self {
-        Self { log, refusals: AtomicUsize::new(times) }
+    pub(super) fn refusing(times: usize, of: &'static str, log: Arc<MemoryLog>) -> Self {
+        Self { log, refusals: AtomicUsize::new(times), of }
     }
 }
 
 #[async_trait]
 impl EventLog for FullAtFirst {
     fn append(&self, appends: Vec<Append>, ack: Ack) -> Appending {
-        let calls = appends.iter().flat_map(|append| &append.events);
-        let is_call = calls.into_iter().any(|event| event.fact.tag() == "workspace.call_finished.v1");
+        let events = appends.iter().flat_map(|append| &append.events);
+        let meant = events.into_iter().any(|event| event.fact.tag() == self.of);
         let refuse = |left: usize| left.checked_sub(1);
-        if is_call && self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
+        if meant && self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
             return Box::pin(std::future::ready(Err(AppendError::Busy)));
         }
         self.log.append(appends, ack)

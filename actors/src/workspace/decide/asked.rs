@@ -236,21 +236,6 @@ pub(super) fn update_card(
     Ok(facts)
 }
 
-pub(super) fn issue_token(state: &State, token: &NewToken, ctx: &Context<'_>) -> Result<Facts, Rejection> {
-    alive(state)?;
-    let mut facts = Decision::default();
-    facts.push(ctx, issued(token));
-    Ok(facts)
-}
-
-pub(super) fn revoke_tokens(state: &State, reason: &str, ctx: &Context<'_>) -> Facts {
-    let mut facts = Decision::default();
-    if !state.tokens.is_empty() {
-        facts.push(ctx, TokensRevoked { tokens: Vec::new(), reason: reason.to_owned() });
-    }
-    facts
-}
-
 pub(super) fn issued(token: &NewToken) -> TokenIssued {
     TokenIssued {
         token: token.token,
