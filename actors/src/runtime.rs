@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::{Context, Origin};
 use crate::effect::{Backend, Clock};
 use crate::policy::Policy;
+use crate::workspace::state::Instance;
 use crate::workspace::{Command, Rejection, State};
 use crate::{fleet, workspace};
 
@@ -229,6 +230,7 @@ impl Runtime {
             stop: CancellationToken::new(),
         });
         let runtime = Self { shared };
+        let returning = recovery.returning();
         let outstanding = runtime.populate(recovery);
         for command in facts {
             runtime.fleet(command, Origin::new(Principal::System)).await?;
@@ -238,10 +240,18 @@ impl Runtime {
         for work in outstanding {
             runtime.work(work, CorrelationId::generate());
         }
+        runtime.shared.spawn(runtime.clone().bring_back(returning));
         for backend in runtime.shared.backends.values() {
             runtime.shared.spawn(runtime.clone().observe(Arc::clone(backend)));
         }
         Ok(runtime)
+    }
+
+    /// Asks for what went down together with the platform.
+    async fn bring_back(self, returning: Vec<WorkspaceId>) {
+        for id in returning {
+            let _ = self.insist(id, Command::RecordPlatformStart, &Origin::new(Principal::System)).await;
+        }
     }
 
     fn populate(&self, recovery: Recovery) -> Vec<Work> {
@@ -330,9 +340,12 @@ impl Runtime {
         entry.address.send(cell::Peek).await.ok().flatten()
     }
 
-    /// Does work that facts asked for.
+    /// Does work that facts asked for. While the platform goes down it is left to the next start, which finds it in the
+    /// state; what a shutdown itself asks for is done by whoever shuts down.
     fn dispatch(&self, work: Work, correlation: CorrelationId) {
-        self.work(work, correlation);
+        if !self.shared.stop.is_cancelled() {
+            self.work(work, correlation);
+        }
     }
 
     /// Stops what should not outlive us and records the end. Workspaces run on unless `stop_workspaces`.
@@ -355,21 +368,28 @@ impl Runtime {
         }
     }
 
-    /// Stops every instance without a word in the log: they are still wanted, and the next start brings them back.
+    /// Stops every instance, each with a fact that asks for it and one that says how it ended: the next start brings back
+    /// what is wanted, and finishes what a kill cuts off here.
     async fn stop_workspaces(&self) {
         use futures_util::StreamExt;
-        let grace = self.shared.settings.policy.stop_grace;
-        let running =
+        let ours =
             self.shared.registry.all().into_iter().filter_map(|(id, entry)| Some((id, entry.glance()?)));
-        futures_util::stream::iter(running.filter(|(_, glance)| glance.counts))
-            .for_each_concurrent(STOPS_AT_ONCE, |(id, glance)| async move {
-                if let Some(backend) = self.shared.backends.get(&glance.backend)
-                    && let Err(error) = backend.stop(id, glance.generation, grace).await
-                {
-                    tracing::warn!(workspace = %id, %error, "instance not stopped");
-                }
-            })
+        futures_util::stream::iter(ours.filter(|(_, glance)| glance.counts))
+            .for_each_concurrent(STOPS_AT_ONCE, |(id, _)| self.stop_workspace(id))
             .await;
+    }
+
+    async fn stop_workspace(&self, id: WorkspaceId) {
+        let origin = Origin::new(Principal::System);
+        if let Err(error) = self.insist(id, Command::ShutDown, &origin).await {
+            tracing::warn!(workspace = %id, %error, "left running: its stop could not be recorded");
+            return;
+        }
+        let Some(state) = self.peek(id).await else { return };
+        if let Instance::Stopping { requested, .. } = state.instance {
+            let origin = Origin::caused_by(origin.correlation, requested);
+            self.stop_instance(id, state.generation, origin).await;
+        }
     }
 }
 

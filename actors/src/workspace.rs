@@ -9,6 +9,7 @@
 //!                       ▼   │ restart              └───────────────────────────────────────────────────────────┘
 //!                     failed┘
 //!   any but removed ── pause ──► paused ── resume ──► provisioning        any ── remove ──► removed (for good)
+//!   any that runs ── shutdown of the platform with its workspaces ──► offline ── its next start, admitted ──► provisioning
 //!   external: created as awaiting_agent (or online, with a URL); never provisioned, never restarted.
 //! ```
 //!

@@ -500,6 +500,8 @@ pub enum RestartCause {
     Configuration,
     /// Its session is poisoned.
     Session,
+    /// It was stopped together with the platform, whose next start brings it back.
+    Shutdown,
 }
 
 impl RestartCause {
@@ -511,6 +513,7 @@ impl RestartCause {
             Self::Operator => "operator",
             Self::Configuration => "configuration",
             Self::Session => "session",
+            Self::Shutdown => "shutdown",
         }
     }
 }
@@ -544,7 +547,7 @@ pub struct RestartStarted {
 pub struct RestartAbandoned {
     /// Which restart.
     pub restart: RestartId,
-    /// A stable word: `paused`, `removed`, `evidence_refuted`, `superseded`.
+    /// A stable word: `paused`, `removed`, `evidence_refuted`, `superseded`, `died`, `provision_failed`, `shutdown`.
     pub reason: String,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Serve {
     /// Create a team of five and let everyone on this machine in; Ctrl-C stops the team too
     #[arg(long)]
     demo: bool,
-    /// Stop the workspaces too when the server stops
+    /// Stop the workspaces too when the server stops; its next start brings them back
     #[arg(long)]
     stop_workspaces: bool,
 }

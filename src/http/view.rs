@@ -93,7 +93,7 @@ pub struct SupervisionView {
 pub struct RestartView {
     /// Its name in the log.
     pub id: String,
-    /// `death`, `hung`, `operator`, `configuration` or `session`.
+    /// `death`, `hung`, `operator`, `configuration`, `session` or `shutdown`.
     pub cause: &'static str,
     /// `requested`, `deferred`, `admitted` or `started`.
     pub stage: &'static str,

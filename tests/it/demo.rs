@@ -59,4 +59,9 @@ async fn the_demo_started_twice_on_the_same_directory_is_the_same_team() {
     platform.launch();
     platform.wait_ready().await;
     assert_eq!(five_rows(&platform).await, before);
+    for id in before {
+        let facts = platform.admin().log(Some(&id), 0).await.expect("the log answers");
+        let died = facts.iter().find(|fact| fact.get("cause") == "death");
+        assert!(died.is_none(), "the end of the demo counts as a crash: {died:?}");
+    }
 }

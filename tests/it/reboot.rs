@@ -5,6 +5,7 @@ use std::process::{Child, Command};
 
 use rustix::process::Signal;
 
+use super::support::client::Fact;
 use super::support::eventually::{eventually, eventually_blocking};
 use super::support::platform::{ONLINE_LIMIT, Platform, Settings};
 use super::support::processes::{self, agents_by_workspace, end_agents};
@@ -39,6 +40,78 @@ async fn told_to_the_platform_takes_its_workspaces_with_it() {
         let left = agents_by_workspace(&platform.data_dir());
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+}
+
+/// One of these would be a restart for a death, which counts.
+fn deaths(facts: &[Fact]) -> Vec<String> {
+    let is_death = |fact: &&Fact| fact.tag == "workspace.verdict_reached.v1" || fact.get("cause") == "death";
+    facts.iter().filter(is_death).map(|fact| fact.line.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_was_stopped_with_the_platform_comes_back_with_it_and_nothing_counts_as_a_crash() {
+    // More rounds than the crash-loop rule would let through.
+    const ROUNDS: usize = 6;
+    let mut platform = Platform::start(Settings::process().arg("--stop-workspaces")).await;
+    let names = ["Ada", "Ben", "Cleo"].map(ToOwned::to_owned);
+    let team = platform.admin().create_online(&names).await;
+    for _ in 0..ROUNDS {
+        assert!(platform.terminate().success(), "{}", platform.stderr());
+        platform.launch();
+        platform.wait_ready().await;
+        for id in &team {
+            platform.admin().wait_status(id, "online").await;
+        }
+    }
+    let admin = platform.admin();
+    for (id, name) in team.iter().zip(&names) {
+        assert_eq!(admin.ask(id, "again").await, format!("echo {name}: again"));
+        let facts = admin.log(Some(id), 0).await.expect("the log answers");
+        assert_eq!(deaths(&facts), Vec::<String>::new());
+        let admitted: Vec<_> = facts.iter().filter(|fact| fact.tag == "fleet.restart_admitted.v1").collect();
+        assert_eq!(admitted.len(), ROUNDS, "through admission, once a start: {facts:#?}");
+        assert!(admitted.iter().all(|fact| *fact.get("recent") == 0), "none of them counts: {admitted:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_planned_stop_that_a_kill_of_the_platform_cuts_off_is_finished_by_the_next_start() {
+    let mut platform = Platform::start(Settings::process().arg("--stop-workspaces")).await;
+    let team = platform.admin().create_online(&["Ada".to_owned(), "Ben".to_owned()]).await;
+    let before = agents_by_workspace(&platform.data_dir());
+    // One that does not hear the signal keeps the platform waiting.
+    let deaf = &before[&team[0]];
+    processes::signal(deaf.pid, Signal::STOP);
+
+    processes::signal(platform.pid(), Signal::TERM);
+    eventually_blocking("the agent is told to stop", ONLINE_LIMIT, || {
+        if is_told_to_stop(deaf.pid) { Ok(()) } else { Err("no SIGTERM is pending") }
+    });
+    platform.kill();
+    platform.launch();
+    platform.wait_ready().await;
+
+    let admin = platform.admin();
+    for id in &team {
+        admin.wait_status(id, "online").await;
+        let facts = admin.log(Some(id), 0).await.expect("the log answers");
+        assert_eq!(deaths(&facts), Vec::<String>::new());
+    }
+    let all = admin.log(None, 0).await.expect("the log answers");
+    let place = |tag: &str| {
+        all.iter().rposition(|fact| fact.tag == tag && fact.line["workspace"] == team[0].as_str())
+    };
+    let started = all.iter().rposition(|fact| fact.tag == "fleet.platform_started.v1");
+    assert!(
+        place("workspace.stop_requested.v1") < started,
+        "the stop was asked for before the kill: {all:#?}"
+    );
+    let done = place("workspace.instance_stopped.v1");
+    // Unless its next generation was quicker, which ends what is left of it too.
+    assert!(done.is_none() || done > started, "and not done before it: {all:#?}");
+    let after = agents_by_workspace(&platform.data_dir());
+    assert_eq!(after.len(), team.len(), "one of each: {after:#?}");
+    assert_ne!(after[&team[0]], before[&team[0]]);
 }
 
 #[tokio::test]
@@ -100,6 +173,14 @@ async fn a_process_that_got_the_id_of_a_dead_agent_is_never_adopted() {
     processes::signal(before.pid, Signal::KILL);
     stranger.wait().expect("a killed child ends");
     assert!(untouched, "somebody else's process was stopped");
+}
+
+/// Whether SIGTERM waits for a process that does not take it.
+fn is_told_to_stop(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    pending & (1 << (Signal::TERM.as_raw() - 1)) != 0
 }
 
 /// A process of somebody else with exactly this id. Needs root: the kernel is told which id comes next.

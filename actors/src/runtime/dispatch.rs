@@ -232,7 +232,7 @@ impl Runtime {
         let _ = self.insist(workspace, Command::RecordProvisionFailed(failure), origin).await;
     }
 
-    async fn stop_instance(&self, workspace: WorkspaceId, generation: Generation, origin: Origin) {
+    pub(super) async fn stop_instance(&self, workspace: WorkspaceId, generation: Generation, origin: Origin) {
         let Some(state) = self.peek(workspace).await else { return };
         let Some(backend) = self.shared.backend(state.profile.backend) else { return };
         let command = match backend.stop(workspace, generation, self.shared.settings.policy.stop_grace).await

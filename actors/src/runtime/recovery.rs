@@ -45,6 +45,12 @@ impl Recovery {
         }
     }
 
+    /// What a start of the platform has to ask for.
+    pub(super) fn returning(&self) -> Vec<WorkspaceId> {
+        let returning = self.workspaces.iter().filter(|(_, (state, _))| state.comes_back());
+        returning.map(|(id, _)| *id).collect()
+    }
+
     /// Adapters that some workspace which is not removed needs.
     pub fn backends(&self) -> impl Iterator<Item = BackendKind> + '_ {
         let present =

@@ -26,6 +26,7 @@ use crate::workspace::tests::create;
 use crate::workspace::{Command, Rejection, Status};
 
 mod full_log;
+mod shutdown;
 
 #[derive(Debug)]
 struct WallClock(std::time::Instant);

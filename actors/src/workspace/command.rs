@@ -25,6 +25,8 @@ pub enum Command {
     Resume,
     /// End it for good.
     Remove(Remove),
+    /// The platform shuts down and takes its workspaces with it: stop it, and bring it back at the next start.
+    ShutDown,
     /// The agent introduces itself.
     Register(Box<Register>),
     /// The agent is alive.
@@ -35,6 +37,8 @@ pub enum Command {
         agent_card: serde_json::Value,
     },
 
+    /// The platform is up again: what was stopped together with it is wanted back.
+    RecordPlatformStart,
     /// The fleet's supervisor admitted a restart.
     RecordAdmission {
         /// Which.
@@ -109,9 +113,11 @@ impl Command {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Remove(_) => "remove",
+            Self::ShutDown => "shut_down",
             Self::Register(_) => "register",
             Self::Heartbeat(_) => "heartbeat",
             Self::UpdateCard { .. } => "update_card",
+            Self::RecordPlatformStart => "record_platform_start",
             Self::RecordAdmission { .. } => "record_admission",
             Self::RecordSuppression { .. } => "record_suppression",
             Self::RecordProvisionToken(_) => "record_provision_token",

@@ -1,7 +1,7 @@
 //! State, command and context to facts, or to a rejection. Pure, synchronous, total.
 //!
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
-//! [`reported`], and what follows from a verdict in [`supervised`].
+//! [`reported`], what follows from a verdict in [`supervised`], and from the platform's own end and start in [`platform`].
 
 use covalence_events::workspace::Event;
 
@@ -10,6 +10,7 @@ use super::state::State;
 use crate::context::{Context, Decision};
 
 mod asked;
+mod platform;
 mod reported;
 mod supervised;
 
@@ -34,6 +35,8 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::Pause => asked::pause(state, ctx),
         Command::Resume => asked::resume(state, ctx),
         Command::Remove(remove) => Ok(asked::remove(state, *remove, ctx)),
+        Command::ShutDown => Ok(platform::shut_down(state, ctx)),
+        Command::RecordPlatformStart => Ok(platform::started(state, ctx)),
         Command::Register(register) => asked::register(state, register, ctx),
         Command::Heartbeat(beat) => asked::heartbeat(state, beat, ctx),
         Command::UpdateCard { agent_card } => asked::update_card(state, agent_card, ctx),

@@ -1,6 +1,8 @@
 //! The fold: a state and a fact make the next state. No rules, no refusals; the same for replay and live.
 
-use covalence_events::workspace::{BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested};
+use covalence_events::workspace::{
+    BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
+};
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
 use super::state::{Instance, LiveToken, PendingRestart, State, Status};
@@ -40,6 +42,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         tokens: Vec::new(),
         last_life: (status == Status::Online).then_some(at),
         restart: None,
+        shut_down: false,
         profile,
     }
 }
@@ -121,6 +124,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.url = None;
             state.url_trusted = false;
             state.last_life = None;
+            state.shut_down = false;
             enter(state, Status::Provisioning, at);
         }
         Event::InstanceStarted(e) => {
@@ -143,6 +147,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::StopRequested(e) => {
             state.instance =
                 Instance::Stopping { requested: recorded.meta.id, reason: e.reason, failed: false };
+            state.shut_down = e.reason == StopReason::Shutdown;
             state.url = None;
             state.url_trusted = false;
         }
@@ -177,6 +182,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::RestartAbandoned(_) => state.restart = None,
         Event::Quarantined(_) => {
             state.restart = None;
+            state.shut_down = false;
             enter(state, Status::Failed, at);
         }
         Event::Paused(_) => enter(state, Status::Paused, at),

@@ -138,6 +138,8 @@ pub struct State {
     pub last_life: Option<Timestamp>,
     /// The restart under way.
     pub restart: Option<PendingRestart>,
+    /// Whether it was stopped together with the platform and has not been started since.
+    pub shut_down: bool,
 }
 
 impl State {
@@ -159,6 +161,11 @@ impl State {
     /// Whether calls can reach it once it was heard from: our own backend has said where, or somebody else runs it.
     pub fn is_reachable(&self) -> bool {
         self.is_external() || matches!(self.instance, Instance::Running { .. })
+    }
+
+    /// Whether a start of the platform has to ask for it: it went down with the platform, and nothing else brings it back.
+    pub fn comes_back(&self) -> bool {
+        self.shut_down && self.is_desired() && self.restart.is_none()
     }
 
     /// Whether its current instance should be running.

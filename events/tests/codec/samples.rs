@@ -37,6 +37,26 @@ pub(crate) fn all() -> Vec<Fact> {
     workspace.map(Fact::Workspace).chain(fleet().into_iter().map(Fact::Fleet)).collect()
 }
 
+/// Every sample under the name of its fixture: its tag, and a word that the tag's payload learned later.
+pub(crate) fn named() -> Vec<(String, Fact)> {
+    let later = later().into_iter().map(|(word, event)| (format!("{}~{word}", event.tag()), event));
+    let later = later.map(|(name, event)| (name, Fact::Workspace(event)));
+    all().into_iter().map(|fact| (fact.tag().to_owned(), fact)).chain(later).collect()
+}
+
+fn later() -> Vec<(&'static str, w::Event)> {
+    let generation = Generation(7);
+    let wanted = w::RestartRequested {
+        restart: id::<RestartId>(3),
+        cause: w::RestartCause::Shutdown,
+        generation,
+        reset_session: false,
+        evidence: Vec::new(),
+    };
+    let stopped = w::StopRequested { generation, reason: w::StopReason::Shutdown };
+    vec![("shutdown", wanted.into()), ("shutdown", stopped.into())]
+}
+
 fn life() -> Vec<w::Event> {
     let created = w::Created {
         name: "Übersetzerin 🦀".to_owned(),

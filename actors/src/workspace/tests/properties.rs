@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use covalence_events::workspace::{BackendKind, Event, EvidenceClass, RestartCause, Verdict};
+use covalence_events::workspace::{BackendKind, Event, EvidenceClass, RestartCause, StopReason, Verdict};
 use covalence_events::{Generation, Position};
 use proptest::prelude::*;
 
@@ -26,6 +26,8 @@ enum Step {
     Remove,
     Stopped,
     StopFailed,
+    ShutDown,
+    PlatformStart,
     Wait { seconds: u64 },
 }
 
@@ -54,6 +56,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Remove),
         1 => Just(Step::Stopped),
         1 => Just(Step::StopFailed),
+        1 => Just(Step::ShutDown),
+        2 => Just(Step::PlatformStart),
         2 => (0_u64..700).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
@@ -90,6 +94,8 @@ fn command(step: &Step, story: &Scenario) -> Command {
         Step::StopFailed => {
             Command::RecordStopFailed { generation: Generation(current), message: "no".to_owned() }
         }
+        Step::ShutDown => Command::ShutDown,
+        Step::PlatformStart => Command::RecordPlatformStart,
         Step::Wait { .. } => Command::RecordDeadline,
     }
 }
@@ -182,6 +188,25 @@ proptest! {
                 Event::Resumed(_) => paused = false,
                 Event::RestartRequested(e) if e.cause == RestartCause::Operator => paused = false,
                 Event::ProvisionRequested(_) => prop_assert!(!paused, "{:?}", story.story),
+                _ => {}
+            }
+        }
+    }
+
+    /// A start of the platform asks for what it stopped itself, once, and for nothing else.
+    #[test]
+    fn only_what_went_down_with_the_platform_is_asked_for_at_its_start(
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let story = live(BackendKind::Process, &steps);
+        let mut down = false;
+        for event in facts(&story) {
+            match event {
+                Event::StopRequested(e) => down = e.reason == StopReason::Shutdown,
+                Event::RestartRequested(e) if e.cause == RestartCause::Shutdown => {
+                    prop_assert!(down, "{:?}", story.story);
+                }
+                Event::ProvisionRequested(_) | Event::Quarantined(_) => down = false,
                 _ => {}
             }
         }
