@@ -73,9 +73,9 @@ async fn list(client: &Client, output: Output) -> Outcome {
 fn row_cells(row: &Value, roster: &[Named]) -> Vec<Cell> {
     let number = |field: &str| row.get(field).map_or_else(String::new, Value::to_string);
     let parent = roster.iter().find(|named| named.id == text(row, "parent_id"));
-    // The supervisor's view beside the status, where it says more, as for a workspace that is suspected.
+    // The supervisor's view beside the status, where it says more than the status itself.
     let state = row.pointer("/supervision/state").and_then(Value::as_str).unwrap_or_default();
-    let state = if state == "healthy" { "" } else { state };
+    let state = if matches!(state, "suspect" | "dead" | "quarantined") { state } else { "" };
     let note = if text(row, "last_sample_error").is_empty() { state } else { text(row, "last_sample_error") };
     vec![
         Cell::dim(text(row, "id").get(..8).unwrap_or_default()),

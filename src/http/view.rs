@@ -75,7 +75,7 @@ pub struct WorkspaceView {
 /// What the supervisor thinks of a workspace.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SupervisionView {
-    /// `healthy`, `suspect`, `dead` or `quarantined`.
+    /// `unknown`, `healthy`, `suspect`, `dead`, `restarting`, `stopped` or `quarantined`.
     pub state: &'static str,
     /// The rule or sign behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,10 +191,11 @@ impl SupervisionView {
     fn of(row: &Row) -> Self {
         let (rule, since) = match &row.supervision {
             Supervision::Healthy => (None, None),
+            Supervision::Unknown { since } | Supervision::Restarting { since } => (None, Some(*since)),
             Supervision::Suspect { code, since } => (Some(code.clone()), Some(*since)),
-            Supervision::Dead { rule, since } | Supervision::Quarantined { rule, since } => {
-                (Some(rule.clone()), Some(*since))
-            }
+            Supervision::Dead { rule, since }
+            | Supervision::Stopped { rule, since }
+            | Supervision::Quarantined { rule, since } => (Some(rule.clone()), Some(*since)),
         };
         let restart = row.restart.as_deref().map(RestartView::of);
         Self { state: row.supervision.as_str(), rule, since, restart }

@@ -179,7 +179,11 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         restart: None,
         restarts: 0,
         failure: None,
-        supervision: Supervision::Healthy,
+        supervision: if status == Status::Online {
+            Supervision::Healthy
+        } else {
+            Supervision::Unknown { since: at }
+        },
         evidence: None,
     }
 }

@@ -198,6 +198,11 @@ pub struct Failure {
 /// What the supervisor thinks of a workspace, in words that stand beside the wire status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Supervision {
+    /// It has not been heard from yet, or not since its start ran out of time.
+    Unknown {
+        /// Since when.
+        since: Timestamp,
+    },
     /// Nothing speaks against it.
     Healthy,
     /// Something does, and proves nothing.
@@ -214,6 +219,18 @@ pub enum Supervision {
         /// When it was decided.
         since: Timestamp,
     },
+    /// An admitted restart has begun, and its new instance has not been heard from.
+    Restarting {
+        /// When it began.
+        since: Timestamp,
+    },
+    /// Nothing of it should run, so nobody watches it.
+    Stopped {
+        /// Why: `paused`, `removed`, `platform_stopped`, or the code of a start that failed.
+        rule: String,
+        /// When.
+        since: Timestamp,
+    },
     /// Given up until a person steps in.
     Quarantined {
         /// The rule that refused another restart.
@@ -227,9 +244,12 @@ impl Supervision {
     /// The word shown as `supervision.state`.
     pub const fn as_str(&self) -> &'static str {
         match self {
+            Self::Unknown { .. } => "unknown",
             Self::Healthy => "healthy",
             Self::Suspect { .. } => "suspect",
             Self::Dead { .. } => "dead",
+            Self::Restarting { .. } => "restarting",
+            Self::Stopped { .. } => "stopped",
             Self::Quarantined { .. } => "quarantined",
         }
     }

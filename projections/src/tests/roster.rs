@@ -5,9 +5,9 @@ use std::sync::Arc;
 use covalence_events::workspace::{
     CallOutcome, CardUpdated, Degraded, DirectoryChanged, Event, EvidenceClass, EvidenceObserved,
     EvidenceSource, Folded, HeartbeatReceived, InstanceAdopted, InstanceRef, InstanceStopped, OnlineVia,
-    Paused, Placed, ProvisionFailed, Quarantined, Removed as RemovedFact, Renamed, RestartAbandoned,
-    RestartCause, RestartRequested, RestartStarted, Resumed, RoleChanged, RuntimeChanged, StopFailed,
-    StopReason, StopRequested, TierChanged, Verdict, VerdictReached, WentOffline,
+    Paused, Placed, ProvisionFailed, ProvisionRequested, Quarantined, Removed as RemovedFact, Renamed,
+    RestartAbandoned, RestartCause, RestartRequested, RestartStarted, Resumed, RoleChanged, RuntimeChanged,
+    StopFailed, StopReason, StopRequested, TierChanged, Verdict, VerdictReached, WentOffline,
 };
 use covalence_events::{Generation, Position, Principal, RestartId, fleet};
 use serde_json::json;
@@ -308,6 +308,46 @@ fn suspicion_stands_beside_the_status_until_a_sign_of_life() {
     assert_eq!(after_running(again).supervision, Supervision::Healthy);
     let observer = after_running(vec![evidence(EvidenceClass::ObserverFailure).into()]);
     assert_eq!(observer.supervision, Supervision::Healthy);
+}
+
+/// Nobody watches what should not run, and nobody knows about what was never heard from.
+#[test]
+fn supervision_says_healthy_only_of_what_was_heard_from_and_should_run() {
+    let state = |row: Arc<Row>| row.supervision.as_str();
+    let provision_again =
+        ProvisionRequested { generation: Generation(2), restart: Some(restart()), ..provision(2) };
+    let stop = |reason| StopRequested { generation: Generation(1), reason };
+    let stopped = InstanceStopped { generation: Generation(1) };
+    let offline = WentOffline { rule: "platform_stopped".to_owned(), message: None };
+    let removed = RemovedFact { cascade_deleted: None, purge: false };
+    let quarantined =
+        Quarantined { restart: restart(), rule: "intensity".to_owned(), message: String::new() };
+    for (expected, row) in [
+        ("unknown", row(vec![])),
+        ("unknown", row(vec![provision(1).into(), started(1).into()])),
+        ("healthy", after_running(vec![])),
+        ("dead", after_running(vec![verdict("proof_of_death").into()])),
+        ("restarting", after_running(vec![verdict("proof_of_death").into(), provision_again.into()])),
+        ("quarantined", after_running(vec![verdict("proof_of_death").into(), quarantined.into()])),
+        ("stopped", after_running(vec![Paused {}.into(), stop(StopReason::Pause).into()])),
+        ("stopped", after_running(vec![removed.into()])),
+        ("unknown", after_running(vec![Paused {}.into(), Resumed {}.into(), provision(2).into()])),
+        ("stopped", row(vec![provision(1).into(), failed("image_missing").into()])),
+        ("unknown", row(vec![provision(1).into(), started(1).into(), failed("timeout").into()])),
+        ("stopped", after_running(vec![stop(StopReason::Shutdown).into(), offline.into(), stopped.into()])),
+    ] {
+        assert_eq!(state(Arc::clone(&row)), expected, "{row:#?}");
+    }
+}
+
+#[test]
+fn what_stopped_it_stands_beside_the_state() {
+    let rule = |row: Arc<Row>| match &row.supervision {
+        Supervision::Stopped { rule, .. } => rule.clone(),
+        other => panic!("it is stopped: {other:?}"),
+    };
+    assert_eq!(rule(after_running(vec![Paused {}.into()])), "paused");
+    assert_eq!(rule(row(vec![provision(1).into(), failed("image_missing").into()])), "image_missing");
 }
 
 #[test]

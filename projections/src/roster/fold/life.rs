@@ -3,7 +3,7 @@
 use covalence_events::Timestamp;
 use covalence_events::workspace::{
     Event, EvidenceClass, EvidenceObserved, InstanceStarted, ProvisionFailed, ProvisionRequested,
-    RestartRequested, Verdict, VerdictReached,
+    RestartRequested, StopReason, Verdict, VerdictReached,
 };
 
 use crate::roster::row::{Evidence, Failure, Instance, Restart, RestartStage, Row, Status, Supervision};
@@ -12,6 +12,8 @@ use crate::roster::row::{Evidence, Failure, Instance, Restart, RestartStage, Row
 const PROOF_OF_DEATH: &str = "proof_of_death";
 /// The provisioning failure that says nothing about whether the instance runs.
 const OUT_OF_TIME: &str = "timeout";
+/// Why it does not run after a planned stop: the platform stopped it, and itself.
+const PLATFORM_STOPPED: &str = "platform_stopped";
 
 /// The facts that move the workspace through its life.
 pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
@@ -156,15 +158,12 @@ fn enter(row: &mut Row, status: Status, at: Timestamp) {
 
 /// The trail of reasons: what is shown beside the wire status.
 pub(super) fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
-    // A chain, not a match: only these facts say anything about supervision.
+    if let Some(next) = supervision(row, event, at) {
+        row.supervision = next;
+    }
+    // A chain, not a match: only these facts say anything about restarts and evidence.
     if let Event::EvidenceObserved(e) = event {
         observe(row, e, at);
-    } else if let Event::VerdictReached(VerdictReached { verdict, rule, .. }) = event {
-        match verdict {
-            Verdict::Alive => row.supervision = Supervision::Healthy,
-            Verdict::Unknown => {}
-            Verdict::Dead => row.supervision = Supervision::Dead { rule: rule.clone(), since: at },
-        }
     } else if let Event::RestartRequested(RestartRequested { restart, cause, .. }) = event {
         row.restart = Some(Box::new(Restart {
             id: *restart,
@@ -177,36 +176,61 @@ pub(super) fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
         if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == e.restart) {
             known.stage = RestartStage::Started;
         }
-    } else if let Event::RestartAbandoned(_) | Event::Removed(_) = event {
+    } else if let Event::RestartAbandoned(_) | Event::Removed(_) | Event::Quarantined(_) = event {
         row.restart = None;
-    } else if let Event::CameOnline(e) = event {
-        row.supervision = Supervision::Healthy;
-        if e.restart.is_some() {
-            row.restart = None;
-        }
-    } else if let Event::Quarantined(e) = event {
+    } else if let Event::CameOnline(e) = event
+        && e.restart.is_some()
+    {
         row.restart = None;
-        row.supervision = Supervision::Quarantined { rule: e.rule.clone(), since: at };
-    } else if let Event::ProvisionRequested(_) | Event::Paused(_) = event {
-        row.supervision = Supervision::Healthy;
     }
 }
 
+/// What the supervisor thinks after a fact, where that changes; `row` is what was known before and what `live` made of it.
+fn supervision(row: &Row, event: &Event, at: Timestamp) -> Option<Supervision> {
+    let stopped = |rule: &str| Supervision::Stopped { rule: rule.to_owned(), since: at };
+    let healthy = matches!(row.supervision, Supervision::Healthy);
+    let suspect = matches!(row.supervision, Supervision::Suspect { .. });
+    // A chain, not a match: the other facts say nothing about supervision.
+    if let Event::ProvisionRequested(e) = event {
+        let unknown = Supervision::Unknown { since: at };
+        Some(if e.restart.is_some() { Supervision::Restarting { since: at } } else { unknown })
+    } else if let Event::CameOnline(_) = event {
+        Some(Supervision::Healthy)
+    } else if let Event::EvidenceObserved(e) = event {
+        match e.class {
+            EvidenceClass::Life => suspect.then_some(Supervision::Healthy),
+            EvidenceClass::Suspicion | EvidenceClass::Silence => {
+                healthy.then(|| Supervision::Suspect { code: e.code.clone(), since: at })
+            }
+            // Death waits for its verdict; the others say nothing about the workspace.
+            EvidenceClass::Death | EvidenceClass::ObserverFailure | EvidenceClass::Expected => None,
+        }
+    } else if let Event::VerdictReached(VerdictReached { verdict, rule, .. }) = event {
+        match verdict {
+            Verdict::Alive => Some(Supervision::Healthy),
+            Verdict::Unknown => None,
+            Verdict::Dead => Some(Supervision::Dead { rule: rule.clone(), since: at }),
+        }
+    } else if let Event::ProvisionFailed(e) = event {
+        let may_run = matches!(row.instance, Instance::Running { .. });
+        Some(if may_run { Supervision::Unknown { since: at } } else { stopped(&e.code) })
+    } else if let Event::Quarantined(e) = event {
+        Some(Supervision::Quarantined { rule: e.rule.clone(), since: at })
+    } else if let Event::Paused(_) | Event::Removed(_) = event {
+        Some(stopped(row.status.as_str()))
+    } else if let Event::StopRequested(e) = event {
+        (e.reason == StopReason::Shutdown).then(|| stopped(PLATFORM_STOPPED))
+    } else if let Event::Resumed(_) = event {
+        Some(Supervision::Unknown { since: at })
+    } else {
+        None
+    }
+}
+
+/// Keeps the last thing that was said, other than signs of life.
 fn observe(row: &mut Row, e: &EvidenceObserved, at: Timestamp) {
-    match e.class {
-        EvidenceClass::Life => {
-            if matches!(row.supervision, Supervision::Suspect { .. }) {
-                row.supervision = Supervision::Healthy;
-            }
-            return;
-        }
-        EvidenceClass::Suspicion | EvidenceClass::Silence => {
-            if matches!(row.supervision, Supervision::Healthy) {
-                row.supervision = Supervision::Suspect { code: e.code.clone(), since: at };
-            }
-        }
-        // Death waits for its verdict; the others say nothing about the workspace.
-        EvidenceClass::Death | EvidenceClass::ObserverFailure | EvidenceClass::Expected => {}
+    if e.class == EvidenceClass::Life {
+        return;
     }
     row.evidence = Some(Box::new(Evidence {
         at,
