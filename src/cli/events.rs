@@ -141,6 +141,7 @@ fn workspace_id(wanted: &str, rows: &[serde_json::Value]) -> Outcome<String> {
 
 /// The wire tag of a type that a person names by its word.
 fn tag(word: &str) -> Outcome<String> {
+    // A server of another version may know types that we don't; it says so itself.
     if word.contains('.') {
         return Ok(word.to_owned());
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, get, web};
 use bytes::{Bytes, BytesMut};
-use covalence_events::{Position, Recorded, Timestamp};
+use covalence_events::{Position, Recorded, Timestamp, fleet, workspace};
 use covalence_projections::tail::{self, Filter, Follow};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ const NEXT_AFTER: HeaderName = HeaderName::from_static("x-covalence-next-after")
 pub struct LogQuery {
     /// Only what comes after this position.
     after: Option<u64>,
-    /// At most so many, and never more than 1000.
+    /// At most so many, and never more than 1000 in one page. A stream ends after so many.
     limit: Option<usize>,
     /// A wire tag, or the beginning of one.
     r#type: Option<String>,
@@ -70,7 +70,8 @@ pub(crate) async fn log(ctx: Ctx, query: web::Query<LogQuery>) -> Answer {
     let resumed = ctx.header("last-event-id").and_then(|id| id.trim().parse().ok());
     let after = Position(resumed.or(query.after).unwrap_or(0));
     if query.follow == Some(true) || form == Form::Sse {
-        return Ok(follow(&ctx, filter, after, form));
+        let log = Follow::new(Arc::clone(&ctx.state.log), filter, after);
+        return Ok(follow(log, query.limit, form));
     }
     page(&ctx, &filter, after, query.limit.unwrap_or(LIMIT_DEFAULT)).await
 }
@@ -89,16 +90,22 @@ async fn page(ctx: &Ctx, filter: &Filter, mut after: Position, limit: usize) -> 
     }
 }
 
-fn follow(ctx: &Ctx, filter: Filter, after: Position, form: Form) -> HttpResponse {
-    let follow = Follow::new(Arc::clone(&ctx.state.log), filter, after);
-    let lines = stream::unfold(follow, move |mut follow| async move {
+fn follow(follow: Follow, limit: Option<usize>, form: Form) -> HttpResponse {
+    let left = limit.unwrap_or(usize::MAX);
+    let lines = stream::unfold((follow, left), move |(mut follow, left)| async move {
+        if left == 0 {
+            return None;
+        }
         match timeout(KEEP_ALIVE, follow.next()).await {
-            Err(_) => Some((Ok(form.keep_alive()), follow)),
-            Ok(Ok(Some(events))) => Some((Ok(form.lines(&events)), follow)),
+            Err(_) => Some((Ok(form.keep_alive()), (follow, left))),
+            Ok(Ok(Some(mut events))) => {
+                events.truncate(left);
+                Some((Ok(form.lines(&events)), (follow, left - events.len())))
+            }
             Ok(Ok(None)) => None,
             Ok(Err(error)) => {
                 tracing::error!(%error, "reading the log for a follower failed");
-                Some((Err(std::io::Error::other("the log can't be read")), follow))
+                Some((Err(std::io::Error::other("the log can't be read")), (follow, left)))
             }
         }
     });
@@ -191,10 +198,22 @@ fn filter(query: &LogQuery) -> Result<Filter, ApiError> {
     };
     let correlation = query.correlation.as_deref().map(str::parse).transpose();
     Ok(Filter {
-        tag: query.r#type.clone().filter(|tag| !tag.is_empty()),
+        tag: query.r#type.as_deref().filter(|tag| !tag.is_empty()).map(known_tag).transpose()?,
         workspace: query.workspace.as_deref().map(workspace_id).transpose()?,
         correlation: correlation.map_err(|_| invalid("correlation", "not a UUID"))?,
         since: time("since", &query.since)?,
         until: time("until", &query.until)?,
     })
+}
+
+/// A wire tag, or the beginning of one. What names nothing would be answered with silence, for ever on a stream.
+fn known_tag(wanted: &str) -> Result<String, ApiError> {
+    let known = || workspace::Event::TAGS.iter().chain(fleet::Event::TAGS);
+    if known().any(|tag| tag.starts_with(wanted)) {
+        return Ok(wanted.to_owned());
+    }
+    let tags: Vec<&str> = known().copied().collect();
+    Err(ApiError::bad("invalid_filter", "invalid filter")
+        .field("type")
+        .detail(format!("no event type begins with it; there are {}", tags.join(", "))))
 }

@@ -173,6 +173,35 @@ async fn the_raw_log_is_read_in_pages_and_as_a_stream() {
 }
 
 #[actix_web::test]
+async fn a_stream_of_the_log_ends_after_as_many_facts_as_were_asked_for() {
+    let platform = Platform::start().await;
+    let (id, _) = platform.external("agent", None).await;
+    let log = |query: &str| platform.get(&format!("/admin/log?workspace={id}{query}")).bearer(ADMIN);
+    let whole = log("").send().await.text.lines().count();
+    assert!(whole > 1, "there is more than is asked for");
+    let events = log("&limit=1").header("accept", "text/event-stream").send().await;
+    assert_eq!(events.text.matches("\ndata: ").count(), 1, "{}", events.text);
+    let lines = log(&format!("&follow=true&limit={whole}")).send().await;
+    assert_eq!(lines.text.lines().count(), whole, "{}", lines.text);
+}
+
+#[actix_web::test]
+async fn a_type_that_names_nothing_is_refused_with_the_types_that_there_are() {
+    let platform = Platform::start().await;
+    let log = |query: &str| platform.get(&format!("/admin/log{query}")).bearer(ADMIN);
+    for query in ["?type=went_offline", "?type=workspace.levitated.v1&follow=true"] {
+        let reply = log(query).send().await;
+        assert_eq!(reply.says(), (400, "invalid filter"), "{query}");
+        assert_eq!((&reply.json["field"], &reply.json["code"]), (&json!("type"), &json!("invalid_filter")));
+        let detail = reply.json["detail"].as_str().unwrap();
+        assert!(detail.contains("workspace.went_offline.v1") && detail.contains("fleet."), "{detail}");
+    }
+    for query in ["?type=workspace.went_offline.v1", "?type=workspace.", "?type="] {
+        assert_eq!(log(query).send().await.status, 200, "{query}");
+    }
+}
+
+#[actix_web::test]
 async fn an_agent_s_output_is_for_its_operator_and_itself() {
     let platform = Platform::start().await;
     let id = platform.create(json!({"name": "echo", "runtime": "echo"})).await;
