@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use crate::http::HttpState;
 use crate::http::edge::limit::Granted;
-use crate::http::error::{ApiError, REQUEST_ID, foreign};
+use crate::http::error::{ApiError, REQUEST_ID, foreign, no_route};
 use crate::http::request::Known;
 
 pub mod headers;
@@ -62,7 +62,7 @@ async fn within(
     let cors = match origin::judge(&request, state) {
         origin::Judgement::Untouched => None,
         origin::Judgement::Allowed(page) => Some(page),
-        origin::Judgement::Foreign => return Ok(request.into_response(HttpResponse::Forbidden().finish())),
+        origin::Judgement::Foreign => return Ok(request.error_response(origin::foreign())),
     };
     if origin::is_preflight(&request)
         && let Some(page) = &cors
@@ -93,7 +93,7 @@ async fn served(
     let mut response = if origin::tenant_fits(&request, state) {
         next.call(request).await?
     } else {
-        request.into_response(HttpResponse::NotFound().finish())
+        request.error_response(no_route())
     };
     headers::secure(response.headers_mut(), api);
     telemetry::count(&response, known);
@@ -112,7 +112,7 @@ fn name_error(response: ServiceResponse, known: &Known) -> ServiceResponse {
     let Some(error) = response.response().error() else { return response };
     let named = match error.as_error::<ApiError>() {
         Some(error) => error.named(&known.id),
-        None => foreign(error.as_response_error().status_code(), &known.id),
+        None => foreign(error, &known.id),
     };
     let (request, old) = response.into_parts();
     let mut fresh = ServiceResponse::new(request, named);

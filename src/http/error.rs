@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use covalence_actors::runtime::{CommandError, PermitRefused};
 use covalence_actors::workspace::Rejection;
@@ -261,20 +261,21 @@ const RETRY_NO_URL: u64 = 5;
 /// The header that names a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// An error that some library below us made: its status, in our shape.
-pub(super) fn foreign(status: StatusCode, request_id: &str) -> HttpResponse {
-    let error = match status {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(status, "body_too_large", "request body too large"),
-        StatusCode::BAD_REQUEST => ApiError::bad("invalid_request", "invalid request"),
-        status if status.is_client_error() => ApiError::new(status, "invalid_request", "invalid request"),
+/// An error that some library below us made: its status, in our shape. What it says of the request is for the client.
+pub(super) fn foreign(error: &actix_web::Error, request_id: &str) -> HttpResponse {
+    let error = match error.as_response_error().status_code() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(status, "body_too_large", "request body too large")
+        }
+        status if status.is_client_error() => {
+            ApiError::new(status, "invalid_request", "invalid request").detail(error.to_string())
+        }
         _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error"),
     };
     error.named(request_id)
 }
 
-/// The contract's answer to a path or method that does not exist.
-pub fn no_route() -> HttpResponse {
-    HttpResponse::NotFound()
-        .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain")))
-        .body("404 page not found")
+/// A path or method that does not exist, in the contract's words; also what another tenant's installation looks like.
+pub(super) fn no_route() -> ApiError {
+    ApiError::not_found("no_route", "404 page not found")
 }

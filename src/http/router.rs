@@ -88,7 +88,7 @@ pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
     config.service(crate::http::fault::panic);
     config
         .route("/openapi.json", web::get().to(serve))
-        .default_service(web::to(|| std::future::ready(error::no_route())));
+        .default_service(web::to(|| std::future::ready(Err::<HttpResponse, _>(error::no_route()))));
 }
 
 /// The document, as JSON text.

@@ -15,6 +15,7 @@ use actix_web::http::header::{
 use url::Url;
 
 use crate::http::HttpState;
+use crate::http::error::ApiError;
 use crate::http::request::{Ends, page, text};
 
 /// Names under which every installation may be addressed: what people type, and what containers are told.
@@ -78,6 +79,12 @@ pub fn judge(request: &ServiceRequest, state: &HttpState) -> Judgement {
         return Judgement::Allowed(page.to_owned());
     }
     Judgement::Foreign
+}
+
+/// The refusal of a page that may not call us.
+pub fn foreign() -> ApiError {
+    ApiError::forbidden("foreign_origin", "origin not allowed")
+        .detail("add the page's origin to `CORS_ORIGINS`")
 }
 
 /// Whether a browser asks first.

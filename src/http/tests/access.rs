@@ -105,7 +105,8 @@ async fn a_foreign_host_or_page_is_turned_away_before_anything_happens() {
     assert_eq!(create().header("host", "evil.example").send().await.says(), (403, "host not allowed"));
     for page in ["http://evil.example", "null", "https://localhost:3000"] {
         let reply = create().header("origin", page).send().await;
-        assert_eq!((reply.status, reply.text.as_str()), (403, ""), "{page}");
+        assert_eq!(reply.says(), (403, "origin not allowed"), "{page}");
+        assert!(reply.is_named() && reply.json["code"] == "foreign_origin", "{reply:?}");
     }
     assert_eq!(platform.settled_head().await, head);
     for host in ["localhost", "host.docker.internal:8080", "[::1]:80", "canvas.example:8443"] {
@@ -152,7 +153,8 @@ async fn what_is_not_there_is_the_contract_s_404() {
         [(Method::GET, "/nothing"), (Method::PUT, "/workspaces"), (Method::GET, "/registry/register")]
     {
         let reply = platform.ask(method, path).send().await;
-        assert_eq!((reply.status, reply.text.as_str()), (404, "404 page not found"), "{path}");
+        assert_eq!(reply.says(), (404, "404 page not found"), "{path}");
+        assert!(reply.is_named() && reply.json["code"] == "no_route", "{reply:?}");
     }
 }
 
@@ -187,7 +189,8 @@ async fn health_says_ok_and_every_answer_carries_the_security_headers() {
 async fn a_tenant_s_installation_hides_from_others() {
     let platform = Platform::tuned(|config| config.organisation = Some("acme".to_owned())).await;
     let nobody = platform.get("/workspaces").bearer(ADMIN).send().await;
-    assert_eq!((nobody.status, nobody.text.as_str()), (404, ""));
+    assert_eq!(nobody.says(), (404, "404 page not found"), "as if nothing were there");
+    assert!(nobody.is_named(), "{nobody:?}");
     let named = platform.get("/workspaces").bearer(ADMIN).header("x-molecule-org-id", "acme").send().await;
     assert_eq!(named.status, 200);
     let replayed = platform

@@ -3,15 +3,7 @@
 use actix_web::http::Method;
 use serde_json::{Value, json};
 
-use super::platform::{ADMIN, Platform, Reply};
-
-/// Each refusal names itself for machines and for a support request.
-fn is_named(reply: &Reply) -> bool {
-    let text = |key: &str| reply.json[key].as_str().is_some_and(|text| !text.is_empty());
-    text("code")
-        && text("request_id")
-        && reply.headers["x-request-id"] == reply.json["request_id"].as_str().unwrap()
-}
+use super::platform::{ADMIN, Platform};
 
 #[actix_web::test]
 async fn a_create_with_a_bad_field_is_refused_and_writes_nothing() {
@@ -70,7 +62,7 @@ async fn a_create_with_a_bad_field_is_refused_and_writes_nothing() {
         let reply = platform.post("/workspaces", body.clone()).bearer(ADMIN).send().await;
         assert_eq!(reply.says(), (400, *text), "{body}: {reply:?}");
         assert_eq!(reply.json["field"], *field, "{reply:?}");
-        assert!(is_named(&reply), "{reply:?}");
+        assert!(reply.is_named(), "{reply:?}");
     }
     assert_eq!(platform.settled_head().await, head);
 }
@@ -92,7 +84,7 @@ async fn a_body_that_is_no_json_or_too_long_is_refused_and_writes_nothing() {
     assert_eq!(broken.says(), (400, "invalid workspace payload"));
     let long = platform.ask(Method::POST, "/workspaces").bearer(ADMIN).body(vec![b' '; 2 << 20]).send().await;
     assert_eq!(long.says(), (413, "request body too large"));
-    assert!(is_named(&long), "{long:?}");
+    assert!(long.is_named(), "{long:?}");
     let path = format!("/workspaces/{id}/a2a");
     let call = platform.ask(Method::POST, &path).bearer(&token).body(vec![b' '; (16 << 20) + 1]).send().await;
     assert_eq!(call.says(), (413, "request body too large"));
@@ -100,6 +92,18 @@ async fn a_body_that_is_no_json_or_too_long_is_refused_and_writes_nothing() {
     let call = platform.ask(Method::POST, &path).bearer(&token).body("no json").send().await;
     assert_eq!(call.says(), (400, "invalid JSON"));
     assert_eq!(platform.settled_head().await, head);
+}
+
+#[actix_web::test]
+async fn a_query_or_a_path_that_can_t_be_read_says_why_and_is_named() {
+    let platform = Platform::start().await;
+    for path in ["/workspaces?limit=many", "/admin/log?after=-1", "/workspaces/%FF"] {
+        let reply = platform.get(path).bearer(ADMIN).send().await;
+        assert_eq!(reply.says().0, 400, "{path}: {reply:?}");
+        assert!(reply.is_named(), "{path}: {reply:?}");
+    }
+    let reply = platform.get("/admin/log?after=-1").bearer(ADMIN).send().await;
+    assert!(reply.json["detail"].as_str().unwrap().contains("invalid digit"), "{reply:?}");
 }
 
 #[actix_web::test]

@@ -305,6 +305,14 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// Whether a refusal names itself for machines and for a support request.
+    pub(super) fn is_named(&self) -> bool {
+        let text = |key: &str| self.json[key].as_str().is_some_and(|text| !text.is_empty());
+        text("code")
+            && text("request_id")
+            && self.headers["x-request-id"] == self.json["request_id"].as_str().unwrap_or_default()
+    }
+
     /// Status and error text.
     pub(super) fn says(&self) -> (u16, &str) {
         (self.status, self.json["error"].as_str().unwrap_or(&self.text))
