@@ -28,6 +28,7 @@ use crate::backends::docker::{DockerBackend, DockerConfig};
 use crate::backends::environment::CommonEnvironment;
 use crate::backends::external::ExternalBackend;
 use crate::backends::process::{ProcessBackend, ProcessSettings, agent_program};
+use crate::channel::HttpChannel;
 use crate::clock::SystemClock;
 use crate::config::{BackendChoice, Config, log_dir, token};
 use crate::http::address::Surroundings;
@@ -87,11 +88,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
         backends: fabric.backends.clone(),
+        channel: Arc::new(HttpChannel::new().context("the channel to agents")?),
         tasks: tasks.handle().clone(),
     };
-    let settings =
-        Settings { policy: config.supervision.clone(), arbiters: ACTOR_THREADS, ..Settings::default() };
-    let runtime = Runtime::start(history.recovery, ports, settings, facts).await?;
+    let runtime = Runtime::start(history.recovery, ports, settings(&config), facts).await?;
 
     let state = HttpState::new(Parts {
         runtime: runtime.clone(),
@@ -169,6 +169,10 @@ fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec
         head: opened.head,
     });
     repaired.into_iter().chain([started]).collect()
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings { policy: config.supervision.clone(), arbiters: ACTOR_THREADS, ..Settings::default() }
 }
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -14,11 +14,12 @@
 //! authority, adapts engines to ports, and wires everything up. No domain rule lives here.
 //!
 //! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
-//! programs do; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and on; [`data_dir`], [`clock`],
-//! [`telemetry`] and [`shutdown`] are what a process needs; [`demo`] is a team to look at.
+//! programs do; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and on; [`channel`] is the
+//! platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`] and [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
 pub mod app;
 pub mod backends;
+pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;

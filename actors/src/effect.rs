@@ -242,6 +242,33 @@ pub trait Backend: Send + Sync + fmt::Debug {
     async fn logs(&self, workspace: WorkspaceId, query: LogQuery) -> Result<LogStream, BackendError>;
 }
 
+/// Something that the platform itself says to an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Where the agent answers, as our own backend said; nobody else's address is told anything.
+    pub url: String,
+    /// The JSON-RPC request.
+    pub request: serde_json::Value,
+}
+
+/// Why an agent may not know what it was told. Says nothing about whether the agent lives.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoticeError {
+    /// It never got the request.
+    #[error("not delivered: {0}")]
+    NotDelivered(String),
+    /// It may have: the answer was late or cut off, or is an error.
+    #[error("delivered, perhaps: {0}")]
+    Unknown(String),
+}
+
+/// Speaks to agents in the platform's own name.
+#[async_trait]
+pub trait AgentChannel: Send + Sync + fmt::Debug {
+    /// Sends once and waits for the answer, which is bounded in time and size and means nothing but that it came.
+    async fn tell(&self, notice: &Notice) -> Result<(), NoticeError>;
+}
+
 /// One moment, on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {

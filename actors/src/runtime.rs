@@ -22,12 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::{Context, Origin};
-use crate::effect::{Backend, Clock};
+use crate::effect::{AgentChannel, Backend, Clock};
 use crate::policy::Policy;
 use crate::workspace::state::Instance;
 use crate::workspace::{Command, Rejection, State};
 use crate::{fleet, workspace};
 
+mod announce;
 mod answers;
 mod cell;
 mod deadlines;
@@ -113,6 +114,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// What runs workspaces.
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    /// How agents are told what the platform has to say.
+    pub channel: Arc<dyn AgentChannel>,
     /// Where dispatch and observers run, apart from the actors.
     pub tasks: tokio::runtime::Handle,
 }
@@ -140,6 +143,7 @@ struct Shared {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    channel: Arc<dyn AgentChannel>,
     settings: Settings,
     policy_hash: PolicyHash,
     boot: BootId,
@@ -216,6 +220,7 @@ impl Runtime {
             log: ports.log,
             clock: ports.clock,
             backends: ports.backends,
+            channel: ports.channel,
             settings,
             boot: BootId::generate(),
             registry: Registry::default(),

@@ -24,6 +24,7 @@ pub mod command;
 pub mod decide;
 pub mod evolve;
 pub mod react;
+pub mod restart_context;
 pub mod state;
 
 pub use command::{Command, Rejection};

@@ -112,6 +112,7 @@ async fn runtime(tasks: tokio::runtime::Handle) -> Result<(Runtime, WorkspaceId)
         log: Arc::new(MemoryLog::new()),
         clock: Arc::new(covalence::clock::SystemClock::starting_after(None)),
         backends: HashMap::new(),
+        channel: Arc::new(covalence::channel::HttpChannel::new()?),
         tasks,
     };
     let runtime = Runtime::start(Recovery::default(), ports, Settings::default(), Vec::new()).await?;

@@ -61,6 +61,8 @@ vocabulary! {
         RestartAbandoned = "workspace.restart_abandoned.v1",
         /// The supervisor gave up on it until a person steps in, or it is heard from.
         Quarantined = "workspace.quarantined.v1",
+        /// The agent of a restarted workspace was told that it was restarted, or could not be.
+        RestartAnnounced = "workspace.restart_announced.v1",
         /// The agent introduced itself.
         Registered = "workspace.registered.v1",
         /// The agent's card changed.
@@ -560,6 +562,20 @@ pub struct Quarantined {
     pub rule: String,
     /// For people.
     pub message: String,
+}
+
+/// See [`Event::RestartAnnounced`]. Not evidence: how this ends says nothing about whether the agent lives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartAnnounced {
+    /// Which restart; also the id of the message.
+    pub restart: RestartId,
+    /// The generation that was told.
+    pub generation: Generation,
+    /// How it ended, seen from the transport.
+    pub outcome: CallOutcome,
+    /// What went wrong, redacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// See [`Event::Registered`].

@@ -119,6 +119,7 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
         | Event::RestartAbandoned(_)
+        | Event::RestartAnnounced(_)
         | Event::HeartbeatReceived(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)

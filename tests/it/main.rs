@@ -23,6 +23,7 @@ mod process_backend;
 mod provision_failures;
 mod readme;
 mod reboot;
+mod restart_context;
 mod second_server;
 mod support;
 mod tidy;

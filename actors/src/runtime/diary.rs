@@ -76,6 +76,13 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
             info!(%stream, error_rate = e.error_rate, runtime_state = e.runtime_state, "degraded");
         }
         workspace::Event::RestartAbandoned(e) => info!(%stream, reason = e.reason, "restart abandoned"),
+        workspace::Event::RestartAnnounced(e) => {
+            if let Some(error) = &e.error {
+                warn!(%stream, generation = %e.generation, error, "the agent was not told of its restart");
+            } else {
+                debug!(%stream, generation = %e.generation, "the agent was told of its restart");
+            }
+        }
         // In the event log for whoever asks; here they would only be noise.
         workspace::Event::Created(_)
         | workspace::Event::Renamed(_)

@@ -102,6 +102,10 @@ impl Runtime {
                 let command = fleet::Command::SettleRestart { workspace, restart, outcome };
                 self.insist_fleet(command, Origin::caused_by(correlation, because));
             }
+            workspace::Effect::Announce { restart, because } => {
+                let origin = Origin::caused_by(correlation, because);
+                self.shared.spawn(self.clone().announce(workspace, restart, origin));
+            }
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
             | workspace::Effect::Purge { .. }) => {
@@ -126,8 +130,10 @@ impl Runtime {
                 self.stop_instance(workspace, generation, Origin::caused_by(job.correlation, because)).await;
             }
             workspace::Effect::Purge { .. } => self.purge(workspace).await,
-            // Not work on an instance; `work_for` sends these to the supervisor.
-            workspace::Effect::RequestAdmission { .. } | workspace::Effect::SettleRestart { .. } => {}
+            // Not work on an instance; `work_for` does without a lane for these.
+            workspace::Effect::RequestAdmission { .. }
+            | workspace::Effect::SettleRestart { .. }
+            | workspace::Effect::Announce { .. } => {}
         }
     }
 

@@ -18,13 +18,14 @@ use super::{
 };
 use crate::context::Origin;
 use crate::effect::{
-    Backend, BackendError, Clock, Inspection, Listed, ListedState, LogQuery, LogStream, Moment,
-    ProvisionError, ProvisionSpec, Provisioned, Signal,
+    AgentChannel, Backend, BackendError, Clock, Inspection, Listed, ListedState, LogQuery, LogStream, Moment,
+    Notice, NoticeError, ProvisionError, ProvisionSpec, Provisioned, Signal,
 };
 use crate::policy::Policy;
 use crate::workspace::tests::create;
 use crate::workspace::{Command, Rejection, Status};
 
+mod announce;
 mod full_log;
 mod shutdown;
 
@@ -44,6 +45,10 @@ struct Engine {
     running: Mutex<HashMap<WorkspaceId, Generation>>,
     provisioned: AtomicUsize,
     silent: Mutex<bool>,
+    /// What agents were told.
+    told: Mutex<Vec<Notice>>,
+    /// What telling them ends with, for so many tries.
+    deaf: Mutex<Vec<NoticeError>>,
     signals: Mutex<Option<mpsc::Sender<Signal>>>,
 }
 
@@ -156,6 +161,17 @@ impl Backend for Engine {
     }
 }
 
+#[async_trait]
+impl AgentChannel for Engine {
+    async fn tell(&self, notice: &Notice) -> Result<(), NoticeError> {
+        if let Some(error) = self.deaf.lock().unwrap().pop() {
+            return Err(error);
+        }
+        self.told.lock().unwrap().push(notice.clone());
+        Ok(())
+    }
+}
+
 struct Platform {
     runtime: Runtime,
     log: Arc<MemoryLog>,
@@ -180,6 +196,7 @@ async fn platform_writing_to(
         log: port,
         clock: Arc::new(WallClock(std::time::Instant::now())),
         backends: HashMap::from([(BackendKind::Process, Arc::clone(&engine) as Arc<dyn Backend>)]),
+        channel: Arc::clone(&engine) as Arc<dyn AgentChannel>,
         tasks: tokio::runtime::Handle::current(),
     };
     let runtime = Runtime::start(recovery, ports, settings, Vec::new()).await.unwrap();

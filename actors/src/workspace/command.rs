@@ -3,8 +3,8 @@
 //! Names that start with `Record` carry what the outside did: reading them shows everything that we don't control.
 
 use covalence_events::workspace::{
-    CallFinished, Created, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, RestartCause,
-    TokenPurpose,
+    CallFinished, Created, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, RestartAnnounced,
+    RestartCause, TokenPurpose,
 };
 use covalence_events::{Generation, Position, RestartId, TokenId, WorkspaceId};
 
@@ -91,6 +91,8 @@ pub enum Command {
     RecordDeadline,
     /// A call through the platform ended.
     RecordCallFinished(Box<CallFinished>),
+    /// The agent was told that it was restarted, or could not be.
+    RecordRestartAnnounced(RestartAnnounced),
     /// A handler panicked and the actor was rebuilt.
     RecordPanic {
         /// The command's name.
@@ -129,6 +131,7 @@ impl Command {
             Self::RecordEvidence(_) => "record_evidence",
             Self::RecordDeadline => "record_deadline",
             Self::RecordCallFinished(_) => "record_call_finished",
+            Self::RecordRestartAnnounced(_) => "record_restart_announced",
             Self::RecordPanic { .. } => "record_panic",
             #[cfg(feature = "fault-hooks")]
             Self::Panic => "panic",

@@ -61,6 +61,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RecordEvidence(evidence) => Ok(supervised::evidence(state, evidence, ctx)),
         Command::RecordDeadline => Ok(supervised::overdue(state, ctx)),
         Command::RecordCallFinished(call) => Ok(reported::call_finished(call, ctx)),
+        Command::RecordRestartAnnounced(announced) => Ok(reported::restart_announced(state, announced, ctx)),
         Command::RecordPanic { command, message } => Ok(reported::panicked(command, message, ctx)),
         #[cfg(feature = "fault-hooks")]
         Command::Panic => {

@@ -5,7 +5,7 @@ use covalence_events::workspace::{
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
-use super::state::{Instance, LiveToken, PendingRestart, State, Status};
+use super::state::{Instance, LiveToken, PendingRestart, State, Status, Untold};
 use crate::context::Corrupt;
 
 /// The next state. Fails only on a fact that can't follow that state: a damaged log, or a bug.
@@ -43,6 +43,8 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         last_life: (status == Status::Online).then_some(at),
         restart: None,
         shut_down: false,
+        untold: None,
+        previous_life: None,
         profile,
     }
 }
@@ -103,6 +105,7 @@ fn describe(state: &mut State, event: &Event, at: Timestamp) {
         | Event::RestartStarted(_)
         | Event::RestartAbandoned(_)
         | Event::Quarantined(_)
+        | Event::RestartAnnounced(_)
         | Event::Paused(_)
         | Event::Resumed(_)
         | Event::Removed(_) => {}
@@ -123,7 +126,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             };
             state.url = None;
             state.url_trusted = false;
-            state.last_life = None;
+            state.previous_life = state.last_life.take().or(state.previous_life);
+            state.untold = None;
             state.shut_down = false;
             enter(state, Status::Provisioning, at);
         }
@@ -147,6 +151,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::StopRequested(e) => {
             state.instance =
                 Instance::Stopping { requested: recorded.meta.id, reason: e.reason, failed: false };
+            state.untold = None;
             state.shut_down = e.reason == StopReason::Shutdown;
             state.url = None;
             state.url_trusted = false;
@@ -164,8 +169,14 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         }
         Event::WentOffline(_) => enter(state, Status::Offline, at),
         Event::CameOnline(e) => {
-            if e.restart.is_some() {
-                state.restart = None;
+            if let Some(restart) = e.restart {
+                let pending = state.restart.take();
+                state.untold = pending.map(|pending| Untold {
+                    restart,
+                    cause: pending.cause,
+                    online: recorded.meta.id,
+                    restarted: at,
+                });
             }
             if e.via != OnlineVia::Create {
                 state.last_life = Some(at);
@@ -180,6 +191,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             }
         }
         Event::RestartAbandoned(_) => state.restart = None,
+        Event::RestartAnnounced(_) => state.untold = None,
         Event::Quarantined(_) => {
             state.restart = None;
             state.shut_down = false;
@@ -233,6 +245,7 @@ fn enter(state: &mut State, status: Status, at: Timestamp) {
 
 fn gone(state: &mut State) {
     state.instance = Instance::None;
+    state.untold = None;
     state.url_trusted = false;
     if !state.is_external() {
         state.url = None;

@@ -39,6 +39,13 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+    /// Tell the agent that it was restarted.
+    Announce {
+        /// By which restart.
+        restart: RestartId,
+        /// The fact that asks.
+        because: EventId,
+    },
     /// Tell the fleet's supervisor how a restart ended.
     SettleRestart {
         /// Which.
@@ -62,11 +69,13 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         Event::RestartAbandoned(e) => {
             vec![Effect::SettleRestart { restart: e.restart, outcome: ending(&e.reason), because: id }]
         }
-        Event::CameOnline(e) => e
-            .restart
-            .map(|restart| Effect::SettleRestart { restart, outcome: RestartOutcome::Online, because: id })
-            .into_iter()
-            .collect(),
+        Event::CameOnline(e) => match e.restart {
+            Some(restart) => vec![
+                Effect::SettleRestart { restart, outcome: RestartOutcome::Online, because: id },
+                Effect::Announce { restart, because: id },
+            ],
+            None => Vec::new(),
+        },
         // Nothing outside has to learn of these.
         Event::Created(_)
         | Event::Renamed(_)
@@ -88,6 +97,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::Degraded(_)
         | Event::RestartStarted(_)
         | Event::Quarantined(_)
+        | Event::RestartAnnounced(_)
         | Event::Registered(_)
         | Event::CardUpdated(_)
         | Event::HeartbeatReceived(_)
@@ -126,6 +136,9 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
             cause: pending.cause,
             because: pending.requested,
         });
+    }
+    if let Some(untold) = &state.untold {
+        effects.push(Effect::Announce { restart: untold.restart, because: untold.online });
     }
     effects
 }

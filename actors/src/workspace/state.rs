@@ -100,6 +100,19 @@ pub struct PendingRestart {
     pub admission: Option<Position>,
 }
 
+/// A restart that ended well, and that the agent has not been told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// Its name.
+    pub restart: RestartId,
+    /// Why it was asked for.
+    pub cause: RestartCause,
+    /// The fact that ended it.
+    pub online: EventId,
+    /// When that was.
+    pub restarted: Timestamp,
+}
+
 /// A token that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveToken {
@@ -140,6 +153,10 @@ pub struct State {
     pub restart: Option<PendingRestart>,
     /// Whether it was stopped together with the platform and has not been started since.
     pub shut_down: bool,
+    /// The restart that the running agent has not been told of.
+    pub untold: Option<Untold>,
+    /// The last sign of life of the generation before.
+    pub previous_life: Option<Timestamp>,
 }
 
 impl State {

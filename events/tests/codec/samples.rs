@@ -180,6 +180,13 @@ fn supervision() -> Vec<w::Event> {
         }
         .into(),
         w::RestartStarted { restart, admission: Position(u64::MAX) }.into(),
+        w::RestartAnnounced {
+            restart,
+            generation,
+            outcome: w::CallOutcome::NotDelivered,
+            error: text("connection refused"),
+        }
+        .into(),
         w::RestartAbandoned { restart, reason: "paused".to_owned() }.into(),
         w::Quarantined { restart, rule: "intensity".to_owned(), message: "five in a minute".to_owned() }
             .into(),

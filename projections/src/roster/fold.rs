@@ -224,6 +224,7 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
         | Event::HandlerPanicked(_)
+        | Event::RestartAnnounced(_)
         | Event::EvidenceObserved(_)
         | Event::VerdictReached(_) => return,
         // The life of the workspace: see `live`.

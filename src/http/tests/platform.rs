@@ -160,6 +160,7 @@ pub(super) async fn state(tune: impl FnOnce(&mut HttpConfig)) -> Arc<HttpState> 
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
         backends: backends.clone(),
+        channel: Arc::new(crate::channel::HttpChannel::new().unwrap()),
         tasks: tokio::runtime::Handle::current(),
     };
     let runtime = Runtime::start(Recovery::default(), ports, Settings::default(), Vec::new()).await.unwrap();

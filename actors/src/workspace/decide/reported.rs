@@ -3,7 +3,8 @@
 use covalence_events::Generation;
 use covalence_events::workspace::{
     CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, OnlineVia,
-    ProvisionFailed, ProvisionOrigin, RestartCause, RestartRequested, StopFailed, TokensRevoked,
+    ProvisionFailed, ProvisionOrigin, RestartAnnounced, RestartCause, RestartRequested, StopFailed,
+    TokensRevoked,
 };
 
 use super::Facts;
@@ -129,6 +130,15 @@ pub(super) fn adopted(
 pub(super) fn call_finished(call: &CallFinished, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
     facts.push(ctx, call.clone());
+    facts
+}
+
+/// One that ended meanwhile, with its instance, needs no word.
+pub(super) fn restart_announced(state: &State, announced: &RestartAnnounced, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    if state.untold.is_some_and(|untold| untold.restart == announced.restart) {
+        facts.push(ctx, announced.clone());
+    }
     facts
 }
 

@@ -91,7 +91,7 @@ fn an_admitted_restart_starts_the_next_generation_and_ends_when_it_is_heard_from
     let events = story.when(&beat(2)).unwrap();
     let Some(Event::CameOnline(back)) = events.last() else { panic!("expected to come online: {events:?}") };
     assert_eq!(back.restart, Some(restart));
-    assert!(matches!(story.effects[..], [Effect::SettleRestart { .. }]));
+    assert!(matches!(story.effects[..], [Effect::SettleRestart { .. }, Effect::Announce { .. }]));
     assert_eq!(story.state().restart, None);
 }
 

@@ -71,6 +71,7 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
         | Event::RestartAbandoned(_)
+        | Event::RestartAnnounced(_)
         | Event::Created(_)
         | Event::Renamed(_)
         | Event::RoleChanged(_)

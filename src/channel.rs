@@ -1,0 +1,123 @@
+//! The platform's own word to an agent: one HTTP request to where our own backend said that it answers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use covalence_actors::effect::{AgentChannel, Notice, NoticeError};
+
+/// To reach an agent on this machine's engine takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An agent may think about what it is told; what it says then is not read, so nobody needs to wait for longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// See the module.
+#[derive(Debug)]
+pub struct HttpChannel {
+    http: reqwest::Client,
+}
+
+impl HttpChannel {
+    /// A channel without a proxy: agents are reached as the engine says, never by way of somebody else.
+    ///
+    /// # Errors
+    /// When the TLS library can't be set up.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        // The program installs it at its start; whoever uses this module alone gets it here.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("covalence/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .no_proxy()
+            // What our own backends start speaks plain HTTP; a minimal image has no certificates.
+            .tls_certs_only([])
+            .build()?;
+        Ok(Self { http })
+    }
+}
+
+#[async_trait]
+impl AgentChannel for HttpChannel {
+    async fn tell(&self, notice: &Notice) -> Result<(), NoticeError> {
+        let sent = self.http.post(&notice.url).json(&notice.request).send().await;
+        let response = sent.map_err(|error| {
+            let text = chain(&error);
+            if error.is_connect() || error.is_builder() {
+                NoticeError::NotDelivered(text)
+            } else {
+                NoticeError::Unknown(text)
+            }
+        })?;
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(NoticeError::Unknown(format!("answered with status {}", response.status().as_u16())))
+        }
+    }
+}
+
+/// The library's own words name the address, which is an inside of ours; its causes say what happened.
+fn chain(error: &reqwest::Error) -> String {
+    let mut cause = std::error::Error::source(error);
+    let mut text = String::new();
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    if text.is_empty() { "no answer".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn notice(address: &str) -> Notice {
+        Notice { url: format!("http://{address}/"), request: serde_json::json!({"method": "message/send"}) }
+    }
+
+    /// An agent that answers one request with this status line, or hangs up; what it was sent.
+    fn agent(answer: Option<&'static str>) -> (String, std::thread::JoinHandle<String>) {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = socket.accept().unwrap();
+            let mut seen = String::new();
+            let mut buffer = [0; 1024];
+            while !seen.contains("message/send") {
+                let read = stream.read(&mut buffer).unwrap();
+                seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+            if let Some(status) = answer {
+                write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    .unwrap();
+            }
+            seen
+        });
+        (address, serving)
+    }
+
+    #[tokio::test]
+    async fn what_is_said_arrives_as_json() {
+        let channel = HttpChannel::new().unwrap();
+        let (address, serving) = agent(Some("200 OK"));
+        channel.tell(&notice(&address)).await.unwrap();
+        let seen = serving.join().unwrap().to_ascii_lowercase();
+        assert!(seen.starts_with("post / ") && seen.contains("content-type: application/json"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_was_not_delivered_and_everything_else_may_have_been() {
+        let channel = HttpChannel::new().unwrap();
+        let (address, serving) = agent(Some("503 Service Unavailable"));
+        assert!(matches!(channel.tell(&notice(&address)).await, Err(NoticeError::Unknown(_))));
+        serving.join().unwrap();
+        assert!(matches!(channel.tell(&notice(&address)).await, Err(NoticeError::NotDelivered(_))));
+        let (address, serving) = agent(None);
+        assert!(matches!(channel.tell(&notice(&address)).await, Err(NoticeError::Unknown(_))));
+        serving.join().unwrap();
+    }
+}
