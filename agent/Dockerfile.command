@@ -1,4 +1,5 @@
-# The agent on top of an image that has a program to run: the runtime `command`.
+# The agent on top of an image that has a program to run: the runtime `command`. `covalence images build command
+# --base my-tool:1` does the same without a shell in the base; this one adds a user with a home and /workspace.
 #
 #   docker build -f agent/Dockerfile.command --build-arg BASE=my-tool:1 -t covalence/my-tool:latest target/agent-image
 #   docker run --init -e WORKSPACE_ID=… -e PLATFORM_URL=… -e AGENT_COMMAND='["my-tool", "--quiet"]' covalence/my-tool

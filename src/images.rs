@@ -1,10 +1,11 @@
 //! Building the images that workspaces run in (R28): one base, one image per runtime on top, the base always first.
 //!
 //! The base is the static agent in an otherwise empty image. Each image is started once after it was built, and counts
-//! only if its own health check passes. Runtimes that bring programs of their own (`claude-code`, `langgraph` and the
-//! like) have no recipe here: their images come from elsewhere, and the error says so.
+//! only if its own health check passes. A command needs programs, and nothing here fetches any: they come from an image
+//! that the engine has (`--base`), which gets the agent on top. Runtimes that bring an agent of their own (`claude-code`,
+//! `langgraph` and the like) have no recipe here: their images come from elsewhere, and the error says so.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -39,6 +40,10 @@ pub struct BuildRequest {
     pub host: Option<String>,
     /// How images are named.
     pub names: ImageNames,
+    /// An image with programs that the engine has, to put the agent on top of; `None`: an empty one.
+    pub base: Option<String>,
+    /// Runtimes that run a command of the configuration's: they can be built on a base.
+    pub commands: BTreeSet<String>,
     /// A static `covalence-agent`; `None`: beside this program, else built with cargo from the sources here.
     pub agent_binary: Option<PathBuf>,
 }
@@ -47,11 +52,27 @@ pub struct BuildRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
     /// Nobody knows how to build that one.
-    #[error("no recipe for runtime `{runtime}`: this builds {}; other runtimes' images come from a registry", BUILDABLE.join(" and "))]
+    #[error(
+        "no recipe for runtime `{runtime}`: this builds {}. An image that brings its own agent comes from elsewhere: \
+         `docker pull`, `docker load` or `docker import` it as `{image}`, or name it in `[runtimes.{runtime}] image`. A \
+         program without an agent runs under `command`: `images build command --base IMAGE` puts ours on top of it",
+        BUILDABLE.join(" and ")
+    )]
     NoRecipe {
         /// The runtime.
         runtime: String,
+        /// The image that it would run in.
+        image: String,
     },
+    /// A runtime with a command of its own has nothing to run it in.
+    #[error("runtime `{runtime}` runs a program: name an image that has it with `--base IMAGE`")]
+    NeedsBase {
+        /// The runtime.
+        runtime: String,
+    },
+    /// A base is for one image.
+    #[error("`--base` needs a runtime, such as `images build command --base IMAGE`")]
+    BaseWithoutRuntime,
     /// There is no agent to put into an image.
     #[error(
         "no static `covalence-agent`: give `--agent-binary PATH`, put `{STATIC_AGENT_NAME}` beside this program, or run this in a source checkout"
@@ -87,31 +108,59 @@ pub async fn build(
     request: &BuildRequest,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Vec<String>, ImagesError> {
-    let runtimes: Vec<&str> = match request.runtime.as_deref() {
-        None => BUILDABLE.to_vec(),
-        Some(runtime) => {
-            let known = BUILDABLE.into_iter().find(|known| *known == runtime);
-            vec![known.ok_or_else(|| ImagesError::NoRecipe { runtime: runtime.to_owned() })?]
-        }
-    };
+    let runtimes = wanted(request)?;
     let engine = ImageEngine::new(request.host.as_deref());
     engine.check().await?;
     let path = agent_binary(request.agent_binary.as_deref(), progress).await?;
     let agent = read_agent(&path).await?;
-    let base = image_name(&request.names, BASE);
-    progress(&format!("building {base}"));
-    engine.build(&base, base_context(&agent)?, &HashMap::new(), progress).await?;
-    engine.verify(&base, check_environment("echo")).await?;
-    let mut built = vec![base.clone()];
-    for runtime in runtimes {
-        let image = image_name(&request.names, runtime);
+    let mut built = Vec::new();
+    let (below, has_agent) = if let Some(programs) = &request.base {
+        (programs.clone(), false)
+    } else {
+        let base = image_name(&request.names, BASE);
+        progress(&format!("building {base}"));
+        engine.build(&base, context(BASE_DOCKERFILE, Some(&agent))?, &HashMap::new(), progress).await?;
+        engine.verify(&base, check_environment("echo")).await?;
+        built.push(base.clone());
+        (base, true)
+    };
+    for name in runtimes {
+        let image = image_name(&request.names, name);
         progress(&format!("building {image}"));
-        let dockerfile = format!("FROM {base}\nENV AGENT_RUNTIME={runtime}\n");
-        engine.build(&image, context(&dockerfile, None)?, &HashMap::new(), progress).await?;
+        // What is configured with a command runs under `command`, whatever it is called.
+        let runtime = if BUILDABLE.contains(&name) { name } else { "command" };
+        let recipe = if has_agent { format!("FROM {below}\n") } else { on_top_of(&below) };
+        let recipe = format!("{recipe}ENV AGENT_RUNTIME={runtime}\n");
+        let context = context(&recipe, (!has_agent).then_some(&agent[..]))?;
+        engine.build(&image, context, &HashMap::new(), progress).await?;
         engine.verify(&image, check_environment(runtime)).await?;
         built.push(image);
     }
     Ok(built)
+}
+
+/// Which runtimes are to be built, if there is a recipe for what was asked.
+fn wanted(request: &BuildRequest) -> Result<Vec<&str>, ImagesError> {
+    let Some(runtime) = request.runtime.as_deref() else {
+        return match request.base {
+            Some(_) => Err(ImagesError::BaseWithoutRuntime),
+            None => Ok(BUILDABLE.to_vec()),
+        };
+    };
+    let runs_command = request.commands.contains(runtime);
+    if BUILDABLE.contains(&runtime) || (runs_command && request.base.is_some()) {
+        Ok(vec![runtime])
+    } else if runs_command {
+        Err(ImagesError::NeedsBase { runtime: runtime.to_owned() })
+    } else {
+        let image = image_name(&request.names, runtime);
+        Err(ImagesError::NoRecipe { runtime: runtime.to_owned(), image })
+    }
+}
+
+/// The base's recipe on an image that has programs, instead of an empty one.
+fn on_top_of(programs: &str) -> String {
+    BASE_DOCKERFILE.replacen("FROM scratch", &format!("FROM {programs}"), 1)
 }
 
 fn image_name(names: &ImageNames, name: &str) -> String {
@@ -131,11 +180,7 @@ fn check_environment(runtime: &str) -> Vec<String> {
     .to_vec()
 }
 
-fn base_context(agent: &[u8]) -> std::io::Result<Bytes> {
-    context(BASE_DOCKERFILE, Some(agent))
-}
-
-/// A build context: the recipe and, for the base, the agent and an empty directory.
+/// A build context: the recipe and, where the agent is copied, that and an empty directory.
 fn context(dockerfile: &str, agent: Option<&[u8]>) -> std::io::Result<Bytes> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut file = |path: &str, mode: u32, body: &[u8]| {
@@ -255,12 +300,42 @@ mod tests {
     #[tokio::test]
     async fn a_runtime_without_recipe_is_refused_before_anything_is_asked() {
         let request = BuildRequest { runtime: Some("claude-code".to_owned()), ..BuildRequest::default() };
-        let error = build(&request, &|_| {}).await.unwrap_err();
+        let error = build(&request, &|_| {}).await.unwrap_err().to_string();
         assert!(
-            error
-                .to_string()
-                .starts_with("no recipe for runtime `claude-code`: this builds echo and command")
+            error.starts_with("no recipe for runtime `claude-code`: this builds echo and command"),
+            "{error}"
         );
+        for remedy in ["`covalence/claude-code:latest`", "[runtimes.claude-code]", "--base IMAGE"] {
+            assert!(error.contains(remedy), "it says what to do: {error}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_for_one_runtime_and_a_configured_command_needs_one() {
+        let ask = |runtime: Option<&str>, base: Option<&str>| {
+            let request = BuildRequest {
+                runtime: runtime.map(str::to_owned),
+                base: base.map(str::to_owned),
+                commands: BTreeSet::from(["shout".to_owned()]),
+                ..BuildRequest::default()
+            };
+            wanted(&request)
+                .map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(ask(None, None).unwrap(), ["echo", "command"]);
+        assert_eq!(ask(Some("command"), Some("tools:1")).unwrap(), ["command"]);
+        assert_eq!(ask(Some("shout"), Some("tools:1")).unwrap(), ["shout"]);
+        assert!(ask(Some("shout"), None).unwrap_err().contains("--base IMAGE"));
+        assert!(ask(None, Some("tools:1")).unwrap_err().contains("needs a runtime"));
+        assert!(ask(Some("codex"), Some("tools:1")).unwrap_err().starts_with("no recipe"));
+    }
+
+    #[test]
+    fn the_agent_goes_on_top_of_an_image_with_programs_by_the_same_recipe() {
+        let recipe = on_top_of("tools:1");
+        assert!(recipe.contains("\nFROM tools:1\n") && !recipe.contains("FROM scratch"), "{recipe}");
+        assert!(recipe.contains("COPY covalence-agent") && recipe.ends_with('\n'));
     }
 
     #[test]
@@ -273,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_base_context_has_the_recipe_the_agent_and_an_empty_directory() {
-        let bytes = base_context(b"agent").unwrap();
+        let bytes = context(BASE_DOCKERFILE, Some(b"agent")).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let paths: Vec<_> = archive
             .entries()

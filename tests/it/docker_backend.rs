@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::support::docker::{IMAGE, Platform, docker, ensure_engine, provision, spec, try_docker};
+use crate::support::platform::Settings;
 
 /// Longer than anything here takes; reached only by a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -349,4 +350,54 @@ async fn images_are_built_base_first_and_verified_by_a_start() {
         let _gone = try_docker(&["image", "rm", "--force", image]);
     }
     assert_eq!(built.unwrap(), wanted);
+}
+
+/// The machine's own `cat` and the libraries that it needs, as an image: programs without a registry.
+fn import_programs(image: &str) {
+    let ldd = std::process::Command::new("ldd").arg("/bin/cat").output().expect("ldd runs");
+    let libraries = String::from_utf8_lossy(&ldd.stdout).into_owned();
+    let files: Vec<&str> =
+        libraries.split_whitespace().chain(["/bin/cat"]).filter_map(|word| word.strip_prefix('/')).collect();
+    assert!(files.len() > 1, "`cat` is dynamically linked here: {libraries}");
+    let home = tempfile::tempdir().unwrap();
+    let archive = home.path().join("programs.tar");
+    let archive = archive.to_str().unwrap();
+    let tar = std::process::Command::new("tar")
+        .args(["--create", "--dereference", "--file", archive, "--directory", "/"])
+        .args(&files)
+        .status();
+    assert!(tar.expect("tar runs").success(), "{files:?}");
+    docker(&["import", archive, image]);
+}
+
+#[tokio::test]
+async fn a_command_runs_in_an_image_that_was_built_on_one_with_its_program() {
+    ensure_engine().await;
+    let prefix = format!("covalence-test-base-{}", std::process::id());
+    let (programs, image) = (format!("{prefix}/programs:t"), format!("{prefix}/command:t"));
+    import_programs(&programs);
+    let request = BuildRequest {
+        runtime: Some("command".to_owned()),
+        base: Some(programs.clone()),
+        names: ImageNames { prefix: prefix.clone(), channel: "t".to_owned() },
+        ..BuildRequest::default()
+    };
+    let built = images::build(&request, &|line| eprintln!("{line}")).await;
+
+    let config = format!("[runtimes.command]\nimage = \"{image}\"\ncommand = [\"/bin/cat\"]\n");
+    let answer = async {
+        let platform = crate::support::platform::Platform::start(Settings::docker().config(&config)).await;
+        let admin = platform.admin();
+        let body = serde_json::json!({ "name": "Ada", "runtime": "command" });
+        let created = admin.post("/workspaces", &body).await.expect("the platform answers").expect(201);
+        let id = created["id"].as_str().expect("an id");
+        admin.wait_status(id, "online").await;
+        admin.ask(id, "said and read back").await
+    };
+    let answer = if built.is_ok() { Some(answer.await) } else { None };
+    for image in [&image, &programs] {
+        let _gone = try_docker(&["image", "rm", "--force", image]);
+    }
+    assert_eq!(built.unwrap(), [image]);
+    assert_eq!(answer.as_deref(), Some("said and read back"));
 }

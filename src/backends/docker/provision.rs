@@ -23,7 +23,7 @@ use super::spec::{CONFIG_PATH, Plan, docker_run, plan};
 use super::{DockerBackend, names, tiers};
 use crate::backends::config_files;
 use crate::backends::redact::redact;
-use crate::runtimes::Runtime;
+use crate::runtimes::{Runner, Runtime};
 
 /// A whole start, by the wire contract. Beyond it the outcome is unknown.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
@@ -66,7 +66,7 @@ impl DockerBackend {
         let docker = self.engine.client().map_err(|failure| not_started(failure, None))?;
         let owner = image_owner(&docker, image).await.map_err(|failure| {
             if failure.class == Class::NoSuchImage {
-                image_missing(image, &runtime.name)
+                image_missing(image, runtime)
             } else {
                 not_started(failure, None)
             }
@@ -367,11 +367,17 @@ fn invalid(message: String) -> ProvisionError {
     ProvisionError { code: "invalid_config", message, retryable: false, command: None }
 }
 
-fn image_missing(image: &str, runtime: &str) -> ProvisionError {
-    let advice = if crate::images::BUILDABLE.contains(&runtime) {
-        format!("build it with `covalence images build {runtime}`")
-    } else {
-        format!("get it with `docker pull {image}`; `MOLECULE_IMAGE_REGISTRY` says where images come from")
+fn image_missing(image: &str, runtime: &Runtime) -> ProvisionError {
+    let name = &runtime.name;
+    let advice = match runtime.runner {
+        Runner::Command(_) => format!(
+            "build it with `covalence images build {name} --base IMAGE`, where IMAGE has the program that it runs"
+        ),
+        Runner::Echo => format!("build it with `covalence images build {name}`"),
+        Runner::Image | Runner::External => format!(
+            "it brings its own agent: get it with `docker pull {image}` or `docker load`, or name another in \
+             `[runtimes.{name}] image`; `MOLECULE_IMAGE_REGISTRY` says where images come from"
+        ),
     };
     ProvisionError {
         code: "image_missing",
