@@ -1,9 +1,13 @@
 //! A workspace that can't be started says why, in words that a person can act on (R20, R26, R27).
 
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 
 use super::support::eventually::eventually;
-use super::support::platform::{ONLINE_LIMIT, Platform, Settings};
+use super::support::platform::{ONLINE_LIMIT, Platform, Settings, agent_program};
 
 #[tokio::test]
 async fn a_missing_program_is_named() {
@@ -19,6 +23,25 @@ async fn a_program_that_ends_at_once_is_failed_and_not_started_for_ever() {
     let failed = provision(settings, &json!({ "name": "Ada", "runtime": "echo" })).await;
     let error = failed["last_sample_error"].as_str().expect("a reason");
     assert!(error.contains("exit") || error.contains("status"), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_else_holds_is_named_with_what_to_do() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = held.local_addr().expect("an address").port();
+    // Whatever port it is given, somebody was quicker: the real agent is told the one that is held here.
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let program = home.path().join("unlucky-agent");
+    let script = format!("#!/bin/sh\nPORT={port} exec {} \"$@\"\n", agent_program().display());
+    fs::write(&program, script).expect("the script is written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let settings = Settings::process().env("COVALENCE_AGENT_PROGRAM", program.display().to_string());
+    let failed = provision(settings, &json!({ "name": "Ada", "runtime": "echo" })).await;
+    assert_eq!(failed["failure"]["code"], "port_taken", "{failed}");
+    assert_eq!(failed["failure"]["retryable"], true, "{failed}");
+    let error = failed["last_sample_error"].as_str().expect("a reason");
+    assert!(error.contains("port") && error.contains("restart it"), "what to do: {error}");
+    assert!(error.to_lowercase().contains("in use"), "what the agent said: {error}");
 }
 
 #[tokio::test]

@@ -159,7 +159,14 @@ impl ProcessBackend {
         let how = exit.map_or_else(|| "the process ended".to_owned(), Exit::detail);
         let said =
             if output.is_empty() { "it said nothing".to_owned() } else { format!("it said: {output}") };
-        let message = format!("the agent ended as soon as it was started ({how}); {said}");
+        let message = if is_port {
+            format!(
+                "other programs took the port of the agent before it could listen, {PORT_TRIES} times in a row: see \
+                 what listens on 127.0.0.1 (`ss -ltnp`), then restart it; {said}"
+            )
+        } else {
+            format!("the agent ended as soon as it was started ({how}); {said}")
+        };
         ProvisionError {
             code: if is_port { "port_taken" } else { "start_failed" },
             message: redact(&message, &[spec.token.expose()]),
