@@ -24,6 +24,7 @@ mod provision_failures;
 mod readme;
 mod reboot;
 mod restart_context;
+mod roster_and_actor;
 mod second_server;
 mod support;
 mod tidy;

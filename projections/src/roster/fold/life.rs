@@ -177,7 +177,7 @@ pub(super) fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
         if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == e.restart) {
             known.stage = RestartStage::Started;
         }
-    } else if let Event::RestartAbandoned(_) | Event::Removed(_) | Event::Quarantined(_) = event {
+    } else if let Event::RestartAbandoned(_) | Event::Quarantined(_) = event {
         row.restart = None;
     } else if let Event::CameOnline(e) = event
         && e.restart.is_some()
