@@ -259,13 +259,13 @@ impl Runtime {
         }
     }
 
-    fn populate(&self, recovery: Recovery) -> Vec<Work> {
+    fn populate(&self, mut recovery: Recovery) -> Vec<Work> {
         let mut outstanding = Vec::new();
         outstanding.extend(fleet::outstanding(&recovery.fleet.0).into_iter().map(Work::Fleet));
-        let known = (recovery.fleet.1.0 > 0).then_some(recovery.fleet);
+        let known = (recovery.fleet.1.0 > 0).then(|| std::mem::take(&mut recovery.fleet));
         let cell = self.start_cell::<Fleet>(StreamId::Fleet, known);
         let _ = self.shared.fleet.set(cell);
-        for (id, known) in recovery.workspaces {
+        for (id, known) in recovery.into_workspaces() {
             let effects = workspace::outstanding(&known.0);
             outstanding.extend(effects.into_iter().map(|effect| Work::Workspace { workspace: id, effect }));
             self.shared.registry.get_or_start(id, || self.start_cell(StreamId::Workspace(id), Some(known)));

@@ -12,7 +12,8 @@ use crate::{fleet, workspace};
 /// The states of all actors as of the log's head.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    pub(super) workspaces: HashMap<WorkspaceId, (workspace::State, Version)>,
+    /// `None` only while a fact is folded: taking a state out of its place and putting it back is what costs least.
+    workspaces: HashMap<WorkspaceId, Option<(workspace::State, Version)>>,
     pub(super) fleet: (fleet::State, Version),
     corrupt: HashMap<WorkspaceId, Corrupt>,
 }
@@ -33,12 +34,11 @@ impl Recovery {
         if self.corrupt.contains_key(&id) {
             return;
         }
-        let before = self.workspaces.remove(&id).map(|(state, _)| state);
-        match workspace::evolve(before, recorded) {
-            Ok(state) => {
-                self.workspaces.insert(id, (state, recorded.version));
-            }
+        let known = self.workspaces.entry(id).or_default();
+        match workspace::evolve(known.take().map(|(state, _)| state), recorded) {
+            Ok(state) => *known = Some((state, recorded.version)),
             Err(corrupt) => {
+                self.workspaces.remove(&id);
                 error!(workspace = %id, %corrupt, "this workspace's stream can't be folded, its actor is not started");
                 self.corrupt.insert(id, corrupt);
             }
@@ -47,19 +47,26 @@ impl Recovery {
 
     /// What a start of the platform has to ask for.
     pub(super) fn returning(&self) -> Vec<WorkspaceId> {
-        let returning = self.workspaces.iter().filter(|(_, (state, _))| state.comes_back());
-        returning.map(|(id, _)| *id).collect()
+        self.present().filter(|state| state.comes_back()).map(|state| state.id).collect()
     }
 
     /// Adapters that some workspace which is not removed needs.
     pub fn backends(&self) -> impl Iterator<Item = BackendKind> + '_ {
-        let present =
-            self.workspaces.values().filter(|(state, _)| state.status != workspace::Status::Removed);
-        present.map(|(state, _)| state.profile.backend)
+        self.present().map(|state| state.profile.backend)
     }
 
     /// Workspaces that are not removed.
     pub fn workspaces(&self) -> usize {
-        self.workspaces.values().filter(|(state, _)| state.status != workspace::Status::Removed).count()
+        self.present().count()
+    }
+
+    fn present(&self) -> impl Iterator<Item = &workspace::State> {
+        let states = self.workspaces.values().flatten().map(|(state, _)| state);
+        states.filter(|state| state.status != workspace::Status::Removed)
+    }
+
+    /// All of them, removed ones too.
+    pub(super) fn into_workspaces(self) -> impl Iterator<Item = (WorkspaceId, (workspace::State, Version))> {
+        self.workspaces.into_iter().filter_map(|(id, known)| Some((id, known?)))
     }
 }

@@ -25,6 +25,9 @@ pub(super) struct Index {
     id_order: VecDeque<EventId>,
     recent: VecDeque<Arc<Recorded>>,
     head: u64,
+    /// What the log is known to reach, while it is read for the first time: what would be forgotten again until there is
+    /// not taken up.
+    expected: u64,
 }
 
 impl Index {
@@ -78,10 +81,18 @@ impl Index {
         self.chunks.truncate(self.chunks.len().saturating_sub(count));
     }
 
+    /// Says how far the log reaches at least, before it is read.
+    pub(super) fn expect(&mut self, position: Position) {
+        self.expected = position.0;
+    }
+
     /// Notes the next fact.
     pub(super) fn add(&mut self, position: Position, stream: StreamId, id: EventId) {
         self.head = position.0;
         self.streams.entry(stream).or_default().push(position.0);
+        if self.will_be_forgotten(position, RECENT_IDS_MAX) {
+            return;
+        }
         if self.id_order.len() == RECENT_IDS_MAX
             && let Some(oldest) = self.id_order.pop_front()
         {
@@ -93,10 +104,18 @@ impl Index {
 
     /// Keeps a fact decoded. They come in order of their positions, without gaps.
     pub(super) fn keep(&mut self, event: Arc<Recorded>) {
+        if self.will_be_forgotten(event.position, RECENT_EVENTS_MAX) {
+            return;
+        }
         if self.recent.len() == RECENT_EVENTS_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back(event);
+    }
+
+    /// Whether so many facts are known to come after this one.
+    const fn will_be_forgotten(&self, position: Position, kept: usize) -> bool {
+        self.expected.saturating_sub(position.0) >= kept as u64
     }
 
     /// Gives back memory that growing left over, after the pass that builds the index.

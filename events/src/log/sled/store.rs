@@ -135,6 +135,12 @@ impl Store {
         guarded(|| self.tree.get(first.to_be_bytes()))
     }
 
+    /// The key of the last chunk; none in an empty log.
+    pub(super) fn last(&self) -> Result<Option<u64>, String> {
+        let last = guarded(|| self.tree.last())?;
+        last.map(|(key, _)| position(&key)).transpose()
+    }
+
     /// All chunks from a key on, in order.
     pub(super) fn chunks(&self, from: u64) -> impl Iterator<Item = Result<(u64, IVec), String>> + use<> {
         let mut chunks = self.tree.range(from.to_be_bytes()..);
@@ -149,13 +155,7 @@ impl Store {
             Ok(chunk)
         };
         std::iter::from_fn(move || match guarded(&mut next) {
-            Ok(Some((key, bytes))) => {
-                let key: Result<[u8; 8], _> = key.as_ref().try_into();
-                Some(
-                    key.map(|key| (u64::from_be_bytes(key), bytes))
-                        .map_err(|_| "a key of the wrong length".to_owned()),
-                )
-            }
+            Ok(Some((key, bytes))) => Some(position(&key).map(|key| (key, bytes))),
             Ok(None) => None,
             Err(reason) => Some(Err(reason)),
         })
@@ -169,6 +169,10 @@ impl Store {
     fn sync(&self) -> Result<(), String> {
         self.disk.sync(&self.file).map_err(|error| format!("sync the store: {error}"))
     }
+}
+
+fn position(key: &[u8]) -> Result<u64, String> {
+    key.try_into().map(u64::from_be_bytes).map_err(|_| "a key of the wrong length".to_owned())
 }
 
 /// Runs something of sled's, which answers some damage with a panic.
