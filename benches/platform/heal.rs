@@ -6,7 +6,7 @@
 //! within 1.3 times the raw start.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -221,17 +221,20 @@ async fn raw_container(stub: &Stub) -> Result<f64> {
     took
 }
 
-/// Where containers reach this machine.
+/// Where containers reach this machine: the bridge's gateway, or our own address in its subnet where the engine names none,
+/// which need not be the first.
 async fn gateway() -> Result<IpAddr> {
     let network = engine("GET", "/networks/bridge", None).await?;
     let ipam = &network["IPAM"]["Config"][0];
     if let Some(gateway) = ipam["Gateway"].as_str() {
         return Ok(gateway.parse()?);
     }
-    // Engines that were not told one take the subnet's first address, and don't say so.
     let subnet = ipam["Subnet"].as_str().and_then(|subnet| subnet.split('/').next());
-    let first: Ipv4Addr = subnet.context("the bridge has no subnet")?.parse()?;
-    Ok(Ipv4Addr::from_bits(first.to_bits() + 1).into())
+    let base: Ipv4Addr = subnet.context("the bridge has no subnet")?.parse()?;
+    // Nothing is sent: the kernel's route to the subnet says which address is ours there.
+    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    route.connect((Ipv4Addr::from_bits(base.to_bits() | 1), 9))?;
+    Ok(route.local_addr()?.ip())
 }
 
 /// Calls the engine.
