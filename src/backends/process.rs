@@ -160,11 +160,29 @@ impl ProcessBackend {
         up_to: Generation,
         grace: Duration,
     ) -> Result<(), BackendError> {
-        let layout = self.layout(workspace);
-        let instance = self.settings.platform_instance.clone();
-        let read_from = layout.clone();
-        let record = blocking(move || Record::read(&read_from)).await?;
-        let (agent, is_covered) = match record {
+        let this = self.clone();
+        let (target, is_covered) = blocking(move || this.target(workspace, up_to)).await?;
+        stop::end(&target, grace).await?;
+        if is_covered {
+            let layout = self.layout(workspace);
+            blocking(move || Record::remove(&layout)).await??;
+        }
+        Ok(())
+    }
+
+    /// Like [`ProcessBackend::end`], if there is nobody to end, as after a death; `false` if there is. Blocking.
+    fn clear_if_alone(&self, workspace: WorkspaceId, up_to: Generation) -> Result<bool, BackendError> {
+        let (target, is_covered) = self.target(workspace, up_to);
+        let is_alone = target.members()?.is_empty();
+        if is_alone && is_covered {
+            Record::remove(&self.layout(workspace))?;
+        }
+        Ok(is_alone)
+    }
+
+    /// What is to end of a workspace, and whether its record goes with it. Blocking.
+    fn target(&self, workspace: WorkspaceId, up_to: Generation) -> (Target, bool) {
+        let (agent, is_covered) = match Record::read(&self.layout(workspace)) {
             Ok(Some(record)) => {
                 let is_covered = record.generation <= up_to;
                 (record.process.filter(|_| is_covered), is_covered)
@@ -176,11 +194,7 @@ impl ProcessBackend {
                 (None, true)
             }
         };
-        stop::end(&Target { instance, workspace, up_to, agent }, grace).await?;
-        if is_covered {
-            blocking(move || Record::remove(&layout)).await??;
-        }
-        Ok(())
+        (Target { instance: self.settings.platform_instance.clone(), workspace, up_to, agent }, is_covered)
     }
 
     async fn bound_logs(&self) {
@@ -262,10 +276,9 @@ impl Backend for ProcessBackend {
         let identity: Identity = instance.id.parse()?;
         let (named, name) = (identity.clone(), self.settings.platform_instance.clone());
         let ours = blocking(move || {
-            let found = scan::scan(&name)?;
-            Ok::<_, BackendError>(
-                found.into_iter().find(|process| process.identity == named).map(|found| found.ours),
-            )
+            let owner = scan::owner(named.pid, &name, &mut Vec::with_capacity(scan::ENVIRONMENT_BYTES));
+            // Looked at afterwards: then the environment was this very process's.
+            Ok::<_, BackendError>((named.presence()? == Presence::Alive).then_some(owner))
         })
         .await??;
         match ours {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use covalence_actors::effect::BackendError;
 use rustix::io::Errno;
@@ -133,9 +134,13 @@ impl Identity {
 
 /// The kernel's name for the boot that we live in.
 pub(super) fn boot_id() -> Result<String, BackendError> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .map_err(|source| error("boot_id", &source))
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(|source| error("boot_id", &source))?;
+    Ok(KNOWN.get_or_init(|| text.trim().to_owned()).clone())
 }
 
 /// The process with this number, whoever it is. `None` only on the kernel's word.

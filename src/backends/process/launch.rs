@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use covalence_actors::effect::{BackendError, ProvisionError, ProvisionSpec};
 use covalence_events::workspace::WorkspaceAccess;
 
 use super::ProcessSettings;
-use super::record::{Layout, create_private, write_private};
+use super::record::{Layout, Survives, create_private, write_private};
 use super::scan::{GENERATION_VARIABLE, INSTANCE_VARIABLE};
 use crate::backends::config_files::{self, CONFIG_FILE, GENERATED_MARK};
 use crate::backends::environment;
@@ -136,10 +137,21 @@ pub(super) fn prepare(
             if let Some(parent) = path.parent() {
                 create_private(parent).map_err(prepared)?;
             }
-            write_private(&path, &file.body).map_err(prepared)?;
+            // Most starts are restarts, with the same configuration: nothing to write, nothing to flush.
+            if !is_private_copy(&path, &file.body) {
+                write_private(&path, &file.body, Survives::PowerCut).map_err(prepared)?;
+            }
         }
     }
-    write_private(&layout.configs().join(".auth_token"), spec.token.expose().as_bytes()).map_err(prepared)
+    let token = layout.configs().join(".auth_token");
+    write_private(&token, spec.token.expose().as_bytes(), Survives::Platform).map_err(prepared)
+}
+
+/// Whether a file is there with this body, readable by nobody but us.
+fn is_private_copy(path: &Path, body: &[u8]) -> bool {
+    let is_private = std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600);
+    is_private && std::fs::read(path).is_ok_and(|there| there == body)
 }
 
 /// A loopback port that nobody had a moment ago. Somebody may take it before the agent does: then the agent says so, and

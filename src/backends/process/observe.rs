@@ -49,7 +49,7 @@ impl ProcessBackend {
         }
         let known = match &record.process {
             Some(identity) => Some(identity.clone()),
-            None => self.complete(&record, &scan(&self.settings.platform_instance)?),
+            None => self.complete(&record, &scan(&self.settings.platform_instance, None)?),
         };
         match known {
             Some(identity) => self.look(&record, &identity),
@@ -109,7 +109,7 @@ impl ProcessBackend {
     }
 
     pub(super) fn list_all(&self) -> Result<Vec<Listed>, BackendError> {
-        let found = scan(&self.settings.platform_instance)?;
+        let found = scan(&self.settings.platform_instance, None)?;
         let mut listed = Vec::new();
         let mut recorded = HashSet::new();
         for (workspace, record) in self.records()? {

@@ -11,6 +11,10 @@
 //!
 //! The record is written twice for each start: as an intent before the process exists, and completed with its identity.
 //! A crash in between leaves an intent, whose process is then looked for by its environment.
+//!
+//! Record and token are about processes of this boot, so they are not flushed: a power cut that takes them takes the
+//! processes too, and what is left of a record can't be taken for one of a later boot, which its identity names. The
+//! configuration outlives a reboot and is flushed.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -148,10 +152,10 @@ impl Record {
         }
     }
 
-    /// Replaces the record; on return it survives a power cut.
+    /// Replaces the record; on return it survives the platform.
     pub(super) fn write(&self, layout: &Layout) -> io::Result<()> {
         let body = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
-        write_private(&layout.record(), &body)
+        write_private(&layout.record(), &body, Survives::Platform)
     }
 
     /// Removes the record; absent is fine.
@@ -175,8 +179,17 @@ pub(super) fn create_private(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Replaces a file atomically with one that only we may read (0600), flushed together with its directory.
-pub(super) fn write_private(path: &Path, body: &[u8]) -> io::Result<()> {
+/// What a file outlives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Survives {
+    /// The platform's own death, at any instant.
+    Platform,
+    /// A power cut as well.
+    PowerCut,
+}
+
+/// Replaces a file atomically with one that only we may read (0600).
+pub(super) fn write_private(path: &Path, body: &[u8], survives: Survives) -> io::Result<()> {
     let parent = path.parent().ok_or_else(|| io::Error::other("a file without a directory"))?;
     let name = path.file_name().ok_or_else(|| io::Error::other("a file without a name"))?;
     let draft = parent.join(format!(".{}.new", name.to_string_lossy()));
@@ -188,7 +201,12 @@ pub(super) fn write_private(path: &Path, body: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(body)?;
-    file.sync_all()?;
+    if survives == Survives::PowerCut {
+        file.sync_all()?;
+    }
     std::fs::rename(&draft, path)?;
-    File::open(parent)?.sync_all()
+    if survives == Survives::PowerCut {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }

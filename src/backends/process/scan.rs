@@ -4,6 +4,9 @@
 //! environment is inherited, so a match alone says "descends from"; which one is the agent is decided by its arguments
 //! and by leading its own process group.
 
+use std::fs::File;
+use std::io::Read as _;
+
 use covalence_actors::effect::BackendError;
 use covalence_events::{Generation, WorkspaceId};
 
@@ -14,6 +17,8 @@ use super::record::Record;
 pub(super) const INSTANCE_VARIABLE: &str = "COVALENCE_INSTANCE";
 /// Names the provisioning.
 pub(super) const GENERATION_VARIABLE: &str = "COVALENCE_GENERATION";
+/// More than most environments have; a larger one is read in several steps.
+pub(super) const ENVIRONMENT_BYTES: usize = 32 * 1024;
 
 /// One live process.
 #[derive(Clone, Debug)]
@@ -31,25 +36,49 @@ impl Found {
     }
 }
 
-/// All live processes that we may look into.
-pub(super) fn scan(instance: &str) -> Result<Vec<Found>, BackendError> {
+/// All live processes of this platform, and besides them those in the process group `group`, whatever their environment
+/// says by now. For every other process of the host only its environment is read: a start waits for this.
+pub(super) fn scan(instance: &str, group: Option<i32>) -> Result<Vec<Found>, BackendError> {
     let boot_id = boot_id()?;
     let entries = std::fs::read_dir("/proc").map_err(|error| unreadable(&error))?;
     let mut found = Vec::new();
+    let mut buffer = Vec::with_capacity(ENVIRONMENT_BYTES);
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(&error))?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
+        let ours = owner(pid, instance, &mut buffer);
+        if ours.is_none() && group.is_none() {
+            continue;
+        }
         let Some(stat) = stat(pid)?.filter(|stat| !stat.is_dead()) else { continue };
-        found.push(Found {
-            ours: environment(pid).and_then(|bytes| ours(&bytes, instance)),
-            identity: Identity { pid, start_ticks: stat.start_ticks, boot_id: boot_id.clone() },
-            parent: stat.parent,
-            group: stat.group,
-        });
+        if ours.is_some() || group == Some(stat.group) {
+            found.push(Found {
+                ours,
+                identity: Identity { pid, start_ticks: stat.start_ticks, boot_id: boot_id.clone() },
+                parent: stat.parent,
+                group: stat.group,
+            });
+        }
     }
     Ok(found)
+}
+
+/// The workspace and generation that the environment of a process names, if this platform started it.
+pub(super) fn owner(pid: i32, instance: &str, buffer: &mut Vec<u8>) -> Option<(WorkspaceId, Generation)> {
+    buffer.clear();
+    // Into room that is there already: the kernel states no size, and a vector that has to guess reads in small pieces.
+    let read = File::open(format!("/proc/{pid}/environ")).and_then(|mut file| file.read_to_end(buffer));
+    match read {
+        Ok(_) => ours(buffer, instance),
+        // Another user's process has an unreadable environment, and is none of ours: ours run as we do.
+        Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => None,
+        Err(error) => {
+            tracing::debug!(pid, %error, "environment of a process not readable");
+            None
+        }
+    }
 }
 
 /// The process that an interrupted start left behind.
@@ -70,18 +99,6 @@ fn runs(pid: i32, argv: &[String]) -> bool {
     actual.pop();
     let wanted: Vec<&[u8]> = argv.iter().map(String::as_bytes).collect();
     actual.ends_with(&wanted)
-}
-
-/// Another user's process has an unreadable environment, and is none of ours: ours run as we do.
-fn environment(pid: i32) -> Option<Vec<u8>> {
-    match std::fs::read(format!("/proc/{pid}/environ")) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if is_gone(&error) || error.kind() == std::io::ErrorKind::PermissionDenied => None,
-        Err(error) => {
-            tracing::debug!(pid, %error, "environment of a process not readable");
-            None
-        }
-    }
 }
 
 fn ours(environment: &[u8], instance: &str) -> Option<(WorkspaceId, Generation)> {

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use covalence_actors::effect::{Inspection, ProvisionError, ProvisionSpec, Provisioned};
-use covalence_events::Generation;
+use covalence_actors::effect::{BackendError, Inspection, ProvisionError, ProvisionSpec, Provisioned};
+use covalence_events::{Generation, WorkspaceId};
 use tokio::net::TcpStream;
 
 use super::exits::Watched;
@@ -21,25 +21,30 @@ const OLDER_GRACE: Duration = Duration::from_secs(10);
 const PORT_TRIES: u32 = 4;
 /// A start that fails does so within moments; an agent that merely is slow is not waited for.
 const READY_WAIT: Duration = Duration::from_secs(2);
-/// Short against an agent's own start, so that it does not delay it.
-const READY_INTERVAL: Duration = Duration::from_millis(20);
+/// The first pause between two looks whether the port accepts: an agent is up within milliseconds, and looking at a port of
+/// the loopback costs some ten microseconds.
+const READY_PAUSE_FIRST: Duration = Duration::from_millis(1);
+/// Each pause is this share of the time waited so far, so that a look comes late by no more than that.
+const READY_PAUSE_SHARE: u32 = 8;
 /// Enough of a failed start's output to see why.
 const LAST_LINES: u32 = 10;
+
+/// Whether a generation needs no start.
+enum Already {
+    No,
+    Running(Provisioned),
+    /// A newer one runs.
+    Newer(Generation),
+}
 
 impl ProcessBackend {
     /// Starts a generation; the caller has the workspace's turn.
     pub(super) async fn start(&self, spec: &ProvisionSpec) -> Result<Provisioned, ProvisionError> {
-        if let Some(running) = self.already(spec).await? {
+        if let Some(running) = self.cleared(spec).await? {
             return Ok(running);
         }
-        // This generation is ended too: helpers of an earlier attempt may have outlived its agent.
-        self.end(spec.workspace, spec.generation, OLDER_GRACE).await.map_err(|error| unknown(&error))?;
         let layout = self.layout(spec.workspace);
         let mut plan = launch::plan(&self.settings, &layout, spec)?;
-        let (settings, prepared_in, owned) = (Arc::clone(&self.settings), layout.clone(), spec.clone());
-        blocking(move || launch::prepare(&settings, &prepared_in, &owned))
-            .await
-            .map_err(|e| unknown(&e))??;
         for _ in 1..PORT_TRIES {
             match self.attempt(spec, &layout, &mut plan).await {
                 Err(error) if error.code == "port_taken" => {
@@ -51,31 +56,44 @@ impl ProcessBackend {
         self.attempt(spec, &layout, &mut plan).await
     }
 
-    /// The answer if this generation runs already.
-    async fn already(&self, spec: &ProvisionSpec) -> Result<Option<Provisioned>, ProvisionError> {
+    /// The answer if this generation runs already. If not, nothing of the workspace is left on return: of this generation
+    /// neither, since helpers of an earlier attempt may have outlived its agent.
+    async fn cleared(&self, spec: &ProvisionSpec) -> Result<Option<Provisioned>, ProvisionError> {
         let (this, workspace, generation) = (self.clone(), spec.workspace, spec.generation);
-        let looked = blocking(move || {
-            let layout = this.layout(workspace);
-            if let Ok(Some(record)) = Record::read(&layout)
-                && record.generation > generation
-                && let Some(newer) = &record.process
-                && newer.presence()? == Presence::Alive
-            {
-                return Ok(Err(record.generation));
-            }
-            this.find_generation(workspace, generation).map(Ok)
+        // In one go, because each hand-over to another thread costs a wake-up and a restart waits for all of them.
+        let looked = blocking(move || match this.already(workspace, generation)? {
+            Already::No => this.clear_if_alone(workspace, generation).map(|alone| (Already::No, alone)),
+            known => Ok((known, false)),
         });
-        match looked.await.and_then(|looked| looked) {
-            Ok(Ok(Inspection::Running(running))) => Ok(Some(running)),
-            Ok(Ok(_)) => Ok(None),
-            Ok(Err(newer)) => {
+        match looked.await.and_then(|looked| looked).map_err(|error| unknown(&error))? {
+            (Already::Running(running), _) => return Ok(Some(running)),
+            (Already::Newer(newer), _) => {
                 let message =
                     format!("generation {newer} of this workspace runs already, newer than {generation}");
-                Err(failure("start_failed", message))
+                return Err(failure("start_failed", message));
             }
+            (Already::No, true) => {}
+            (Already::No, false) => {
+                self.end(workspace, generation, OLDER_GRACE).await.map_err(|error| unknown(&error))?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn already(&self, workspace: WorkspaceId, generation: Generation) -> Result<Already, BackendError> {
+        if let Ok(Some(record)) = Record::read(&self.layout(workspace))
+            && record.generation > generation
+            && let Some(newer) = &record.process
+            && newer.presence()? == Presence::Alive
+        {
+            return Ok(Already::Newer(record.generation));
+        }
+        match self.find_generation(workspace, generation) {
+            Ok(Inspection::Running(running)) => Ok(Already::Running(running)),
+            Ok(Inspection::NotThere { .. } | Inspection::Unknown(_)) => Ok(Already::No),
             // An unreadable record is replaced; what it spoke of is found by its environment and ended.
-            Err(error) if error.code == "garbage" => Ok(None),
-            Err(error) => Err(unknown(&error)),
+            Err(error) if error.code == "garbage" => Ok(Already::No),
+            Err(error) => Err(error),
         }
     }
 
@@ -91,7 +109,7 @@ impl ProcessBackend {
         let mut record = Record::intent(spec.workspace, spec.generation, plan.argv.clone());
         record.port = port;
         record.withheld.clone_from(&plan.withheld);
-        let started = self.spawn(record, layout, plan).await;
+        let started = self.spawn(spec, record, layout, plan).await;
         let (record, identity) = match started {
             Ok(started) => started,
             Err(error) => return self.abandoned(spec, error).await,
@@ -107,15 +125,18 @@ impl ProcessBackend {
         Ok(record.provisioned(&identity))
     }
 
-    /// Records the intent, starts the process, completes the record.
+    /// Prepares the directory, records the intent, starts the process, completes the record.
     async fn spawn(
         &self,
+        spec: &ProvisionSpec,
         record: Record,
         layout: &Layout,
         plan: &Plan,
     ) -> Result<(Record, Identity), ProvisionError> {
+        let (settings, spec) = (Arc::clone(&self.settings), spec.clone());
         let (layout, plan) = (layout.clone(), plan.clone());
         let spawned = blocking(move || {
+            launch::prepare(&settings, &layout, &spec)?;
             let files = |error: std::io::Error| {
                 retryable("start_failed", format!("the workspace's files can't be written: {error}"))
             };
@@ -184,8 +205,9 @@ impl ProcessBackend {
 /// Waits until the agent's port accepts, for a bounded time. The exit, if it ended instead.
 async fn until_ready(watched: &Watched, port: u16) -> Option<Exit> {
     let accepts = async {
+        let started = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
-            tokio::time::sleep(READY_INTERVAL).await;
+            tokio::time::sleep(READY_PAUSE_FIRST.max(started.elapsed() / READY_PAUSE_SHARE)).await;
         }
     };
     tokio::select! {

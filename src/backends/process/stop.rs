@@ -24,35 +24,39 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Everything alive that belongs to it: the agent's process group, and whatever has its environment.
-    async fn members(&self) -> Result<Vec<Identity>, BackendError> {
+    /// Everything alive that belongs to it: the agent's process group, and whatever has its environment. Blocking.
+    pub(super) fn members(&self) -> Result<Vec<Identity>, BackendError> {
+        let group = self.agent.as_ref().map(|agent| agent.pid).filter(|_| self.agent_lives());
+        let found = scan(&self.instance, group)?;
+        Ok(found.into_iter().filter(|process| self.holds(process)).map(|process| process.identity).collect())
+    }
+
+    async fn members_apart(&self) -> Result<Vec<Identity>, BackendError> {
         let target = self.clone();
-        super::blocking(move || {
-            let found = scan(&target.instance)?;
-            Ok(found
-                .into_iter()
-                .filter(|process| target.holds(process))
-                .map(|process| process.identity)
-                .collect())
-        })
-        .await?
+        super::blocking(move || target.members()).await?
     }
 
     fn holds(&self, process: &Found) -> bool {
         let by_name = process
             .ours
             .is_some_and(|(workspace, generation)| workspace == self.workspace && generation <= self.up_to);
-        // Only while the agent lives is its number surely the name of its own group.
-        let by_group = self.agent.as_ref().is_some_and(|agent| {
-            process.group == agent.pid && matches!(agent.presence(), Ok(Presence::Alive))
-        });
-        by_name || by_group
+        let by_group = self.agent.as_ref().is_some_and(|agent| process.group == agent.pid);
+        by_name || by_group && self.agent_lives()
+    }
+
+    /// Only while the agent lives is its number surely the name of its own group.
+    fn agent_lives(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| matches!(agent.presence(), Ok(Presence::Alive)))
     }
 }
 
 /// Ends all of it. Nothing there is fine.
 pub(super) async fn end(target: &Target, grace: Duration) -> Result<(), BackendError> {
-    let members = target.members().await?;
+    let members = target.members_apart().await?;
+    // Nobody is left who could start another one.
+    if members.is_empty() {
+        return Ok(());
+    }
     let living_agent = match &target.agent {
         Some(agent) if agent.presence()? == Presence::Alive => Some(agent.clone()),
         _ => None,
@@ -74,7 +78,7 @@ pub(super) async fn end(target: &Target, grace: Duration) -> Result<(), BackendE
         tracing::warn!(workspace = %target.workspace, "not ended within its grace, killed");
     }
     // Looked at again, for helpers that were started meanwhile.
-    let mut left = target.members().await?;
+    let mut left = target.members_apart().await?;
     left.extend(members);
     for member in &left {
         member.signal(Signal::KILL)?;
