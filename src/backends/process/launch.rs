@@ -250,3 +250,22 @@ fn text(path: &Path) -> Result<String, ProvisionError> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| failure("invalid_config", "the data directory's path is not UTF-8".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_body_readable_by_us_alone_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(CONFIG_FILE);
+        assert!(!is_private_copy(&path, b"a: 1\n"), "there is none");
+        write_private(&path, b"a: 1\n", Survives::PowerCut).unwrap();
+        assert!(is_private_copy(&path, b"a: 1\n"));
+        assert!(!is_private_copy(&path, b"a: 2\n"), "another body");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(!is_private_copy(&path, b"a: 1\n"), "others can read it");
+        std::os::unix::fs::symlink(&path, directory.path().join("link")).unwrap();
+        assert!(!is_private_copy(&directory.path().join("link"), b"a: 1\n"), "a link to it");
+    }
+}

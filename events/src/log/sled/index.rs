@@ -124,3 +124,29 @@ impl Index {
         self.streams.values_mut().for_each(Vec::shrink_to_fit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::WorkspaceId;
+
+    #[test]
+    fn a_log_whose_length_is_known_leaves_the_same_ids_behind() {
+        let (mut known, mut unknown) = (Index::default(), Index::default());
+        let stream = StreamId::Workspace(WorkspaceId::generate());
+        // Its last chunk begins here, and has a few facts more.
+        let last_chunk = RECENT_IDS_MAX as u64 + 5;
+        known.expect(Position(last_chunk));
+        let ids: Vec<_> = (0..last_chunk + 3).map(|_| EventId::generate()).collect();
+        for (id, position) in ids.iter().zip(1..) {
+            known.add(Position(position), stream, *id);
+            unknown.add(Position(position), stream, *id);
+        }
+        assert_eq!(known.head(), unknown.head());
+        assert_eq!(known.version(stream), unknown.version(stream));
+        assert_eq!(known.ids.len(), RECENT_IDS_MAX);
+        assert!(ids.iter().all(|id| known.find(*id) == unknown.find(*id)));
+        assert_eq!(known.find(ids[7]), None);
+        assert_eq!(known.find(ids[8]), Some(Position(9)));
+    }
+}
