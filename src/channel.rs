@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use covalence_actors::effect::{AgentChannel, Notice, NoticeError};
+use covalence_actors::effect::{AgentChannel, BackendError, Notice, NoticeError, Probe};
 
 /// To reach an agent on this machine's engine takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent may think about what it is told; what it says then is not read, so nobody needs to wait for longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Where an agent's card is, below the address that it answers at (A2A 0.3, section 5.3).
+const CARD_PATH: &str = "/.well-known/agent-card.json";
 
 /// See the module.
 #[derive(Debug)]
@@ -53,6 +56,27 @@ impl AgentChannel for HttpChannel {
             Ok(())
         } else {
             Err(NoticeError::Unknown(format!("answered with status {}", response.status().as_u16())))
+        }
+    }
+
+    async fn probe(&self, url: &str, limit: Duration) -> Probe {
+        let card = format!("{}{CARD_PATH}", url.trim_end_matches('/'));
+        // The body is not read: that somebody answers is all there is to learn.
+        match self.http.get(card).timeout(limit).send().await {
+            Ok(response) => Probe::Answered { status: response.status().as_u16() },
+            Err(error) if error.is_builder() => {
+                Probe::Unknown(BackendError { code: "invalid_url", detail: chain(&error) })
+            }
+            Err(error) => {
+                let code = if error.is_timeout() {
+                    "timeout"
+                } else if error.is_connect() {
+                    "refused"
+                } else {
+                    "closed"
+                };
+                Probe::Silent { code, detail: chain(&error) }
+            }
         }
     }
 }
@@ -119,5 +143,27 @@ mod tests {
         let (address, serving) = agent(None);
         assert!(matches!(channel.tell(&notice(&address)).await, Err(NoticeError::Unknown(_))));
         serving.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn any_answer_to_a_request_for_the_card_is_life_and_none_is_silence() {
+        let channel = HttpChannel::new().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = socket.accept().unwrap();
+            let mut buffer = [0; 1024];
+            let read = stream.read(&mut buffer).unwrap();
+            write!(stream, "HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n").unwrap();
+            String::from_utf8_lossy(&buffer[..read]).into_owned()
+        });
+        let patient = Duration::from_secs(10);
+        assert_eq!(channel.probe(&url, patient).await, Probe::Answered { status: 500 });
+        assert!(serving.join().unwrap().starts_with("GET /.well-known/agent-card.json "));
+        assert!(matches!(channel.probe(&url, patient).await, Probe::Silent { code: "refused", .. }));
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", mute.local_addr().unwrap());
+        let brief = Duration::from_millis(50);
+        assert!(matches!(channel.probe(&url, brief).await, Probe::Silent { code: "timeout", .. }));
     }
 }

@@ -1,8 +1,11 @@
 //! What a decision may know besides state and command: time, identity, chance, and the names for new facts.
 
+use std::fmt;
+
+use covalence_events::workspace::BackendKind;
 use covalence_events::{
-    BootId, CorrelationId, EventId, Fact, Meta, NewEvent, PolicyHash, Position, Principal, Recorded,
-    RestartId, Timestamp,
+    BootId, CorrelationId, EventId, Fact, HoldId, Meta, NewEvent, PolicyHash, Position, Principal, Recorded,
+    RestartId, Timestamp, WorkspaceId,
 };
 use uuid::Uuid;
 
@@ -51,6 +54,51 @@ impl Corrupt {
     }
 }
 
+/// How well a cell is seen at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObserverView {
+    /// Since when somebody has been listening: our own start, the end of a pause of ours, or the release of a brake.
+    /// Silence before that is ours, not the workspace's.
+    pub since: Timestamp,
+    /// 0 (well) to 8.
+    pub score: u32,
+    /// We have just stood still: nothing is concluded for now.
+    pub quiet: bool,
+    /// Whether the grace after our own start is on.
+    pub in_grace: bool,
+    /// Whether a brake is engaged.
+    pub braked: bool,
+}
+
+impl ObserverView {
+    /// A well observer that has been listening since then.
+    pub const fn well(since: Timestamp) -> Self {
+        Self { since, score: 0, quiet: false, in_grace: false, braked: false }
+    }
+}
+
+/// Everybody, as far as decisions about one may know of the others. Answers may be a moment old.
+pub trait Roster: fmt::Debug {
+    /// What runs it; none for one that is not known.
+    fn cell(&self, workspace: WorkspaceId) -> Option<BackendKind>;
+    /// How many workspaces of this cell should be running.
+    fn size(&self, cell: BackendKind) -> u32;
+    /// Its place in the hierarchy.
+    fn parent(&self, workspace: WorkspaceId) -> Option<WorkspaceId>;
+    /// Whether a person paused it.
+    fn is_paused(&self, workspace: WorkspaceId) -> bool;
+    /// The workspaces right below this one that should be running, in the order in which they were created.
+    fn team(&self, parent: WorkspaceId) -> Vec<WorkspaceId>;
+}
+
+/// Deeper hierarchies are cut here: a loop in a damaged one must not hang a decision.
+const DEPTH_MAX: usize = 64;
+
+/// The ancestors of a workspace, nearest first.
+pub fn ancestors(roster: &dyn Roster, workspace: WorkspaceId) -> impl Iterator<Item = WorkspaceId> + '_ {
+    std::iter::successors(roster.parent(workspace), |id| roster.parent(*id)).take(DEPTH_MAX)
+}
+
 /// The surroundings of one decision. The same context always leads to the same facts with the same ids.
 #[derive(Clone, Debug)]
 pub struct Context<'a> {
@@ -64,10 +112,10 @@ pub struct Context<'a> {
     pub policy: &'a Policy,
     /// Its name, worked out once.
     pub policy_hash: PolicyHash,
-    /// Since when this run of the platform has been listening. Silence before that is ours, not the workspace's.
-    pub observing_since: Timestamp,
-    /// How many workspaces the platform runs (the fleet's size, for limits that are a share of it).
-    pub fleet_size: usize,
+    /// How well those see who watch the cell that this is about.
+    pub observer: ObserverView,
+    /// Everybody, as far as decisions about one may know of the others.
+    pub roster: &'a dyn Roster,
     /// Where ids for this decision's facts count from.
     pub ids: Uuid,
     /// A number drawn for this decision, 0 to 1 (jitter).
@@ -86,6 +134,11 @@ impl Context<'_> {
     /// A name for a restart that this decision asks for.
     pub fn restart_id(&self) -> RestartId {
         RestartId(Uuid::from_u128(self.ids.as_u128() | ID_BITS))
+    }
+
+    /// A name for a hold that this decision sets.
+    pub fn hold_id(&self) -> HoldId {
+        HoldId(Uuid::from_u128(self.ids.as_u128() | ID_BITS))
     }
 
     fn event_id(&self, index: usize) -> EventId {

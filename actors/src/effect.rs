@@ -242,6 +242,25 @@ pub trait Backend: Send + Sync + fmt::Debug {
     async fn logs(&self, workspace: WorkspaceId, query: LogQuery) -> Result<LogStream, BackendError>;
 }
 
+/// What came of asking an agent for its card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// It answered, whatever it said.
+    Answered {
+        /// With this HTTP status.
+        status: u16,
+    },
+    /// Nobody answered: refused, or nothing within the time.
+    Silent {
+        /// A stable word: `refused`, `timeout`, `closed`.
+        code: &'static str,
+        /// For people.
+        detail: String,
+    },
+    /// It was not even asked, by a fault of ours.
+    Unknown(BackendError),
+}
+
 /// Something that the platform itself says to an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
@@ -267,6 +286,9 @@ pub enum NoticeError {
 pub trait AgentChannel: Send + Sync + fmt::Debug {
     /// Sends once and waits for the answer, which is bounded in time and size and means nothing but that it came.
     async fn tell(&self, notice: &Notice) -> Result<(), NoticeError>;
+
+    /// Asks for the agent's card at its address. Any HTTP answer at all is a sign of life; bounded by `limit`.
+    async fn probe(&self, url: &str, limit: Duration) -> Probe;
 }
 
 /// One moment, on both clocks.

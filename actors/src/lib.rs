@@ -15,4 +15,5 @@ pub mod policy;
 pub mod runtime;
 #[cfg(any(test, feature = "test-support"))]
 pub mod scenario;
+pub mod watch;
 pub mod workspace;

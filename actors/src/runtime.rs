@@ -13,15 +13,15 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle};
 use covalence_events::log::EventLog;
 use covalence_events::workspace::BackendKind;
 use covalence_events::{
-    BootId, CallId, CorrelationId, Generation, PolicyHash, Position, Principal, StreamId, Timestamp,
-    WorkspaceId, fleet as fleet_events,
+    BootId, CallId, CorrelationId, Fact, Generation, Position, Principal, StreamId, Timestamp, WorkspaceId,
+    fleet as fleet_events,
 };
 use rand::Rng;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::context::{Context, Origin};
+use crate::context::{Context, ObserverView, Origin};
 use crate::effect::{AgentChannel, Backend, Clock};
 use crate::policy::Policy;
 use crate::workspace::state::Instance;
@@ -40,12 +40,15 @@ mod observer;
 mod permits;
 pub mod recovery;
 mod registry;
+mod sight;
+mod starts;
+mod strain;
 pub mod token;
 
 #[cfg(test)]
 mod tests;
 
-pub use answers::{CallReport, CommandError, Examined, PermitRefused, PermitRequest, Receipt};
+pub use answers::{CallReport, CommandError, Examined, PermitRefused, PermitRequest, Receipt, Restarted};
 pub use recovery::Recovery;
 
 use cell::{Cell, Do, Done};
@@ -60,6 +63,10 @@ compile_error!(
 
 /// What a caller is told to wait when a mailbox or the log's queue is full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Decisions that somebody who waits for one of them may lag behind.
+const DECISIONS_KEPT: usize = 256;
+/// How long a person's restart waits for the supervisor's word before it is answered with "waiting".
+const DECISION_WAIT: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for work under way; what is cut off is found again in the state at the next start.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
@@ -145,15 +152,18 @@ struct Shared {
     backends: HashMap<BackendKind, Arc<dyn Backend>>,
     channel: Arc<dyn AgentChannel>,
     settings: Settings,
-    policy_hash: PolicyHash,
     boot: BootId,
-    observing_since: Timestamp,
+    sight: sight::Sight,
+    strain: strain::Strain,
+    ears: HashMap<BackendKind, observer::Ear>,
     registry: Registry,
     fleet: OnceLock<Addr<Cell<Fleet>>>,
     dispatch: Dispatch,
     deadlines: Arc<deadlines::Deadlines>,
     arbiters: Vec<ArbiterHandle>,
     decide_seconds: metrics::Histogram,
+    /// What the supervisor says to each wish for a restart, for whoever waits for one of them.
+    decisions: broadcast::Sender<Restarted>,
     ticks: Mutex<BTreeMap<&'static str, Timestamp>>,
     tasks: tokio::runtime::Handle,
     tracker: TaskTracker,
@@ -162,15 +172,22 @@ struct Shared {
 
 impl Shared {
     /// Runs something with the surroundings of one decision.
-    fn in_context<T>(&self, origin: &Origin, decide: impl FnOnce(&Context<'_>) -> T) -> T {
+    fn in_context<T>(
+        &self,
+        origin: &Origin,
+        cell: Option<BackendKind>,
+        decide: impl FnOnce(&Context<'_>) -> T,
+    ) -> T {
+        let policy = self.sight.policy();
+        let since = self.sight.since();
         decide(&Context {
             now: self.clock.now(),
             boot: self.boot,
             origin,
-            policy: &self.settings.policy,
-            policy_hash: self.policy_hash,
-            observing_since: self.observing_since,
-            fleet_size: self.registry.fleet_size(),
+            policy: &policy.0,
+            policy_hash: policy.1,
+            observer: cell.map_or_else(|| ObserverView::well(since), |cell| self.sight.view(cell, since)),
+            roster: &self.registry,
             ids: uuid::Uuid::now_v7(),
             chance: rand::rng().random(),
         })
@@ -213,10 +230,17 @@ impl Runtime {
         settings: Settings,
         facts: Vec<fleet::Command>,
     ) -> Result<Self, CommandError> {
+        let (mut ears, mut observers) = (HashMap::new(), Vec::new());
+        for (kind, backend) in &ports.backends {
+            let (ear, answers) = observer::ear();
+            ears.insert(*kind, ear.clone());
+            observers.push((Arc::clone(backend), ear, answers));
+        }
         let arbiters = (0..settings.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
         let shared = Arc::new(Shared {
-            observing_since: ports.clock.now().at,
-            policy_hash: settings.policy.hash(),
+            sight: sight::Sight::new(ports.clock.now().at, settings.policy.clone()),
+            strain: strain::Strain::default(),
+            ears,
             log: ports.log,
             clock: ports.clock,
             backends: ports.backends,
@@ -229,6 +253,7 @@ impl Runtime {
             deadlines: Arc::default(),
             arbiters,
             decide_seconds: metrics::histogram!(metrics_names::DECIDE_SECONDS),
+            decisions: broadcast::Sender::new(DECISIONS_KEPT),
             ticks: Mutex::default(),
             tasks: ports.tasks,
             tracker: TaskTracker::new(),
@@ -237,7 +262,8 @@ impl Runtime {
         let runtime = Self { shared };
         let returning = recovery.returning();
         let outstanding = runtime.populate(recovery);
-        for command in facts {
+        let configured = fleet::Command::Configure(Box::new(runtime.shared.settings.policy.clone()));
+        for command in [configured].into_iter().chain(facts) {
             runtime.fleet(command, Origin::new(Principal::System)).await?;
         }
         let deadlines = Arc::clone(&runtime.shared.deadlines);
@@ -246,8 +272,8 @@ impl Runtime {
             runtime.work(work, CorrelationId::generate());
         }
         runtime.shared.spawn(runtime.clone().bring_back(returning));
-        for backend in runtime.shared.backends.values() {
-            runtime.shared.spawn(runtime.clone().observe(Arc::clone(backend)));
+        for (backend, ear, answers) in observers {
+            runtime.shared.spawn(runtime.clone().observe(backend, ear, answers));
         }
         Ok(runtime)
     }
@@ -295,8 +321,51 @@ impl Runtime {
             }
             _ => self.shared.registry.get(id).ok_or(Rejection::NotFound)?,
         };
-        let done = ask(&entry.address, command, origin).await?;
+        let beat = matches!(command, Command::Heartbeat(_));
+        let asked = ask(&entry.address, command, origin).await;
+        if beat && matches!(asked, Err(CommandError::Busy { .. } | CommandError::LogUnavailable { .. })) {
+            self.shared.strain.beat_refused();
+        }
+        let done = asked?;
         Ok(Receipt { position: last(&done), events: done.events, status: done.summary })
+    }
+
+    /// Restarts a workspace because a person asks, and says what the fleet's supervisor makes of it.
+    pub async fn restart(
+        &self,
+        id: WorkspaceId,
+        restart: workspace::command::Restart,
+        origin: Origin,
+    ) -> Result<(Receipt, Restarted), CommandError> {
+        let mut decisions = self.shared.decisions.subscribe();
+        let receipt = self.command(id, Command::Restart(restart), origin).await?;
+        let asked = receipt.events.iter().find_map(|recorded| match &recorded.fact {
+            Fact::Workspace(covalence_events::workspace::Event::RestartRequested(e)) => Some(e.restart),
+            Fact::Workspace(_) | Fact::Fleet(_) => None,
+        });
+        let restart = asked.ok_or(Rejection::RestartNotPending)?;
+        let waiting = Restarted::Waiting { restart, rule: None, until: None };
+        let decided = async {
+            loop {
+                match decisions.recv().await {
+                    Ok(decision) if decision.restart() == restart => return decision,
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return waiting.clone(),
+                }
+            }
+        };
+        let decided = tokio::time::timeout(DECISION_WAIT, decided).await;
+        Ok((receipt, decided.unwrap_or_else(|_| waiting.clone())))
+    }
+
+    /// Whether one more workspace would find room in the queue of starts (503 otherwise).
+    pub fn has_room_to_start(&self, cell: BackendKind) -> bool {
+        self.shared.dispatch.has_room(cell, &self.shared.sight.policy().0)
+    }
+
+    /// The supervision policy in force.
+    pub fn policy(&self) -> Policy {
+        self.shared.sight.policy().0.clone()
     }
 
     /// Sends a command to the fleet's supervisor.
@@ -306,7 +375,12 @@ impl Runtime {
         origin: Origin,
     ) -> Result<Option<Position>, CommandError> {
         let fleet = self.shared.fleet.get().ok_or(CommandError::ShuttingDown)?;
-        Ok(last(&ask(fleet, command, origin).await?))
+        let done = ask(fleet, command, origin).await?;
+        for decision in done.events.iter().filter_map(|recorded| Restarted::of(recorded)) {
+            // Nobody waits most of the time.
+            let _ = self.shared.decisions.send(decision);
+        }
+        Ok(last(&done))
     }
 
     /// Asks for the right to call a workspace's agent once.

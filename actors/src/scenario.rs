@@ -3,23 +3,69 @@
 //! Time stands still until a scenario moves it, ids count up, chance is ½. Effects of what follows are collected, so that a
 //! test can look at them as plain data.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use covalence_events::workspace::Event;
+use covalence_events::workspace::{BackendKind, Event};
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, Generation, Meta, Position, Principal, Recorded, StreamId,
     Timestamp, Version, WorkspaceId,
 };
 use uuid::Uuid;
 
-use crate::context::{Context, Decision, Origin};
+use crate::context::{Context, Decision, ObserverView, Origin, Roster};
 use crate::effect::Moment;
 use crate::policy::Policy;
 use crate::workspace::{self, Command, Effect, Rejection, State};
 
 /// The workspace of every scenario.
 pub const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(0x00c0_ffee));
+
+/// A roster that says what a test wants.
+#[derive(Clone, Debug, Default)]
+pub struct Everybody {
+    /// How many should be running, by cell.
+    pub sizes: BTreeMap<BackendKind, u32>,
+    /// The cell of those that are not in the first one.
+    pub cells: BTreeMap<WorkspaceId, BackendKind>,
+    /// Parents.
+    pub parents: BTreeMap<WorkspaceId, WorkspaceId>,
+    /// Who is paused.
+    pub paused: BTreeSet<WorkspaceId>,
+    /// Who was created, in order.
+    pub created: Vec<WorkspaceId>,
+}
+
+impl Everybody {
+    /// So many in one cell.
+    pub fn of(cell: BackendKind, size: u32) -> Self {
+        Self { sizes: BTreeMap::from([(cell, size)]), ..Self::default() }
+    }
+}
+
+impl Roster for Everybody {
+    fn cell(&self, workspace: WorkspaceId) -> Option<BackendKind> {
+        self.cells.get(&workspace).or_else(|| self.sizes.keys().next()).copied()
+    }
+
+    fn size(&self, cell: BackendKind) -> u32 {
+        self.sizes.get(&cell).copied().unwrap_or(0)
+    }
+
+    fn parent(&self, workspace: WorkspaceId) -> Option<WorkspaceId> {
+        self.parents.get(&workspace).copied()
+    }
+
+    fn is_paused(&self, workspace: WorkspaceId) -> bool {
+        self.paused.contains(&workspace)
+    }
+
+    fn team(&self, parent: WorkspaceId) -> Vec<WorkspaceId> {
+        let below = |id: &&WorkspaceId| self.parents.get(*id) == Some(&parent);
+        self.created.iter().filter(below).copied().collect()
+    }
+}
 
 /// One workspace's story so far.
 #[derive(Debug)]
@@ -29,7 +75,8 @@ pub struct Scenario {
     /// The policy in force.
     pub policy: Policy,
     now: Timestamp,
-    observing_since: Timestamp,
+    /// How well its observer sees.
+    pub observer: ObserverView,
     version: Version,
     decisions: u128,
     /// Everything that happened, in order.
@@ -52,7 +99,7 @@ impl Scenario {
             state: None,
             policy: Policy::default(),
             now: start,
-            observing_since: start,
+            observer: ObserverView::well(start),
             version: Version(0),
             decisions: 0,
             story: Vec::new(),
@@ -86,14 +133,15 @@ impl Scenario {
             causation: None,
         };
         let policy = self.policy.clone();
+        let everybody = Everybody::of(BackendKind::Process, 1);
         let cx = Context {
             now: Moment { at: self.now, mono_ns: 0 },
             boot: BootId(Uuid::from_u128(2)),
             origin: &origin,
             policy: &policy,
             policy_hash: policy.hash(),
-            observing_since: self.observing_since,
-            fleet_size: 1,
+            observer: self.observer,
+            roster: &everybody,
             ids: Uuid::from_u128(self.decisions << 32),
             chance: 0.5,
         };

@@ -7,6 +7,18 @@ use crate::envelope::Timestamp;
 use crate::id::{Position, RestartId, WorkspaceId};
 use crate::workspace::RestartCause;
 
+mod brake;
+mod policy;
+
+pub use brake::{
+    BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, CircuitChanged, CircuitState,
+    GraceEnded, GraceStarted, HoldReleased, HoldSet, ObserverChanged, RestartProved, Scope,
+};
+pub use policy::{
+    AdmissionInputs, InvariantViolated, Mode, ModeSet, ParameterChange, PolicyChanged, ProvisionLimitChanged,
+    QuarantineLifted, QuarantineProbed, Strategy, StrategySet,
+};
+
 vocabulary! {
     /// A fact about the fleet. Every decision carries the numbers that it was made with.
     pub enum Event {
@@ -34,6 +46,38 @@ vocabulary! {
         AlarmResolved = "fleet.alarm_resolved.v1",
         /// The backend runs something with our labels that the log does not know. Never removed without a command.
         StrangerFound = "fleet.stranger_found.v1",
+        /// A restarted workspace has been well for the whole probation; a token comes back.
+        RestartProved = "fleet.restart_proved.v1",
+        /// Restarts of a cell are held back: too many look dead at once, or we are unwell ourselves.
+        BrakeEngaged = "fleet.brake_engaged.v1",
+        /// Restarts are no longer held back.
+        BrakeReleased = "fleet.brake_released.v1",
+        /// We see worse, or better, than before.
+        ObserverChanged = "fleet.observer_changed.v1",
+        /// An engine is asked less, or as usual again.
+        CircuitChanged = "fleet.circuit_changed.v1",
+        /// We have just started: silence proves nothing yet.
+        GraceStarted = "fleet.grace_started.v1",
+        /// A cell has been seen completely, and enough time has passed.
+        GraceEnded = "fleet.grace_ended.v1",
+        /// A person holds restarts back.
+        HoldSet = "fleet.hold_set.v1",
+        /// A hold is over.
+        HoldReleased = "fleet.hold_released.v1",
+        /// Decisions about a part of the fleet are only recorded from here on, or acted on again.
+        ModeSet = "fleet.mode_set.v1",
+        /// A team has another restart strategy.
+        StrategySet = "fleet.strategy_set.v1",
+        /// The policy is another one.
+        PolicyChanged = "fleet.policy_changed.v1",
+        /// A quarantined workspace is tried once more.
+        QuarantineProbed = "fleet.quarantine_probed.v1",
+        /// A workspace is no longer quarantined.
+        QuarantineLifted = "fleet.quarantine_lifted.v1",
+        /// Another number of starts is let through at once.
+        ProvisionLimitChanged = "fleet.provision_limit_changed.v1",
+        /// Something happened that must never happen: a bug of ours, recorded with its numbers.
+        InvariantViolated = "fleet.invariant_violated.v1",
     }
 }
 
@@ -47,12 +91,28 @@ impl Event {
             Self::RestartSettled(e) => Some(e.workspace),
             Self::AlarmRaised(e) => e.workspace,
             Self::AlarmResolved(e) => e.workspace,
+            Self::RestartProved(e) => Some(e.workspace),
+            Self::QuarantineProbed(e) => Some(e.workspace),
+            Self::QuarantineLifted(e) => Some(e.workspace),
+            Self::InvariantViolated(e) => e.workspace,
             Self::PlatformStarted(_)
             | Self::PlatformStopped(_)
             | Self::TailRepaired(_)
             | Self::EngineLost(_)
             | Self::EngineFound(_)
-            | Self::StrangerFound(_) => None,
+            | Self::StrangerFound(_)
+            | Self::BrakeEngaged(_)
+            | Self::BrakeReleased(_)
+            | Self::ObserverChanged(_)
+            | Self::CircuitChanged(_)
+            | Self::GraceStarted(_)
+            | Self::GraceEnded(_)
+            | Self::HoldSet(_)
+            | Self::HoldReleased(_)
+            | Self::ModeSet(_)
+            | Self::StrategySet(_)
+            | Self::PolicyChanged(_)
+            | Self::ProvisionLimitChanged(_) => None,
         }
     }
 }
@@ -107,6 +167,18 @@ pub struct RestartAdmitted {
     pub recent: u32,
     /// How many the window allows.
     pub recent_max: u32,
+    /// Everything that the judgement looked at; none in facts of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Box<AdmissionInputs>>,
+    /// Tokens that it costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+    /// What a person's wish passed over: `backoff`, `brake`, `hold`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<String>,
+    /// Members of its team that are restarted with it, by the team's strategy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_along: Vec<WorkspaceId>,
 }
 
 /// See [`Event::RestartDeferred`].
@@ -118,7 +190,7 @@ pub struct RestartDeferred {
     pub restart: RestartId,
     /// Why it was asked for.
     pub cause: RestartCause,
-    /// A stable word: `backoff`, `in_flight`.
+    /// A stable word: `backoff`, `in_flight`, `tokens`, `brake`, `hold`, `order`, `grace`.
     pub rule: String,
     /// When it is looked at again; none waits for a slot.
     pub until: Option<Timestamp>,
@@ -130,6 +202,9 @@ pub struct RestartDeferred {
     pub recent: u32,
     /// How many the window allows.
     pub recent_max: u32,
+    /// Everything that the judgement looked at; none in facts of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Box<AdmissionInputs>>,
 }
 
 /// See [`Event::RestartSuppressed`].
@@ -141,7 +216,7 @@ pub struct RestartSuppressed {
     pub restart: RestartId,
     /// Why it was asked for.
     pub cause: RestartCause,
-    /// A stable word: `intensity`.
+    /// A stable word: `intensity`, `hold`, `emergency_stop`, `advise_only`.
     pub rule: String,
     /// Restarts of this workspace in the intensity window.
     pub recent: u32,
@@ -149,6 +224,12 @@ pub struct RestartSuppressed {
     pub recent_max: u32,
     /// The window, in seconds.
     pub window_s: u64,
+    /// Everything that the judgement looked at; none in facts of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Box<AdmissionInputs>>,
+    /// When it may be asked for again, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// How an admitted restart ended.

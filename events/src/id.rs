@@ -65,6 +65,10 @@ uuid_id!(
     RestartId, now_v7
 );
 uuid_id!(
+    /// One hold that a person set on restarts.
+    HoldId, now_v7
+);
+uuid_id!(
     /// One A2A call through the platform.
     CallId, now_v7
 );

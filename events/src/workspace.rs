@@ -8,6 +8,13 @@ use crate::codec::vocabulary;
 use crate::envelope::Principal;
 use crate::id::{CallId, EventId, Generation, Position, RestartId, TokenId, WorkspaceId};
 
+mod suspicion;
+
+pub use suspicion::{
+    ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
+    VerdictWithheld,
+};
+
 vocabulary! {
     /// A fact about one workspace. Invariant: `Created` is the first of its stream, nothing but clean-up follows `Removed`.
     pub enum Event {
@@ -83,6 +90,20 @@ vocabulary! {
         CallFinished = "workspace.call_finished.v1",
         /// A command's handler panicked; the actor was rebuilt from its stream.
         HandlerPanicked = "workspace.handler_panicked.v1",
+        /// Something speaks against it; nothing is proved.
+        SuspicionRaised = "workspace.suspicion_raised.v1",
+        /// Nothing speaks against it any more.
+        SuspicionCleared = "workspace.suspicion_cleared.v1",
+        /// It has been silent for so long that it would count as hung, but for a rule that says to wait.
+        VerdictWithheld = "workspace.verdict_withheld.v1",
+        /// An admitted restart waits for one fresh look at the instance.
+        ConfirmRequested = "workspace.confirm_requested.v1",
+        /// The fresh look found it running: it is taken back as it was, and not restarted.
+        DeathRefuted = "workspace.death_refuted.v1",
+        /// A start or stop may or may not have happened; lists will tell, and nothing is asked for again until then.
+        OutcomeUnknown = "workspace.outcome_unknown.v1",
+        /// After a restart it has been well for the whole probation.
+        RestartProved = "workspace.restart_proved.v1",
     }
 }
 
@@ -365,7 +386,7 @@ pub struct InstanceAdopted {
 }
 
 /// Where evidence comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EvidenceSource {
     /// The exit of a process, or the engine's event stream.
@@ -378,6 +399,10 @@ pub enum EvidenceSource {
     Heartbeat,
     /// An A2A call's transport.
     Call,
+    /// A request for the agent's card, made while its heartbeat is late.
+    Probe,
+    /// The engine's own health check.
+    Health,
 }
 
 /// What evidence is worth (`docs/supervision` names the classes).
@@ -441,6 +466,9 @@ pub struct VerdictReached {
     pub generation: Generation,
     /// The facts that it rests on.
     pub evidence: Vec<EventId>,
+    /// The observer's own score when it was reached, 0 (well) to 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer_score: Option<u32>,
 }
 
 /// See [`Event::WentOffline`].
@@ -462,6 +490,8 @@ pub enum OnlineVia {
     Heartbeat,
     /// Created with a URL, external.
     Create,
+    /// A fresh look found it running after all.
+    Inspect,
 }
 
 /// See [`Event::CameOnline`].
@@ -504,6 +534,8 @@ pub enum RestartCause {
     Session,
     /// It was stopped together with the platform, whose next start brings it back.
     Shutdown,
+    /// Another member of its team died, and the team's strategy takes it along.
+    Team,
 }
 
 impl RestartCause {
@@ -516,6 +548,7 @@ impl RestartCause {
             Self::Configuration => "configuration",
             Self::Session => "session",
             Self::Shutdown => "shutdown",
+            Self::Team => "team",
         }
     }
 }
@@ -533,6 +566,9 @@ pub struct RestartRequested {
     pub reset_session: bool,
     /// The facts that it rests on.
     pub evidence: Vec<EventId>,
+    /// Whether a person asked to pass over holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
 }
 
 /// See [`Event::RestartStarted`].

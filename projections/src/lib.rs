@@ -5,7 +5,8 @@
 //! the write side: the two meet in the log only.
 //!
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
-//! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), and [`tail`] (the raw log).
+//! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`supervision`] (what was decided, and
+//! why), and [`tail`] (the raw log).
 
 pub mod calls;
 pub mod credentials;
@@ -15,6 +16,7 @@ pub mod projection;
 pub mod roster;
 pub mod runner;
 pub mod structure;
+pub mod supervision;
 pub mod tail;
 
 #[cfg(test)]

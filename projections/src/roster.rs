@@ -13,9 +13,11 @@ use covalence_events::{Position, WorkspaceId};
 mod fold;
 pub mod hierarchy;
 pub mod row;
+pub mod standing;
 
 pub use hierarchy::{Access, AccessRule, RootTalk};
-pub use row::{Card, Failure, Instance, Restart, RestartStage, Row, Status, Supervision};
+pub use row::{Card, Failure, Instance, Restart, RestartStage, Row, Status};
+pub use standing::{Condition, Standing};
 
 /// Candidates named when a text fits several workspaces; a person can't compare more.
 pub const CANDIDATES_MAX: usize = 10;

@@ -24,6 +24,7 @@ use crate::metrics as names;
 use crate::projection::Projection;
 use crate::roster::{Roster, Row};
 use crate::structure::Structure;
+use crate::supervision::Supervision;
 
 /// Facts applied under one write lock: at about a microsecond each, readers wait well under a millisecond.
 pub const BATCH: usize = 256;
@@ -199,6 +200,8 @@ pub struct Views {
     pub structure: View<Structure>,
     /// How calls went.
     pub calls: View<Calls>,
+    /// What the supervisor decided, and why.
+    pub supervision: View<Supervision>,
 }
 
 impl Views {
@@ -213,6 +216,7 @@ impl Views {
         self.credentials.fold(recorded);
         self.structure.fold(recorded);
         self.calls.fold(recorded);
+        self.supervision.fold(recorded);
     }
 
     /// Fresh ones, folded from the log's beginning to its present end.
@@ -275,6 +279,7 @@ impl Views {
         self.credentials.apply(batch);
         self.structure.apply(batch);
         self.calls.apply(batch);
+        self.supervision.apply(batch);
         self.roster.apply(batch);
     }
 
@@ -283,6 +288,7 @@ impl Views {
         self.credentials.publish();
         self.structure.publish();
         self.calls.publish();
+        self.supervision.publish();
     }
 
     fn stop(&self, stalled: &Stalled) {
@@ -290,6 +296,7 @@ impl Views {
         self.credentials.stop(stalled.clone());
         self.structure.stop(stalled.clone());
         self.calls.stop(stalled.clone());
+        self.supervision.stop(stalled.clone());
     }
 
     /// The last fact that all projections which still go on have taken in.
@@ -301,12 +308,13 @@ impl Views {
     }
 
     /// How each of them fares, against the log's head.
-    pub fn health(&self, head: Position) -> [Health; 4] {
+    pub fn health(&self, head: Position) -> [Health; 5] {
         [
             self.roster.health(head),
             self.credentials.health(head),
             self.structure.health(head),
             self.calls.health(head),
+            self.supervision.health(head),
         ]
     }
 
@@ -320,6 +328,7 @@ impl Views {
             (self.credentials.watch(), self.credentials.stalled().is_some()),
             (self.structure.watch(), self.structure.stalled().is_some()),
             (self.calls.watch(), self.calls.stalled().is_some()),
+            (self.supervision.watch(), self.supervision.stalled().is_some()),
         ];
         for (mut watch, stalled) in watches {
             if !stalled {

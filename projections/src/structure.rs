@@ -124,7 +124,14 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
-        | Event::HandlerPanicked(_) => None,
+        | Event::HandlerPanicked(_)
+        | Event::SuspicionRaised(_)
+        | Event::SuspicionCleared(_)
+        | Event::VerdictWithheld(_)
+        | Event::ConfirmRequested(_)
+        | Event::DeathRefuted(_)
+        | Event::OutcomeUnknown(_)
+        | Event::RestartProved(_) => None,
     }
 }
 
@@ -149,7 +156,7 @@ fn came_online(e: &CameOnline, profile: &Profile) -> Option<Value> {
         // `Created` stands beside it and has told it.
         OnlineVia::Create => None,
         OnlineVia::Register => Some(profile.registration.as_ref().map_or_else(|| json!({}), Card::to_value)),
-        OnlineVia::Heartbeat => Some(match e.from.as_str() {
+        OnlineVia::Heartbeat | OnlineVia::Inspect => Some(match e.from.as_str() {
             "offline" | "degraded" => json!({}),
             from => json!({"recovered_from": from}),
         }),

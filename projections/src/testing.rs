@@ -7,12 +7,12 @@ use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::workspace::{
     BackendKind, CallFinished, CallOutcome, CameOnline, Created, DeliveryMode, Event, HeartbeatReceived,
-    InstanceRef, InstanceStarted, OnlineVia, ProvisionOrigin, ProvisionRequested, Registered, TokenIssued,
-    TokenPurpose, WorkspaceAccess,
+    InstanceRef, InstanceStarted, OnlineVia, ProvisionOrigin, ProvisionRequested, Registered, RestartCause,
+    TokenIssued, TokenPurpose, WorkspaceAccess,
 };
 use covalence_events::{
     BootId, CallId, CorrelationId, EventId, Fact, Generation, Meta, NewEvent, Position, Principal, Recorded,
-    StreamId, Timestamp, TokenId, Version, WorkspaceId, fleet,
+    RestartId, StreamId, Timestamp, TokenId, Version, WorkspaceId, fleet,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -163,5 +163,41 @@ pub(crate) fn token(number: u8) -> TokenIssued {
         prefix: "abcdefgh".to_owned(),
         purpose: TokenPurpose::Provision,
         generation: Some(Generation(1)),
+    }
+}
+
+/// The restart that the tests' histories are about.
+pub(crate) fn restart() -> RestartId {
+    RestartId(Uuid::from_u128(5))
+}
+
+pub(crate) fn admitted(number: u128) -> fleet::RestartAdmitted {
+    fleet::RestartAdmitted {
+        workspace: id(number),
+        restart: restart(),
+        cause: RestartCause::Death,
+        in_flight: 0,
+        in_flight_max: 2,
+        recent: 0,
+        recent_max: 5,
+        inputs: None,
+        cost: None,
+        overridden: Vec::new(),
+        taken_along: Vec::new(),
+    }
+}
+
+pub(crate) fn deferred(number: u128, rule: &str) -> fleet::RestartDeferred {
+    fleet::RestartDeferred {
+        workspace: id(number),
+        restart: restart(),
+        cause: RestartCause::Death,
+        rule: rule.to_owned(),
+        until: Some(at(60)),
+        in_flight: 2,
+        in_flight_max: 2,
+        recent: 0,
+        recent_max: 5,
+        inputs: None,
     }
 }

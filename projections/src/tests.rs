@@ -6,5 +6,7 @@ mod hierarchy;
 mod properties;
 mod roster;
 mod runner;
+mod standing;
 mod structure;
+mod supervision;
 mod tail;

@@ -263,6 +263,7 @@ pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
         in_flight_min: required(layers, "supervision.in_flight_min", POSITIVE, number)?,
         in_flight_share: required(layers, "supervision.in_flight_share", SHARE, share)?,
         unknown_alarm,
+        ..Policy::default()
     })
 }
 

@@ -192,7 +192,14 @@ fn seconds(wait: Duration) -> u64 {
 impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         let status = match &rejection {
-            Rejection::NotFound | Rejection::AlreadyPaused | Rejection::NotPaused => StatusCode::NOT_FOUND,
+            Rejection::NotFound
+            | Rejection::AlreadyPaused
+            | Rejection::NotPaused
+            | Rejection::NoSuchHold
+            | Rejection::NoBrake
+            | Rejection::NotQuarantined
+            | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
+            Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
             Rejection::Removed => StatusCode::GONE,
             Rejection::AlreadyExists
             | Rejection::External

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use covalence_events::WorkspaceId;
-use covalence_projections::roster::{Card, Restart, RestartStage, Row, Supervision};
+use covalence_projections::roster::{Card, Restart, RestartStage, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -189,16 +189,11 @@ impl From<&Row> for WorkspaceView {
 
 impl SupervisionView {
     fn of(row: &Row) -> Self {
-        let (rule, since) = match &row.supervision {
-            Supervision::Healthy => (None, None),
-            Supervision::Unknown { since } | Supervision::Restarting { since } => (None, Some(*since)),
-            Supervision::Suspect { code, since } => (Some(code.clone()), Some(*since)),
-            Supervision::Dead { rule, since }
-            | Supervision::Stopped { rule, since }
-            | Supervision::Quarantined { rule, since } => (Some(rule.clone()), Some(*since)),
-        };
+        let standing = &row.standing;
+        let rule = standing.rule.as_deref().map(str::to_owned);
+        let since = Some(standing.since);
         let restart = row.restart.as_deref().map(RestartView::of);
-        Self { state: row.supervision.as_str(), rule, since, restart }
+        Self { state: row.standing.condition.as_str(), rule, since, restart }
     }
 }
 

@@ -11,11 +11,13 @@ use super::support::platform::{ONLINE_LIMIT, Platform, Settings};
 use super::support::processes::{self, agents_by_workspace};
 
 /// From what was seen to what was done about it: each of these is caused by the one before it.
-const CHAIN: [&str; 7] = [
+const CHAIN: [&str; 9] = [
     "workspace.evidence_observed.v1",
     "workspace.verdict_reached.v1",
     "workspace.restart_requested.v1",
     "fleet.restart_admitted.v1",
+    "workspace.confirm_requested.v1",
+    "workspace.evidence_observed.v1",
     "workspace.restart_started.v1",
     "workspace.provision_requested.v1",
     "workspace.instance_started.v1",
@@ -67,8 +69,10 @@ async fn killed_and_online_again(platform: &Platform) {
     let output = platform.cli(&["events", "--workspace", "Ada"]);
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
-    // The evidence is the first of its kind, that of the removal comes later; the others once belonged to the creation.
-    let places = CHAIN.iter().chain([&CAME_ONLINE]).map(|step| {
+    // The evidence is the first of its kind, that of the fresh look and of the removal come later; the others once belonged to the creation.
+    let look = CHAIN.iter().skip(1).position(|step| *step == CHAIN[0]).map(|place| place + 1);
+    let steps = CHAIN.iter().enumerate().filter(|(place, _)| Some(*place) != look).map(|(_, step)| step);
+    let places = steps.chain([&CAME_ONLINE]).map(|step| {
         let word = step.trim_end_matches(".v1").rsplit('.').next().expect("a last part");
         let place = if *step == CHAIN[0] { shown.find(word) } else { shown.rfind(word) };
         place.unwrap_or_else(|| panic!("no `{word}` in\n{shown}"))

@@ -25,6 +25,8 @@ enum Step {
     Provisioned,
     ProvisionFailed { retryable: bool },
     Admit,
+    Confirm { class: EvidenceClass },
+    OutcomeUnknown,
     Suppress,
     Pause,
     Resume,
@@ -56,6 +58,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Provisioned),
         1 => any::<bool>().prop_map(|retryable| Step::ProvisionFailed { retryable }),
         4 => Just(Step::Admit),
+        4 => class().prop_map(|class| Step::Confirm { class }),
+        1 => Just(Step::OutcomeUnknown),
         1 => Just(Step::Suppress),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
@@ -95,6 +99,18 @@ fn instance(generation: Generation) -> InstanceRef {
     InstanceRef { id: format!("instance-{generation}") }
 }
 
+fn evidence(class: EvidenceClass, generation: Generation) -> EvidenceObserved {
+    EvidenceObserved {
+        source: EvidenceSource::Exit,
+        class,
+        generation,
+        instance: Some(instance(generation)),
+        code: "exited".to_owned(),
+        detail: String::new(),
+        exit_status: None,
+    }
+}
+
 fn command(step: &Step, story: &Scenario) -> Command {
     let current = story.generation();
     let named = |stale: bool| if stale { Generation(current.0.saturating_sub(1)) } else { current };
@@ -113,15 +129,7 @@ fn command(step: &Step, story: &Scenario) -> Command {
             generation: Some(current),
             mint: None,
         })),
-        Step::Evidence { class, stale } => Command::RecordEvidence(Box::new(EvidenceObserved {
-            source: EvidenceSource::Exit,
-            class: *class,
-            generation: named(*stale),
-            instance: Some(instance(named(*stale))),
-            code: "exited".to_owned(),
-            detail: String::new(),
-            exit_status: None,
-        })),
+        Step::Evidence { class, stale } => Command::RecordEvidence(Box::new(evidence(*class, named(*stale)))),
         Step::Provisioned => Command::RecordProvisioned {
             generation: current,
             provisioned: Provisioned {
@@ -139,12 +147,22 @@ fn command(step: &Step, story: &Scenario) -> Command {
             command: None,
         }),
         Step::Admit => Command::RecordAdmission { restart, admission: Position(1) },
+        Step::Confirm { class } => {
+            Command::RecordConfirmed { restart, evidence: Box::new(evidence(*class, current)), url: None }
+        }
+        Step::OutcomeUnknown => Command::RecordOutcomeUnknown {
+            generation: current,
+            operation: "provision",
+            detail: "timeout".to_owned(),
+        },
         Step::Suppress => {
             Command::RecordSuppression { restart, rule: "intensity".to_owned(), message: String::new() }
         }
         Step::Pause => Command::Pause,
         Step::Resume => Command::Resume,
-        Step::Restart => Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false }),
+        Step::Restart => {
+            Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false })
+        }
         Step::Remove => Command::Remove(Remove::default()),
         Step::Stopped => Command::RecordStopped { generation: current },
         Step::StopFailed => Command::RecordStopFailed { generation: current, message: "no".to_owned() },
@@ -176,6 +194,7 @@ fn decided_on(state: &State) -> Agreed<'_> {
             state::Instance::Starting { .. } => "starting",
             state::Instance::Running { .. } => "running",
             state::Instance::Stopping { .. } => "stopping",
+            state::Instance::Unknown { .. } => "unknown",
         },
         url: state.url.as_deref(),
         url_trusted: state.url_trusted,
@@ -193,6 +212,7 @@ fn shown(row: &Row) -> Agreed<'_> {
             roster::Instance::Starting => "starting",
             roster::Instance::Running { .. } => "running",
             roster::Instance::Stopping { .. } => "stopping",
+            roster::Instance::Unknown { .. } => "unknown",
         },
         url: row.url.as_deref(),
         url_trusted: row.url_trusted,

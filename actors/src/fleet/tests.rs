@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use covalence_events::fleet::{EngineLost, Event, RestartOutcome};
-use covalence_events::workspace::RestartCause;
+use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, Meta, Position, Principal, Recorded, RestartId, StreamId,
     Timestamp, Version, WorkspaceId,
@@ -12,14 +12,13 @@ use covalence_events::{
 use uuid::Uuid;
 
 use super::{Command, Effect, State, deadline, decide, evolve, outstanding, react};
-use crate::context::{Context, Origin};
+use crate::context::{Context, ObserverView, Origin};
 use crate::effect::Moment;
-use crate::policy::Policy;
+use crate::scenario::Everybody;
 
 struct Fleet {
     state: State,
-    policy: Policy,
-    size: usize,
+    everybody: Everybody,
     now: Timestamp,
     version: u64,
     effects: Vec<Effect>,
@@ -28,11 +27,10 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn of(size: usize) -> Self {
+    fn of(size: u32) -> Self {
         Self {
             state: State::default(),
-            policy: Policy::default(),
-            size,
+            everybody: Everybody::of(BackendKind::Process, size),
             now: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             version: 0,
             effects: Vec::new(),
@@ -51,18 +49,19 @@ impl Fleet {
             correlation: CorrelationId(Uuid::from_u128(1)),
             causation: None,
         };
+        let policy = self.state.policy.clone();
         let cx = Context {
             now: Moment { at: self.now, mono_ns: 0 },
             boot: BootId(Uuid::from_u128(2)),
             origin: &origin,
-            policy: &self.policy,
-            policy_hash: self.policy.hash(),
-            observing_since: self.now,
-            fleet_size: self.size,
+            policy: &policy,
+            policy_hash: policy.hash(),
+            observer: ObserverView::well(self.now),
+            roster: &self.everybody,
             ids: Uuid::from_u128(u128::from(self.version + 1) << 32),
             chance: 0.5,
         };
-        let decision = decide(&self.state, command, &cx);
+        let decision = decide(&self.state, command, &cx).unwrap();
         self.chain.extend(decision.facts().iter().map(|fact| (fact.id, fact.cause, fact.event.tag())));
         let events: Vec<Event> = decision.facts().iter().map(|fact| fact.event.clone()).collect();
         self.effects.clear();
@@ -99,6 +98,7 @@ fn request(workspace: u128, restart: u128, cause: RestartCause) -> Command {
         workspace: WorkspaceId(Uuid::from_u128(workspace)),
         restart: RestartId(Uuid::from_u128(restart)),
         cause,
+        forced: false,
     }
 }
 
@@ -126,13 +126,18 @@ fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
     let mut fleet = Fleet::of(6);
     let answers: Vec<_> = (1..=4).flat_map(|n| fleet.ask(n, n)).collect();
     assert_eq!(answers, [ADMITTED, ADMITTED, DEFERRED, DEFERRED]);
-    assert_eq!(fleet.settle(1, 1, RestartOutcome::Online), [SETTLED, ADMITTED]);
+    assert_eq!(
+        fleet.settle(1, 1, RestartOutcome::Online),
+        [SETTLED, ADMITTED, DEFERRED],
+        "the fourth waits for a token"
+    );
     assert_eq!(fleet.state.in_flight.len(), 2);
     let granted: Vec<_> = fleet
         .effects
         .iter()
         .map(|effect| match effect {
             Effect::Grant { restart, .. } | Effect::Deny { restart, .. } => restart.0.as_u128(),
+            Effect::TryAgain { .. } | Effect::TakeAlong { .. } => 0,
         })
         .collect();
     assert_eq!(granted, [3]);
@@ -153,7 +158,7 @@ fn an_admission_after_a_wait_comes_from_the_deferral_of_that_restart() {
     let by_backoff = fleet.chain.last().unwrap().0;
     fleet.settle(2, 2, RestartOutcome::Online);
     fleet.settle(3, 3, RestartOutcome::Online);
-    fleet.after(Duration::from_secs(7)).when(&Command::RecordDeadline);
+    fleet.after(Duration::from_secs(30)).when(&Command::RecordDeadline);
     let (_, cause, tag) = *fleet.chain.last().unwrap();
     assert_eq!((cause, tag), (Some(by_backoff), ADMITTED), "not from nowhere, because a timer rang");
 }
@@ -163,14 +168,14 @@ fn a_crash_loop_is_spaced_out_and_then_refused() {
     let mut fleet = Fleet::of(15);
     for n in 1..=5 {
         if fleet.ask(1, n) == [DEFERRED] {
-            let until = deadline(&fleet.state, &fleet.policy).unwrap();
+            let until = deadline(&fleet.state).unwrap();
             fleet.now = until;
             let events = fleet.when(&Command::RecordDeadline);
             assert_eq!(events.iter().map(Event::tag).collect::<Vec<_>>(), [ADMITTED], "restart {n}");
         }
         fleet.settle(1, n, RestartOutcome::Online);
     }
-    assert_eq!(fleet.ask(1, 6), [SUPPRESSED]);
+    assert_eq!(fleet.ask(1, 6), [SUPPRESSED, "fleet.alarm_raised.v1"]);
     assert!(matches!(fleet.effects[..], [Effect::Deny { .. }]));
 }
 

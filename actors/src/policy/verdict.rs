@@ -3,6 +3,8 @@
 //! Only two things are proof: the engine or the kernel says that this very instance is not there, or nothing was heard
 //! for the whole liveness window. Everything else, every error in particular, leaves the workspace alive (R10).
 
+use super::Policy;
+use crate::context::ObserverView;
 use covalence_events::Generation;
 use covalence_events::workspace::{EvidenceClass, EvidenceObserved, InstanceRef, RestartCause, Verdict};
 
@@ -16,9 +18,12 @@ pub const HEARTBEAT_STALE: &str = "heartbeat_stale";
 pub const UNKNOWN_MEANS_ALIVE: &str = "unknown_means_alive";
 /// The rule's name: ambiguous signs never suffice alone.
 pub const SUSPICION_IS_NOT_PROOF: &str = "suspicion_is_not_proof";
+/// The rule's name: we have just stood still, and conclude nothing for a moment.
+pub const OBSERVER_UNWELL: &str = "observer_unwell";
 
 /// What should be running, and how far we are with it.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that is known of it")]
 pub struct Target<'a> {
     /// The current generation.
     pub generation: Generation,
@@ -32,6 +37,8 @@ pub struct Target<'a> {
     pub stopping: bool,
     /// Whether somebody else runs it.
     pub external: bool,
+    /// Whether we have just stood still.
+    pub quiet: bool,
 }
 
 /// See the module.
@@ -62,6 +69,7 @@ pub fn judge(evidence: &EvidenceObserved, target: &Target<'_>) -> Judgement {
     let (verdict, rule, cause) = match evidence.class {
         // Nobody of ours can say that somebody else's machine is gone.
         EvidenceClass::Death if target.external => return Judgement::Irrelevant,
+        EvidenceClass::Death if target.quiet => (Verdict::Unknown, OBSERVER_UNWELL, None),
         EvidenceClass::Death => (Verdict::Dead, PROOF_OF_DEATH, Some(RestartCause::Death)),
         EvidenceClass::Silence if target.external => (Verdict::Unknown, HEARTBEAT_STALE, None),
         EvidenceClass::Silence => (Verdict::Dead, LIVENESS_TTL, Some(RestartCause::Hung)),
@@ -71,6 +79,45 @@ pub fn judge(evidence: &EvidenceObserved, target: &Target<'_>) -> Judgement {
         EvidenceClass::Expected => return Judgement::Irrelevant,
     };
     Judgement::Verdict { verdict, rule, cause }
+}
+
+/// Why a silent workspace does not count as hung yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// We have just started.
+    Grace,
+    /// A brake is engaged.
+    Brake,
+    /// We don't see well ourselves.
+    ObserverUnwell,
+    /// Too few sources speak against it.
+    OneSource,
+}
+
+impl Withheld {
+    /// The rule's stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grace => "grace",
+            Self::Brake => "brake",
+            Self::ObserverUnwell => OBSERVER_UNWELL,
+            Self::OneSource => "one_source",
+        }
+    }
+}
+
+/// Whether silence for the whole window amounts to *hung*: only with a healthy observer, no brake, and enough sources that
+/// agree (rule V1).
+pub fn withheld(policy: &Policy, sources: u32, observer: &ObserverView) -> Option<Withheld> {
+    if observer.in_grace {
+        Some(Withheld::Grace)
+    } else if observer.braked {
+        Some(Withheld::Brake)
+    } else if observer.quiet || observer.score > policy.hung_score_max {
+        Some(Withheld::ObserverUnwell)
+    } else {
+        (sources < policy.hung_sources).then_some(Withheld::OneSource)
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use covalence_events::workspace::CallOutcome;
-use covalence_events::{Position, Principal, Recorded, RestartId};
+use covalence_events::{Fact, Position, Principal, Recorded, RestartId, Timestamp, fleet};
 
 use crate::workspace::{Rejection, Status};
 
@@ -103,6 +103,69 @@ pub struct CallReport {
     pub response_bytes: u64,
     /// What went wrong, redacted.
     pub error: Option<String>,
+}
+
+/// What the fleet's supervisor said to a restart that a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restarted {
+    /// It begins.
+    Admitted {
+        /// Its name.
+        restart: RestartId,
+        /// The decision, in the fleet's stream.
+        admission: Position,
+    },
+    /// It waits.
+    Waiting {
+        /// Its name.
+        restart: RestartId,
+        /// The rule that makes it wait; none where the supervisor has not answered yet.
+        rule: Option<String>,
+        /// When it is looked at again, if that is known.
+        until: Option<Timestamp>,
+    },
+    /// It will not happen.
+    Refused {
+        /// Its name.
+        restart: RestartId,
+        /// The rule that refuses it.
+        rule: String,
+        /// When it may be asked for again, if that is known.
+        until: Option<Timestamp>,
+        /// The decision, in the fleet's stream.
+        decision: Position,
+    },
+}
+
+impl Restarted {
+    /// The restart's name.
+    pub const fn restart(&self) -> RestartId {
+        match self {
+            Self::Admitted { restart, .. }
+            | Self::Waiting { restart, .. }
+            | Self::Refused { restart, .. } => *restart,
+        }
+    }
+
+    /// What a fact of the fleet says about a restart, if it is a decision.
+    pub(super) fn of(recorded: &Recorded) -> Option<Self> {
+        let Fact::Fleet(event) = &recorded.fact else { return None };
+        Some(match event {
+            fleet::Event::RestartAdmitted(e) => {
+                Self::Admitted { restart: e.restart, admission: recorded.position }
+            }
+            fleet::Event::RestartDeferred(e) => {
+                Self::Waiting { restart: e.restart, rule: Some(e.rule.clone()), until: e.until }
+            }
+            fleet::Event::RestartSuppressed(e) => Self::Refused {
+                restart: e.restart,
+                rule: e.rule.clone(),
+                until: e.until,
+                decision: recorded.position,
+            },
+            _ => return None,
+        })
+    }
 }
 
 /// What a fresh look at an instance amounted to.

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use covalence_events::log::{Ack, Append, AppendError, Expected, Receipt as Appended};
-use covalence_events::workspace::HandlerPanicked;
+use covalence_events::workspace::{BackendKind, HandlerPanicked};
 use covalence_events::{Fact, NewEvent, Position, Principal, Recorded, StreamId, Timestamp, Version};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -109,13 +109,16 @@ impl<D: Domain> Cell<D> {
 
     fn store(&mut self, facts: Decision<D::Event>, message: Do<D>, ctx: &mut Context<Self>) {
         let telemetry = facts.facts().iter().all(|fact| D::is_telemetry(&fact.event));
-        let events = self.runtime.shared.in_context(&message.origin, |cx| facts.into_new_events(cx));
+        let events =
+            self.runtime.shared.in_context(&message.origin, self.kind(), |cx| facts.into_new_events(cx));
         if telemetry {
             self.store_telemetry(events, message.reply, ctx);
         } else {
             let name = D::name(&message.command);
+            let begun = Instant::now();
             let appending = self.append(events, Ack::Durable);
             ctx.wait(appending.into_actor(self).map(move |result, cell, ctx| {
+                cell.runtime.shared.strain.appended(begun.elapsed(), result.is_err());
                 cell.stored(result, (name, message.reply), ctx);
             }));
         }
@@ -231,15 +234,25 @@ impl<D: Domain> Cell<D> {
     /// Tells the rest of the runtime what changed, and arms the next deadline.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let Some(state) = &self.state else { return };
-        D::note(state, &self.runtime.shared.registry);
-        let due =
-            D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
+        D::note(state, &self.runtime.shared);
+        let due = self.due(state);
         if let Some(due) = due
             && self.armed.is_none_or(|armed| due < armed)
         {
             self.armed = Some(due);
             self.runtime.shared.deadlines.arm(due, ctx.address().recipient());
         }
+    }
+
+    fn kind(&self) -> Option<BackendKind> {
+        D::cell(self.state.as_ref())
+    }
+
+    fn due(&self, state: &D::State) -> Option<Timestamp> {
+        let sight = &self.runtime.shared.sight;
+        let since =
+            D::cell(Some(state)).map_or_else(|| sight.since(), |cell| sight.view(cell, sight.since()).since);
+        D::deadline(state, &sight.policy().0, since)
     }
 
     fn give_up(&mut self, corrupt: Corrupt) {
@@ -288,7 +301,7 @@ impl<D: Domain> Cell<D> {
         }
         // Durable, so that everything queued before it is readable when the stream is read again.
         let fact = HandlerPanicked { command: command.to_owned(), message: text };
-        let events = self.runtime.shared.in_context(origin, |cx| {
+        let events = self.runtime.shared.in_context(origin, self.kind(), |cx| {
             let mut facts = Decision::<covalence_events::workspace::Event>::default();
             facts.push(cx, fact);
             facts.map(Fact::Workspace).into_new_events(cx)
@@ -322,7 +335,7 @@ impl<D: Domain> Handler<Do<D>> for Cell<D> {
             return;
         }
         let begun = Instant::now();
-        let decision = self.runtime.shared.in_context(&message.origin, |cx| {
+        let decision = self.runtime.shared.in_context(&message.origin, self.kind(), |cx| {
             catch_unwind(AssertUnwindSafe(|| D::decide(self.state.as_ref(), &message.command, cx)))
         });
         self.runtime.shared.decide_seconds.record(begun.elapsed());
@@ -365,9 +378,7 @@ impl<D: Domain> Handler<Knock> for Cell<D> {
     fn handle(&mut self, _: Knock, ctx: &mut Self::Context) {
         self.armed = None;
         let Some(state) = &self.state else { return };
-        let due =
-            D::deadline(state, &self.runtime.shared.settings.policy, self.runtime.shared.observing_since);
-        match due {
+        match self.due(state) {
             Some(due) if due <= self.runtime.shared.clock.now().at => {
                 self.take(Unasked { command: D::due(), origin: Origin::new(Principal::System) }, ctx);
             }

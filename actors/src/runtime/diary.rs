@@ -10,44 +10,94 @@ use super::metrics_names::{RESTART_DECISIONS, VERDICTS};
 
 /// Writes a line, and counts, where a recorded fact is worth it.
 pub(super) fn tell(recorded: &Recorded) {
-    let stream = recorded.stream;
     match &recorded.fact {
         Fact::Workspace(event) => tell_of_workspace(recorded, event),
-        Fact::Fleet(fleet::Event::RestartAdmitted(e)) => {
+        Fact::Fleet(event) => tell_of_fleet(recorded, event),
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
+fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
+    match event {
+        fleet::Event::RestartAdmitted(e) => {
             counter!(RESTART_DECISIONS, "decision" => "admitted", "rule" => "none", "cause" => e.cause.as_str())
                 .increment(1);
             info!(workspace = %e.workspace, cause = e.cause.as_str(), in_flight = e.in_flight, recent = e.recent, "restart admitted");
         }
-        Fact::Fleet(fleet::Event::RestartDeferred(e)) => {
+        fleet::Event::RestartDeferred(e) => {
             counter!(RESTART_DECISIONS, "decision" => "deferred", "rule" => e.rule.clone(), "cause" => e.cause.as_str())
                 .increment(1);
             let until = e.until.map(|until| until.to_rfc3339());
             info!(workspace = %e.workspace, cause = e.cause.as_str(), rule = e.rule, until, in_flight = e.in_flight, recent = e.recent, "restart deferred");
         }
-        Fact::Fleet(fleet::Event::RestartSuppressed(e)) => {
+        fleet::Event::RestartSuppressed(e) => {
             counter!(RESTART_DECISIONS, "decision" => "suppressed", "rule" => e.rule.clone(), "cause" => e.cause.as_str())
                 .increment(1);
             warn!(workspace = %e.workspace, cause = e.cause.as_str(), rule = e.rule, recent = e.recent, "restart refused");
         }
-        Fact::Fleet(fleet::Event::AlarmRaised(e)) => error!(kind = e.kind, message = e.message, "alarm"),
-        Fact::Fleet(fleet::Event::AlarmResolved(e)) => info!(kind = e.kind, "alarm resolved"),
-        Fact::Fleet(fleet::Event::EngineFound(e)) => {
+        fleet::Event::BrakeEngaged(e) => {
+            let (cell, mode, trigger) = (e.cell.as_str(), e.mode.as_str(), e.trigger.as_str());
+            warn!(cell, mode, trigger, count = e.count, of = e.of, threshold = e.threshold, "brake engaged");
+        }
+        fleet::Event::BrakeReleased(e) => {
+            info!(cell = e.cell.as_str(), reason = e.reason, after_ms = e.after_ms, "brake released");
+        }
+        fleet::Event::ObserverChanged(e) => {
+            let cell = e.cell.map(workspace::BackendKind::as_str);
+            warn!(cell, score = e.score, from = e.from, "the observer's score changed");
+        }
+        fleet::Event::CircuitChanged(e) => {
+            let (cell, state) = (e.cell.as_str(), e.state);
+            warn!(
+                cell,
+                ?state,
+                rule = e.rule,
+                calls = e.calls,
+                failed = e.failed,
+                "the engine's circuit changed"
+            );
+        }
+        fleet::Event::HoldSet(e) => {
+            warn!(hold = %e.hold, scope = ?e.scope, reason = e.reason, emergency = e.emergency, "restarts are held");
+        }
+        fleet::Event::HoldReleased(e) => {
+            info!(hold = %e.hold, reason = e.reason, "hold released");
+        }
+        fleet::Event::PolicyChanged(e) => {
+            info!(hash = %e.hash, origin = e.origin, changed = e.changed.len(), "the policy changed");
+        }
+        fleet::Event::ModeSet(e) => warn!(scope = ?e.scope, mode = ?e.mode, "mode set"),
+        fleet::Event::StrategySet(e) => {
+            info!(team = %e.team, strategy = e.strategy.as_str(), "restart strategy set");
+        }
+        fleet::Event::InvariantViolated(e) => {
+            error!(invariant = e.invariant, detail = e.detail, "an invariant was violated: this is a bug");
+        }
+        fleet::Event::AlarmRaised(e) => error!(kind = e.kind, message = e.message, "alarm"),
+        fleet::Event::AlarmResolved(e) => info!(kind = e.kind, "alarm resolved"),
+        fleet::Event::EngineFound(e) => {
             info!(engine = e.engine, after_ms = e.after_ms, "the backend answers again");
         }
-        Fact::Fleet(fleet::Event::StrangerFound(e)) => {
+        fleet::Event::StrangerFound(e) => {
             warn!(
                 engine = e.engine,
                 name = e.name,
                 "something of ours runs that the log does not know; see `covalence strangers ls`"
             );
         }
-        Fact::Fleet(
-            fleet::Event::PlatformStarted(_)
-            | fleet::Event::PlatformStopped(_)
-            | fleet::Event::TailRepaired(_)
-            | fleet::Event::RestartSettled(_)
-            | fleet::Event::EngineLost(_),
-        ) => debug!(%stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded"),
+        fleet::Event::PlatformStarted(_)
+        | fleet::Event::PlatformStopped(_)
+        | fleet::Event::TailRepaired(_)
+        | fleet::Event::RestartSettled(_)
+        | fleet::Event::RestartProved(_)
+        | fleet::Event::GraceStarted(_)
+        | fleet::Event::GraceEnded(_)
+        | fleet::Event::QuarantineProbed(_)
+        | fleet::Event::QuarantineLifted(_)
+        | fleet::Event::ProvisionLimitChanged(_)
+        | fleet::Event::EngineLost(_) => {
+            debug!(stream = %recorded.stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded");
+        }
     }
 }
 
@@ -74,6 +124,19 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         workspace::Event::WentOffline(e) => info!(%stream, rule = e.rule, message = e.message, "offline"),
         workspace::Event::Degraded(e) => {
             info!(%stream, error_rate = e.error_rate, runtime_state = e.runtime_state, "degraded");
+        }
+        workspace::Event::SuspicionRaised(e) => {
+            info!(%stream, source = ?e.source, phi = e.phi, silent_ms = e.silent_ms, "suspect");
+        }
+        workspace::Event::SuspicionCleared(e) => {
+            info!(%stream, by = e.by, lasted_ms = e.lasted_ms, "cleared");
+        }
+        workspace::Event::VerdictWithheld(e) => {
+            warn!(%stream, rule = e.rule, silent_ms = e.silent_ms, sources = e.sources.len(), "verdict withheld");
+        }
+        workspace::Event::DeathRefuted(e) => warn!(%stream, generation = %e.generation, "it lives after all"),
+        workspace::Event::OutcomeUnknown(e) => {
+            warn!(%stream, operation = e.operation, detail = e.detail, "outcome unknown, lists will tell");
         }
         workspace::Event::RestartAbandoned(e) => info!(%stream, reason = e.reason, "restart abandoned"),
         workspace::Event::RestartAnnounced(e) => {
@@ -111,6 +174,8 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::TokenIssued(_)
         | workspace::Event::TokensRevoked(_)
         | workspace::Event::CallFinished(_)
+        | workspace::Event::ConfirmRequested(_)
+        | workspace::Event::RestartProved(_)
         | workspace::Event::HandlerPanicked(_) => debug!(%stream, %position, fact, "recorded"),
     }
 }

@@ -7,24 +7,31 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use covalence_events::workspace::{BackendKind, TokenPurpose};
-use covalence_events::{CorrelationId, Generation, WorkspaceId};
+use covalence_events::fleet::ProvisionLimitChanged;
+use covalence_events::workspace::{BackendKind, InstanceRef, TokenPurpose};
+use covalence_events::{CorrelationId, Generation, Principal, RestartId, WorkspaceId};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
+use super::starts::Starts;
 use super::token::mint;
 use super::{CommandError, Runtime, Shared};
 use crate::context::Origin;
 use crate::effect::{Backend, Inspection, ProvisionError, ProvisionSpec, Provisioned, Secret};
 use crate::fleet;
+use crate::policy::Policy;
 use crate::workspace::command::ProvisionFailure;
 use crate::workspace::state::{Instance, State};
 use crate::workspace::{self, Command};
 
-/// Starts at once; engines get no faster beyond about four (measured), only less responsive.
-const STARTS_AT_ONCE: usize = 4;
+/// Fresh looks at instances whose restart was admitted, at once; more only queue in the engine.
+const CONFIRMS_AT_ONCE: usize = 2;
+/// How often such a look is repeated while the backend can't say.
+const CONFIRM_TRIES: u32 = 3;
+/// The pause between those.
+const CONFIRM_PAUSE: Duration = Duration::from_secs(5);
 /// How often a start asks whether it already runs, while the backend can't say.
 const FIND_TRIES: u32 = 3;
 /// The pause between those.
@@ -53,12 +60,17 @@ struct Job {
 #[derive(Debug)]
 pub(super) struct Dispatch {
     lanes: Mutex<HashMap<WorkspaceId, VecDeque<Job>>>,
-    starts: Semaphore,
+    starts: Starts,
+    confirms: Semaphore,
 }
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { lanes: Mutex::default(), starts: Semaphore::new(STARTS_AT_ONCE) }
+        Self {
+            lanes: Mutex::default(),
+            starts: Starts::default(),
+            confirms: Semaphore::new(CONFIRMS_AT_ONCE),
+        }
     }
 }
 
@@ -72,6 +84,11 @@ impl Dispatch {
         }
         lanes.insert(workspace, VecDeque::from([job]));
         true
+    }
+
+    /// Whether one more start would find room in the queue.
+    pub(super) fn has_room(&self, cell: BackendKind, policy: &Policy) -> bool {
+        self.starts.has_room(cell, policy)
     }
 
     fn next(&self, workspace: WorkspaceId) -> Option<Job> {
@@ -94,8 +111,8 @@ impl Runtime {
 
     fn work_for(&self, workspace: WorkspaceId, effect: workspace::Effect, correlation: CorrelationId) {
         match effect {
-            workspace::Effect::RequestAdmission { restart, cause, because } => {
-                let command = fleet::Command::RequestAdmission { workspace, restart, cause };
+            workspace::Effect::RequestAdmission { restart, cause, forced, because } => {
+                let command = fleet::Command::RequestAdmission { workspace, restart, cause, forced };
                 self.insist_fleet(command, Origin::caused_by(correlation, because));
             }
             workspace::Effect::SettleRestart { restart, outcome, because } => {
@@ -105,6 +122,16 @@ impl Runtime {
             workspace::Effect::Announce { restart, because } => {
                 let origin = Origin::caused_by(correlation, because);
                 self.shared.spawn(self.clone().announce(workspace, restart, origin));
+            }
+            workspace::Effect::ProveRestart { restart, because } => {
+                let command = fleet::Command::ProveRestart { workspace, restart };
+                self.insist_fleet(command, Origin::caused_by(correlation, because));
+            }
+            workspace::Effect::Confirm { restart, generation, instance, because } => {
+                let (runtime, origin) = (self.clone(), Origin::caused_by(correlation, because));
+                self.shared.spawn(async move {
+                    runtime.confirm((workspace, restart), generation, instance, origin).await;
+                });
             }
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
@@ -133,7 +160,9 @@ impl Runtime {
             // Not work on an instance; `work_for` does without a lane for these.
             workspace::Effect::RequestAdmission { .. }
             | workspace::Effect::SettleRestart { .. }
-            | workspace::Effect::Announce { .. } => {}
+            | workspace::Effect::ProveRestart { .. }
+            | workspace::Effect::Announce { .. }
+            | workspace::Effect::Confirm { .. } => {}
         }
     }
 
@@ -154,6 +183,14 @@ impl Runtime {
                             origin,
                         );
                     }
+                }
+                fleet::Effect::TryAgain { workspace, because } => {
+                    let origin = Origin::caused_by(correlation, because);
+                    let _ = runtime.insist(workspace, Command::RecordQuarantineProbed, &origin).await;
+                }
+                fleet::Effect::TakeAlong { workspace, because } => {
+                    let origin = Origin::caused_by(correlation, because);
+                    let _ = runtime.insist(workspace, Command::RecordTakenAlong, &origin).await;
                 }
                 fleet::Effect::Deny { workspace, restart, rule, message, because } => {
                     let command = Command::RecordSuppression { restart, rule, message };
@@ -181,8 +218,19 @@ impl Runtime {
             };
             return self.provision_failed(workspace, generation, error, &origin).await;
         };
-        let Ok(_slot) = self.shared.dispatch.starts.acquire().await else { return };
-        match self.start_instance(&*backend, &state, &origin).await {
+        let (kind, policy) = (backend.kind(), self.shared.sight.policy());
+        let admitted = state.restart.is_some();
+        let Ok(_slot) = self.shared.dispatch.starts.enter(kind, &policy.0, admitted).await else {
+            return self.provision_failed(workspace, generation, shed(), &origin).await;
+        };
+        let begun = Instant::now();
+        let started = self.start_instance(&*backend, &state, &origin).await;
+        self.learn(kind, &started, begun.elapsed());
+        match started {
+            Err(Failure::Failed(error)) if error.code == OUTCOME_UNKNOWN => {
+                warn!(%workspace, %generation, error = error.message, "outcome of a start unknown");
+                self.outcome_unknown(workspace, generation, ("provision", error.message), &origin).await;
+            }
             Ok(provisioned) => {
                 info!(%workspace, %generation, "instance started");
                 let command = Command::RecordProvisioned { generation, provisioned };
@@ -238,12 +286,76 @@ impl Runtime {
         let _ = self.insist(workspace, Command::RecordProvisionFailed(failure), origin).await;
     }
 
+    /// What a start says about the engine: its observer hears of it, and the number of starts at once follows.
+    fn learn(&self, kind: BackendKind, started: &Result<Provisioned, Failure>, took: Duration) {
+        let trouble = match started {
+            Ok(_) => false,
+            Err(Failure::Failed(error)) if ENGINE_TROUBLE.contains(&error.code) => true,
+            // Says something about this workspace, nothing about the engine.
+            Err(Failure::Failed(_) | Failure::Overtaken) => return,
+        };
+        self.called(kind, trouble, took);
+        let policy = self.shared.sight.policy();
+        if let Some((from, to)) = self.shared.dispatch.starts.learn(kind, &policy.0, !trouble) {
+            let reason = if trouble { "engine_trouble" } else { "going_well" };
+            let changed = ProvisionLimitChanged { cell: kind, from, to, reason: reason.to_owned() };
+            self.insist_fleet(fleet::Command::RecordProvisionLimit(changed), Origin::new(Principal::System));
+        }
+    }
+
+    async fn outcome_unknown(
+        &self,
+        workspace: WorkspaceId,
+        generation: Generation,
+        (operation, detail): (&'static str, String),
+        origin: &Origin,
+    ) {
+        let command = Command::RecordOutcomeUnknown { generation, operation, detail };
+        let _ = self.insist(workspace, command, origin).await;
+    }
+
+    /// One fresh look at the instance of an admitted restart, repeated while the backend can't say (rule V4).
+    async fn confirm(
+        &self,
+        (workspace, restart): (WorkspaceId, RestartId),
+        generation: Generation,
+        instance: InstanceRef,
+        origin: Origin,
+    ) {
+        let Some(state) = self.peek(workspace).await else { return };
+        let Some(backend) = self.shared.backend(state.profile.backend) else { return };
+        let Ok(_slot) = self.shared.dispatch.confirms.acquire().await else { return };
+        let mut tries = 1;
+        let inspection = loop {
+            let begun = Instant::now();
+            let limit = self.patience(backend.kind());
+            let inspection = super::observer::inspect_within(&*backend, workspace, &instance, limit).await;
+            self.called(backend.kind(), matches!(inspection, Inspection::Unknown(_)), begun.elapsed());
+            if !matches!(inspection, Inspection::Unknown(_)) || tries == CONFIRM_TRIES {
+                break inspection;
+            }
+            tries += 1;
+            tokio::time::sleep(CONFIRM_PAUSE).await;
+        };
+        let evidence = Box::new(crate::watch::looked(&inspection, generation, &instance));
+        let url = match inspection {
+            Inspection::Running(provisioned) => provisioned.url,
+            Inspection::NotThere { .. } | Inspection::Unknown(_) => None,
+        };
+        let _ = self.insist(workspace, Command::RecordConfirmed { restart, evidence, url }, &origin).await;
+    }
+
     pub(super) async fn stop_instance(&self, workspace: WorkspaceId, generation: Generation, origin: Origin) {
         let Some(state) = self.peek(workspace).await else { return };
         let Some(backend) = self.shared.backend(state.profile.backend) else { return };
-        let command = match backend.stop(workspace, generation, self.shared.settings.policy.stop_grace).await
-        {
+        let grace = self.shared.sight.policy().0.stop_grace;
+        let command = match backend.stop(workspace, generation, grace).await {
             Ok(()) => Command::RecordStopped { generation },
+            Err(error) if error.code == "timeout" => {
+                warn!(%workspace, %generation, %error, "outcome of a stop unknown");
+                let (operation, detail) = ("stop", error.to_string());
+                Command::RecordOutcomeUnknown { generation, operation, detail }
+            }
             Err(error) => {
                 warn!(%workspace, %generation, %error, "instance not stopped");
                 Command::RecordStopFailed { generation, message: error.to_string() }
@@ -296,6 +408,22 @@ impl Runtime {
                 pause = (pause * 2).min(RETRY_CAP);
             }
         });
+    }
+}
+
+/// The code of a start of which nobody knows whether it happened.
+const OUTCOME_UNKNOWN: &str = "outcome_unknown";
+/// Codes that say something about the engine rather than about the workspace.
+const ENGINE_TROUBLE: &[&str] = &[OUTCOME_UNKNOWN, "engine_unavailable"];
+
+/// The engine is given more than it bears.
+fn shed() -> ProvisionError {
+    ProvisionError {
+        code: "shed",
+        message: "too many workspaces wait to be started on this engine: try again in a few minutes"
+            .to_owned(),
+        retryable: true,
+        command: None,
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a kind of actor brings to the machinery: its pure functions, under common names.
 
+use covalence_events::workspace::BackendKind;
 use covalence_events::{Fact, Recorded, Timestamp, fleet as fleet_events, workspace as workspace_events};
 
+use super::Shared;
 use super::dispatch::Work;
-use super::registry::Registry;
 use crate::context::{Context, Corrupt, Decision};
 use crate::policy::Policy;
 use crate::workspace::{Rejection, Status};
@@ -27,9 +28,11 @@ pub(super) trait Domain: Sized + Unpin + 'static {
     ) -> Result<Decision<Self::Event>, Rejection>;
     fn evolve(state: Option<Self::State>, recorded: &Recorded) -> Result<Self::State, Corrupt>;
     fn react(recorded: &Recorded, state: &Self::State) -> Vec<Work>;
-    fn deadline(state: &Self::State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp>;
-    /// Leaves a glance for the observer.
-    fn note(state: &Self::State, registry: &Registry);
+    fn deadline(state: &Self::State, policy: &Policy, since: Timestamp) -> Option<Timestamp>;
+    /// The cell that a state belongs to; the fleet has none.
+    fn cell(state: Option<&Self::State>) -> Option<BackendKind>;
+    /// Leaves a glance for those who don't ask the mailbox.
+    fn note(state: &Self::State, shared: &Shared);
     fn due() -> Self::Command;
     fn summary(state: Option<&Self::State>) -> Self::Summary;
     /// Facts that are answered before the flush (decision: heartbeats that change nothing, and calls).
@@ -69,12 +72,16 @@ impl Domain for Workspace {
         workspace::react(recorded.meta.id, event, state).into_iter().map(wrap).collect()
     }
 
-    fn deadline(state: &Self::State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
-        workspace::decide::deadline(state, policy, observing_since)
+    fn deadline(state: &Self::State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
+        workspace::decide::deadline(state, policy, since)
     }
 
-    fn note(state: &Self::State, registry: &Registry) {
-        registry.note(state);
+    fn cell(state: Option<&Self::State>) -> Option<BackendKind> {
+        state.map(|state| state.profile.backend)
+    }
+
+    fn note(state: &Self::State, shared: &Shared) {
+        shared.registry.note(state);
     }
 
     fn due() -> Self::Command {
@@ -114,7 +121,7 @@ impl Domain for Fleet {
         ctx: &Context<'_>,
     ) -> Result<Decision<Self::Event>, Rejection> {
         let nothing = fleet::State::default();
-        Ok(fleet::decide(state.unwrap_or(&nothing), command, ctx).map(FleetFact))
+        fleet::decide(state.unwrap_or(&nothing), command, ctx).map(|facts| facts.map(FleetFact))
     }
 
     fn evolve(state: Option<Self::State>, recorded: &Recorded) -> Result<Self::State, Corrupt> {
@@ -125,11 +132,17 @@ impl Domain for Fleet {
         fleet::react(recorded).into_iter().map(Work::Fleet).collect()
     }
 
-    fn deadline(state: &Self::State, policy: &Policy, _observing_since: Timestamp) -> Option<Timestamp> {
-        fleet::deadline(state, policy)
+    fn deadline(state: &Self::State, _policy: &Policy, _since: Timestamp) -> Option<Timestamp> {
+        fleet::deadline(state)
     }
 
-    fn note(_state: &Self::State, _registry: &Registry) {}
+    fn cell(_state: Option<&Self::State>) -> Option<BackendKind> {
+        None
+    }
+
+    fn note(state: &Self::State, shared: &Shared) {
+        shared.sight.note(state);
+    }
 
     fn due() -> Self::Command {
         fleet::Command::RecordDeadline

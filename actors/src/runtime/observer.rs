@@ -1,64 +1,172 @@
-//! Looks at what the backends run, and reports it as evidence. Decides nothing.
+//! The hands of [`Watch`]: asks the engine, reports what comes back, and leaves a view of how well it sees. Decides nothing.
 //!
-//! A backend's signals are a hint for speed; the list, one call per backend however many workspaces there are, is the
-//! truth. What a complete list does not show is looked at once more, by its exact id, before it is reported as not
-//! there. An error is reported as the observer's, never as a workspace's (R10).
+//! Every question runs in a task of its own with our own limit around it, so that an engine which hangs stops nobody's
+//! turn: a turn that comes late says that *we* are unwell.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use covalence_events::fleet::{EngineLost, StrangerFound};
-use covalence_events::workspace::{
-    BackendKind, EvidenceClass, EvidenceObserved, EvidenceSource, InstanceRef,
-};
+use covalence_events::workspace::{BackendKind, EvidenceObserved, InstanceRef};
 use covalence_events::{Generation, Principal, Timestamp, WorkspaceId};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::registry::Glance;
-use super::{CommandError, Examined, Runtime};
+use super::{CommandError, Examined, Runtime, strain};
 use crate::context::Origin;
-use crate::effect::{Backend, BackendError, Inspection, Listed, ListedState, Signal};
+use crate::effect::{AgentChannel, Backend, BackendError, Inspection, Probe, Provisioned};
 use crate::fleet;
+use crate::watch::{self, Input, Outcome, Output, Watch};
 use crate::workspace::Command;
+use crate::workspace::command::ProvisionFailure;
 
-/// Between two lists. The cost is the same in good and in bad times.
-const LIST_EVERY: Duration = Duration::from_secs(5);
 /// Signals that wait to be handled; more turn into one comparison by list.
 const SIGNALS_MAX: usize = 1024;
+/// Answers of tasks that wait to be handled. Each task has one question under way, so this is more than there can be.
+const ANSWERS_MAX: usize = 1024;
+/// Signals that are handled together: deaths at once are judged at once.
+const BATCH: usize = 256;
 /// Callers whose calls failed within this time share one look.
 const EXAMINED_FRESH: Duration = Duration::from_millis(500);
-/// Looks by exact id at the same time (the engine locks per container; more only queue there).
-const CONFIRM_AT_ONCE: usize = 2;
+
+/// Where answers to an observer's questions go, and what others did with its engine.
+pub(super) type Ear = mpsc::Sender<Input>;
+
+/// An ear, and where what it hears comes out.
+pub(super) fn ear() -> (Ear, mpsc::Receiver<Input>) {
+    mpsc::channel(ANSWERS_MAX)
+}
 
 impl Runtime {
     /// Watches one backend until the platform goes down.
-    pub(super) async fn observe(self, backend: Arc<dyn Backend>) {
+    pub(super) async fn observe(
+        self,
+        backend: Arc<dyn Backend>,
+        ear: Ear,
+        mut answers: mpsc::Receiver<Input>,
+    ) {
+        let cell = backend.kind();
         let (tx, mut signals) = mpsc::channel(SIGNALS_MAX);
         let watching = Arc::clone(&backend);
         self.shared.spawn(async move { watching.watch(tx).await });
-        let mut tick = tokio::time::interval(LIST_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut first = true;
+        let mut watch = Watch::new(cell, self.shared.clock.now().at);
+        let mut turns = tokio::time::interval(watch::TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut batch, mut strain) = (Vec::new(), strain::Seen::default());
         loop {
-            tokio::select! {
-                _ = tick.tick() => {
-                    let adopting = first;
-                    first = !self.compare(&*backend, adopting).await && first;
+            let input = tokio::select! {
+                _ = turns.tick() => {
+                    self.feel(&mut watch, &mut strain);
+                    Input::Turn
                 }
-                Some(signal) = signals.recv() => match signal {
-                    Signal::Exited { workspace, generation, instance, exit_status, detail } => {
-                        self.exited(workspace, (generation, instance), (exit_status, detail)).await;
-                    }
-                    Signal::Gap | Signal::Found => {
-                        self.compare(&*backend, false).await;
-                    }
-                    Signal::Lost(error) => self.lost(&*backend, error),
+                got = signals.recv_many(&mut batch, BATCH), if !signals.is_closed() => match got {
+                    0 => continue,
+                    _ => Input::Signals(std::mem::take(&mut batch)),
                 },
-            }
-            self.ticked(backend.kind());
+                Some(answer) = answers.recv() => answer,
+            };
+            self.step(&mut watch, input, &backend, &ear).await;
+            self.ticked(cell);
         }
+    }
+
+    /// Tells the watch how hard we are pressed.
+    fn feel(&self, watch: &mut Watch, seen: &mut strain::Seen) {
+        let (policy, now) = (self.shared.sight.policy(), self.shared.clock.now().at);
+        let (failed, refused) = self.shared.strain.since(seen);
+        let p99 = self.shared.strain.append_p99();
+        let felt = [
+            Some(Input::AppendsTook(p99)),
+            failed.then_some(Input::AppendFailed),
+            refused.then_some(Input::BeatRefused),
+        ];
+        for input in felt.into_iter().flatten() {
+            // Told by the turn that follows.
+            let _ = watch.handle(&policy.0, input, &[], now);
+        }
+    }
+
+    async fn step(&self, watch: &mut Watch, input: Input, backend: &Arc<dyn Backend>, ear: &Ear) {
+        let (policy, now) = (self.shared.sight.policy(), self.shared.clock.now().at);
+        // How somebody else's call went is about the engine alone; under load there are many of these.
+        let about_engine = matches!(input, Input::Called { .. });
+        let seen = if about_engine { Vec::new() } else { self.shared.registry.seen(backend.kind()) };
+        let outputs = watch.handle(&policy.0, input, &seen, now);
+        self.shared.sight.look(backend.kind(), watch, now);
+        let patience = watch.patience(&policy.0, now);
+        let mut reports = Vec::new();
+        for output in outputs {
+            match output {
+                Output::List => self.list(backend, ear, patience),
+                Output::Inspect { workspace, generation, instance } => {
+                    self.inspect(backend, ear, patience, (workspace, generation, instance));
+                }
+                Output::Probe { workspace, generation, url } => {
+                    self.probe(ear, policy.0.probe_timeout, (workspace, generation, url));
+                }
+                // In this order: the supervisor hears of many deaths before the first of them asks for a restart.
+                Output::Fleet(command) => self.tell_fleet(command).await,
+                Output::Evidence { workspace, evidence } => reports.push(self.report(workspace, evidence)),
+                Output::Adopted { workspace, generation, instance } => {
+                    self.adopted(workspace, generation, instance).await;
+                }
+                Output::Outcome { workspace, generation, outcome } => {
+                    self.outcome(workspace, generation, outcome).await;
+                }
+                Output::Recheck { workspace } => {
+                    let _ = self
+                        .insist(workspace, Command::RecordDeadline, &Origin::new(Principal::System))
+                        .await;
+                }
+            }
+        }
+        futures_util::future::join_all(reports).await;
+    }
+
+    fn list(&self, backend: &Arc<dyn Backend>, ear: &Ear, patience: Duration) {
+        let (backend, ear) = (Arc::clone(backend), ear.clone());
+        self.shared.spawn(async move {
+            let begun = Instant::now();
+            let result = tokio::time::timeout(patience, backend.list()).await;
+            let result = result.unwrap_or_else(|_| Err(late("list", patience)));
+            if let Err(error) = &result {
+                count_error(backend.kind().as_str(), error.code);
+            }
+            let _ = ear.send(Input::Listed { result, took: begun.elapsed() }).await;
+        });
+    }
+
+    fn inspect(
+        &self,
+        backend: &Arc<dyn Backend>,
+        ear: &Ear,
+        patience: Duration,
+        (workspace, generation, instance): (WorkspaceId, Generation, InstanceRef),
+    ) {
+        let (backend, ear) = (Arc::clone(backend), ear.clone());
+        self.shared.spawn(async move {
+            let begun = Instant::now();
+            let inspection = inspect_within(&*backend, workspace, &instance, patience).await;
+            let took = begun.elapsed();
+            let _ = ear.send(Input::Inspected { workspace, generation, instance, inspection, took }).await;
+        });
+    }
+
+    fn probe(
+        &self,
+        ear: &Ear,
+        limit: Duration,
+        (workspace, generation, url): (WorkspaceId, Generation, String),
+    ) {
+        let (agents, ear): (Arc<dyn AgentChannel>, Ear) = (Arc::clone(&self.shared.channel), ear.clone());
+        self.shared.spawn(async move {
+            let probe = tokio::time::timeout(limit, agents.probe(&url, limit)).await;
+            let probe = probe.unwrap_or_else(|_| Probe::Silent {
+                code: "timeout",
+                detail: format!("no answer within {} s", limit.as_secs()),
+            });
+            let _ = ear.send(Input::Probed { workspace, generation, probe }).await;
+        });
     }
 
     fn ticked(&self, backend: BackendKind) {
@@ -73,127 +181,71 @@ impl Runtime {
         ticks.iter().map(|(name, at)| (*name, *at)).collect()
     }
 
-    async fn exited(
-        &self,
-        workspace: WorkspaceId,
-        (generation, instance): (Generation, InstanceRef),
-        (exit_status, detail): (Option<i32>, String),
-    ) {
-        let evidence = EvidenceObserved {
-            source: EvidenceSource::Exit,
-            class: EvidenceClass::Death,
-            generation,
-            instance: Some(instance),
-            code: "exited".to_owned(),
-            detail,
-            exit_status,
-        };
-        self.report(workspace, evidence).await;
+    async fn tell_fleet(&self, command: fleet::Command) {
+        if let fleet::Command::RecordEngineLost(lost) = &command {
+            warn!(
+                engine = lost.engine,
+                error = lost.detail,
+                "the backend does not answer; its workspaces are left alone"
+            );
+        }
+        if let Err(CommandError::Busy { .. }) =
+            self.fleet(command.clone(), Origin::new(Principal::System)).await
+        {
+            self.insist_fleet(command, Origin::new(Principal::System));
+        }
     }
 
-    fn lost(&self, backend: &dyn Backend, error: BackendError) {
-        let engine = backend.kind().as_str().to_owned();
-        warn!(engine, %error, "the backend does not answer; its workspaces are left alone");
-        metrics::counter!(super::metrics_names::TRANSIENT_ERRORS, "engine" => engine.clone(), "code" => error.code)
-            .increment(1);
-        let lost = EngineLost { engine, code: error.code.to_owned(), detail: error.detail };
-        self.insist_fleet(fleet::Command::RecordEngineLost(lost), Origin::new(Principal::System));
-    }
-
-    /// Compares what should run with what does. `false` if the backend could not say what runs.
-    async fn compare(&self, backend: &dyn Backend, adopting: bool) -> bool {
-        let listed = match backend.list().await {
-            Ok(listed) => listed,
-            Err(error) => {
-                self.lost(backend, error);
-                return false;
-            }
-        };
-        let engine = backend.kind().as_str().to_owned();
-        self.insist_fleet(fleet::Command::RecordEngineFound { engine }, Origin::new(Principal::System));
-        let mut by_instance: HashMap<&InstanceRef, &Listed> = HashMap::new();
-        for item in &listed {
-            by_instance.insert(&item.instance, item);
-        }
-        let mut confirm = Vec::new();
-        for (workspace, entry) in self.shared.registry.all() {
-            let Some(glance) = entry.glance().filter(|glance| glance.backend == backend.kind()) else {
-                continue;
-            };
-            let Some(instance) = &glance.instance else { continue };
-            match by_instance.get(instance).map(|item| &item.state) {
-                Some(ListedState::Running) => {
-                    if adopting {
-                        self.adopted(workspace, &glance, instance).await;
-                    }
-                }
-                Some(ListedState::Between) => {}
-                Some(ListedState::Stopped { exit_status }) => {
-                    self.report(workspace, stopped(&glance, instance, *exit_status)).await;
-                }
-                None => confirm.push((workspace, glance.generation, instance.clone())),
-            }
-        }
-        self.confirm(backend, confirm).await;
-        for item in &listed {
-            self.misplaced(backend.kind(), item).await;
-        }
-        true
-    }
-
-    async fn adopted(&self, workspace: WorkspaceId, glance: &Glance, instance: &InstanceRef) {
-        let command = Command::RecordAdopted { generation: glance.generation, instance: instance.clone() };
-        info!(%workspace, generation = %glance.generation, "instance adopted");
+    async fn adopted(&self, workspace: WorkspaceId, generation: Generation, instance: InstanceRef) {
+        info!(%workspace, %generation, "instance adopted");
+        let command = Command::RecordAdopted { generation, instance };
         let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
     }
 
-    /// What a list does not show may have started a moment ago, or the list may be narrower than we think.
-    async fn confirm(&self, backend: &dyn Backend, missing: Vec<(WorkspaceId, Generation, InstanceRef)>) {
-        use futures_util::StreamExt;
-        futures_util::stream::iter(missing)
-            .for_each_concurrent(CONFIRM_AT_ONCE, |(workspace, generation, instance)| async move {
-                let inspection = backend.inspect(workspace, &instance).await;
-                if let Some(evidence) = inspected(inspection, generation, &instance) {
-                    self.report(workspace, evidence).await;
-                }
-            })
-            .await;
-    }
-
-    /// Something runs that should not: a workspace that is paused or removed, or that the log does not know.
-    async fn misplaced(&self, kind: BackendKind, item: &Listed) {
-        let known = item.workspace.and_then(|id| Some((id, self.shared.registry.get(id)?.glance()?)));
-        let Some((workspace, glance)) = known else {
-            let stranger = StrangerFound {
-                engine: kind.as_str().to_owned(),
-                name: item.name.clone(),
-                instance: item.instance.id.clone(),
-                workspace: item.workspace.map(|id| id.to_string()),
-            };
-            self.insist_fleet(fleet::Command::RecordStranger(stranger), Origin::new(Principal::System));
-            return;
+    /// What lists told about a start or stop whose outcome was unknown.
+    async fn outcome(&self, workspace: WorkspaceId, generation: Generation, outcome: Outcome) {
+        let command = match outcome {
+            Outcome::Started { instance, url } => Command::RecordProvisioned {
+                generation,
+                provisioned: Provisioned { instance: Some(instance), url, withheld: Vec::new(), image: None },
+            },
+            Outcome::NotStarted => Command::RecordProvisionFailed(ProvisionFailure {
+                generation,
+                code: "outcome_unknown".to_owned(),
+                message: "the engine did not say whether it started, and its list does not show it"
+                    .to_owned(),
+                retryable: true,
+                command: None,
+            }),
+            Outcome::Stopped => Command::RecordStopped { generation },
+            Outcome::NotStopped => Command::RecordStopFailed {
+                generation,
+                message: "the engine did not say whether it stopped, and its list still shows it".to_owned(),
+            },
         };
-        if item.state == ListedState::Running && !glance.desired && !glance.between {
-            let evidence = EvidenceObserved {
-                source: EvidenceSource::List,
-                class: EvidenceClass::Life,
-                generation: item.generation.unwrap_or(glance.generation),
-                instance: Some(item.instance.clone()),
-                code: "running".to_owned(),
-                detail: "it runs though it should not".to_owned(),
-                exit_status: None,
-            };
-            self.report(workspace, evidence).await;
-        }
+        let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
     }
 
     async fn report(&self, workspace: WorkspaceId, evidence: EvidenceObserved) {
-        if evidence.class == EvidenceClass::ObserverFailure {
-            metrics::counter!(super::metrics_names::TRANSIENT_ERRORS, "engine" => "inspect", "code" => evidence.code.clone())
-                .increment(1);
+        if watch::is_observer_failure(&evidence) {
+            count_error("inspect", &evidence.code);
         }
         let command = Command::RecordEvidence(Box::new(evidence));
         let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
+    }
+
+    /// Tells the observer of a cell how a call of somebody else to its engine went.
+    pub(super) fn called(&self, cell: BackendKind, failed: bool, took: Duration) {
+        if let Some(ear) = self.shared.ears.get(&cell) {
+            // A full ear has enough to think about.
+            let _ = ear.try_send(Input::Called { failed, took });
+        }
+    }
+
+    /// How long one observation of a cell may take at the moment.
+    pub(super) fn patience(&self, cell: BackendKind) -> Duration {
+        let view = self.shared.sight.view(cell, self.shared.sight.since());
+        self.shared.sight.policy().0.observe_timeout * (1 + view.score)
     }
 
     /// Takes a fresh look at a workspace whose agent could not be reached, records what was seen, and says what it
@@ -226,11 +278,16 @@ impl Runtime {
             });
         };
         let Some(backend) = self.shared.backends.get(&glance.backend) else { return Ok(Examined::Unknown) };
-        let inspection = backend.inspect(workspace, instance).await;
-        let Some(evidence) = inspected(inspection, glance.generation, instance) else {
+        let begun = Instant::now();
+        let inspection = inspect_within(&**backend, workspace, instance, self.patience(glance.backend)).await;
+        self.called(glance.backend, matches!(inspection, Inspection::Unknown(_)), begun.elapsed());
+        let Some(evidence) = watch::inspected(inspection, glance.generation, instance) else {
             return Ok(Examined::Alive);
         };
-        let dead = evidence.class == EvidenceClass::Death;
+        let dead = evidence.class == covalence_events::workspace::EvidenceClass::Death;
+        if !dead {
+            count_error("inspect", &evidence.code);
+        }
         self.command(workspace, Command::RecordEvidence(Box::new(evidence)), origin).await?;
         if !dead {
             return Ok(Examined::Unknown);
@@ -240,41 +297,22 @@ impl Runtime {
     }
 }
 
-fn stopped(glance: &Glance, instance: &InstanceRef, exit_status: Option<i32>) -> EvidenceObserved {
-    EvidenceObserved {
-        source: EvidenceSource::List,
-        class: EvidenceClass::Death,
-        generation: glance.generation,
-        instance: Some(instance.clone()),
-        code: "exited".to_owned(),
-        detail: exit_status.map_or_else(
-            || "the list shows it stopped".to_owned(),
-            |status| format!("exited with status {status}"),
-        ),
-        exit_status,
-    }
+/// One look with our own limit around it.
+pub(super) async fn inspect_within(
+    backend: &dyn Backend,
+    workspace: WorkspaceId,
+    instance: &InstanceRef,
+    limit: Duration,
+) -> Inspection {
+    let inspection = tokio::time::timeout(limit, backend.inspect(workspace, instance)).await;
+    inspection.unwrap_or_else(|_| Inspection::Unknown(late("inspect", limit)))
 }
 
-/// What one look is worth; nothing for a running instance, which is what was expected.
-fn inspected(
-    inspection: Inspection,
-    generation: Generation,
-    instance: &InstanceRef,
-) -> Option<EvidenceObserved> {
-    let (class, code, detail, exit_status) = match inspection {
-        Inspection::Running(_) => return None,
-        Inspection::NotThere { code, detail, exit_status } => {
-            (EvidenceClass::Death, code, detail, exit_status)
-        }
-        Inspection::Unknown(error) => (EvidenceClass::ObserverFailure, error.code, error.detail, None),
-    };
-    Some(EvidenceObserved {
-        source: EvidenceSource::Inspect,
-        class,
-        generation,
-        instance: Some(instance.clone()),
-        code: code.to_owned(),
-        detail,
-        exit_status,
-    })
+fn late(what: &str, limit: Duration) -> BackendError {
+    BackendError { code: "timeout", detail: format!("{what}: no answer within {} s", limit.as_secs()) }
+}
+
+fn count_error(engine: &str, code: &str) {
+    metrics::counter!(super::metrics_names::TRANSIENT_ERRORS, "engine" => engine.to_owned(), "code" => code.to_owned())
+        .increment(1);
 }

@@ -1,25 +1,31 @@
 //! Who is there: the address of every workspace's actor, and a glance at what each is about.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use actix::Addr;
-use covalence_events::workspace::{BackendKind, InstanceRef};
-use covalence_events::{Generation, WorkspaceId};
+use chrono::DateTime;
+use covalence_events::workspace::{BackendKind, DeliveryMode, InstanceRef};
+use covalence_events::{Generation, Timestamp, WorkspaceId};
 
 use super::Examined;
 use super::cell::Cell;
 use super::domain::Workspace;
-use crate::workspace::State;
-use crate::workspace::state::Instance;
+use crate::context::Roster;
+use crate::watch::{Seen, Unknown};
+use crate::workspace::state::{Instance, Operation};
+use crate::workspace::{State, Status};
 
-/// What the observer has to know of a workspace without asking its mailbox.
+/// What others have to know of a workspace without asking its mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that somebody else asks")]
 pub(super) struct Glance {
     pub(super) backend: BackendKind,
     pub(super) generation: Generation,
+    pub(super) parent: Option<WorkspaceId>,
+    pub(super) paused: bool,
     /// Whether we run it and it was not removed: it counts for the fleet's size.
     pub(super) counts: bool,
     /// Whether its instance should be running.
@@ -28,23 +34,86 @@ pub(super) struct Glance {
     pub(super) between: bool,
     /// What the backend said that runs.
     pub(super) instance: Option<InstanceRef>,
+    /// Where to ask for its card; none for agents that only poll.
+    url: Option<String>,
+    suspect: Option<Timestamp>,
+    unknown: Option<Unknown>,
+}
+
+/// What the backend said that runs.
+fn instance(state: &State) -> Option<&InstanceRef> {
+    match &state.instance {
+        Instance::Running { instance } => instance.as_ref(),
+        Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } | Instance::Unknown { .. } => {
+            None
+        }
+    }
+}
+
+/// Where to ask for its card.
+fn url(state: &State) -> Option<&String> {
+    let pushes = state.delivery_mode != Some(DeliveryMode::Poll);
+    state.url.as_ref().filter(|_| pushes && !state.is_external())
+}
+
+fn is_between(state: &State) -> bool {
+    matches!(state.instance, Instance::Starting { .. } | Instance::Stopping { failed: false, .. })
+}
+
+fn unknown(state: &State) -> Option<Unknown> {
+    match &state.instance {
+        Instance::Unknown { since, operation } => {
+            Some(Unknown { since: *since, start: matches!(operation, Operation::Provision { .. }) })
+        }
+        Instance::None | Instance::Starting { .. } | Instance::Running { .. } | Instance::Stopping { .. } => {
+            None
+        }
+    }
 }
 
 impl Glance {
+    /// Whether it still shows this state. Asked at every heartbeat, so it copies nothing.
+    fn shows(&self, state: &State) -> bool {
+        self.generation == state.generation
+            && self.parent == state.profile.parent
+            && self.paused == (state.status == Status::Paused)
+            && self.counts == (!state.is_external() && state.status != Status::Removed)
+            && self.desired == state.is_desired()
+            && self.between == is_between(state)
+            && self.instance.as_ref() == instance(state)
+            && self.url.as_ref() == url(state)
+            && self.suspect == state.doubts.values().min().copied()
+            && self.unknown == unknown(state)
+    }
+
     fn of(state: &State) -> Self {
+        let external = state.is_external();
         Self {
             backend: state.profile.backend,
             generation: state.generation,
-            counts: !state.is_external() && state.status != crate::workspace::Status::Removed,
+            parent: state.profile.parent,
+            paused: state.status == Status::Paused,
+            counts: !external && state.status != Status::Removed,
             desired: state.is_desired(),
-            between: matches!(
-                state.instance,
-                Instance::Starting { .. } | Instance::Stopping { failed: false, .. }
-            ),
-            instance: match &state.instance {
-                Instance::Running { instance } => instance.clone(),
-                Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } => None,
-            },
+            between: is_between(state),
+            instance: instance(state).cloned(),
+            url: url(state).cloned(),
+            suspect: state.doubts.values().min().copied(),
+            unknown: unknown(state),
+        }
+    }
+
+    fn seen(&self, workspace: WorkspaceId, heard: Timestamp) -> Seen {
+        Seen {
+            workspace,
+            generation: self.generation,
+            desired: self.desired,
+            between: self.between,
+            instance: self.instance.clone(),
+            url: self.url.clone(),
+            heard,
+            suspect: self.suspect,
+            unknown: self.unknown,
         }
     }
 }
@@ -54,6 +123,8 @@ impl Glance {
 pub(super) struct Entry {
     pub(super) address: Addr<Cell<Workspace>>,
     glance: Mutex<Option<Glance>>,
+    /// The last sign of life, in microseconds; beside the glance, since every heartbeat moves it.
+    heard: AtomicI64,
     /// The last fresh look, so that many callers whose call failed share one inspect.
     pub(super) examined: tokio::sync::Mutex<Option<(Instant, Examined)>>,
 }
@@ -62,7 +133,16 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     entries: RwLock<HashMap<WorkspaceId, Arc<Entry>>>,
-    counting: AtomicUsize,
+    kin: RwLock<Kin>,
+}
+
+/// Who belongs where, kept apart so that a decision about one needs no look at all.
+#[derive(Debug, Default)]
+struct Kin {
+    sizes: BTreeMap<BackendKind, u32>,
+    /// Below each parent, in the order of arrival, which is that of creation.
+    teams: BTreeMap<WorkspaceId, BTreeSet<(u64, WorkspaceId)>>,
+    arrivals: HashMap<WorkspaceId, u64>,
 }
 
 impl Registry {
@@ -83,10 +163,11 @@ impl Registry {
         if let Some(entry) = entries.get(&id).filter(|entry| entry.address.connected()) {
             return Arc::clone(entry);
         }
-        let glance = entries.get(&id).and_then(|entry| entry.glance());
+        let before = entries.get(&id);
         let entry = Arc::new(Entry {
             address: start(),
-            glance: Mutex::new(glance),
+            glance: Mutex::new(before.and_then(|entry| entry.glance())),
+            heard: AtomicI64::new(before.map_or(0, |entry| entry.heard.load(Ordering::Relaxed))),
             examined: tokio::sync::Mutex::new(None),
         });
         entries.insert(id, Arc::clone(&entry));
@@ -99,26 +180,84 @@ impl Registry {
         entries.iter().map(|(id, entry)| (*id, Arc::clone(entry))).collect()
     }
 
-    /// How many workspaces the platform runs.
-    pub(super) fn fleet_size(&self) -> usize {
-        self.counting.load(Ordering::Relaxed)
+    /// What the observer of a cell has to know, of everybody in it.
+    pub(super) fn seen(&self, cell: BackendKind) -> Vec<Seen> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |(id, entry): (&WorkspaceId, &Arc<Entry>)| {
+            let glance = entry.glance.lock().unwrap_or_else(PoisonError::into_inner);
+            let glance = glance.as_ref().filter(|glance| glance.backend == cell)?;
+            let heard = DateTime::from_timestamp_micros(entry.heard.load(Ordering::Relaxed))?;
+            Some(glance.seen(*id, heard))
+        };
+        entries.iter().filter_map(of).collect()
     }
 
     /// Takes note of a state; cheap when nothing of the glance changed.
     pub(super) fn note(&self, state: &State) {
         let Some(entry) = self.get(state.id) else { return };
-        let new = Glance::of(state);
+        let heard = state.last_life.unwrap_or(state.status_since);
+        entry.heard.store(heard.timestamp_micros(), Ordering::Relaxed);
         let mut glance = entry.glance.lock().unwrap_or_else(PoisonError::into_inner);
-        if glance.as_ref() == Some(&new) {
+        if glance.as_ref().is_some_and(|glance| glance.shows(state)) {
             return;
         }
-        let before = glance.as_ref().is_some_and(|old| old.counts);
-        match (before, new.counts) {
-            (false, true) => drop(self.counting.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(self.counting.fetch_sub(1, Ordering::Relaxed)),
+        let new = Glance::of(state);
+        self.kin.write().unwrap_or_else(PoisonError::into_inner).note(state.id, glance.as_ref(), &new);
+        *glance = Some(new);
+    }
+
+    fn glance(&self, id: WorkspaceId) -> Option<Glance> {
+        self.get(id)?.glance()
+    }
+}
+
+impl Kin {
+    fn note(&mut self, id: WorkspaceId, old: Option<&Glance>, new: &Glance) {
+        let counted = |glance: &Glance| glance.desired;
+        match (old.is_some_and(counted), counted(new)) {
+            (false, true) => *self.sizes.entry(new.backend).or_default() += 1,
+            (true, false) => {
+                let size = self.sizes.entry(new.backend).or_default();
+                *size = size.saturating_sub(1);
+            }
             (true, true) | (false, false) => {}
         }
-        *glance = Some(new);
+        let next = self.arrivals.len() as u64;
+        let arrival = *self.arrivals.entry(id).or_insert(next);
+        let place = |glance: &Glance| glance.parent.filter(|_| glance.desired);
+        let (before, after) = (old.and_then(place), place(new));
+        if before != after {
+            if let Some(team) = before.and_then(|parent| self.teams.get_mut(&parent)) {
+                team.remove(&(arrival, id));
+            }
+            if let Some(parent) = after {
+                self.teams.entry(parent).or_default().insert((arrival, id));
+            }
+        }
+    }
+}
+
+impl Roster for Registry {
+    fn cell(&self, workspace: WorkspaceId) -> Option<BackendKind> {
+        self.glance(workspace).map(|glance| glance.backend)
+    }
+
+    fn size(&self, cell: BackendKind) -> u32 {
+        let kin = self.kin.read().unwrap_or_else(PoisonError::into_inner);
+        kin.sizes.get(&cell).copied().unwrap_or(0)
+    }
+
+    fn parent(&self, workspace: WorkspaceId) -> Option<WorkspaceId> {
+        self.glance(workspace)?.parent
+    }
+
+    fn is_paused(&self, workspace: WorkspaceId) -> bool {
+        self.glance(workspace).is_some_and(|glance| glance.paused)
+    }
+
+    fn team(&self, parent: WorkspaceId) -> Vec<WorkspaceId> {
+        let kin = self.kin.read().unwrap_or_else(PoisonError::into_inner);
+        kin.teams.get(&parent).into_iter().flatten().map(|(_, id)| *id).collect()
     }
 }
 

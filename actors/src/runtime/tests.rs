@@ -19,7 +19,7 @@ use super::{
 use crate::context::Origin;
 use crate::effect::{
     AgentChannel, Backend, BackendError, Clock, Inspection, Listed, ListedState, LogQuery, LogStream, Moment,
-    Notice, NoticeError, ProvisionError, ProvisionSpec, Provisioned, Signal,
+    Notice, NoticeError, Probe, ProvisionError, ProvisionSpec, Provisioned, Signal,
 };
 use crate::policy::Policy;
 use crate::workspace::tests::create;
@@ -28,6 +28,7 @@ use crate::workspace::{Command, Rejection, Status};
 mod announce;
 mod full_log;
 mod shutdown;
+mod silence;
 
 #[derive(Debug)]
 struct WallClock(std::time::Instant);
@@ -163,6 +164,10 @@ impl Backend for Engine {
 
 #[async_trait]
 impl AgentChannel for Engine {
+    async fn probe(&self, _: &str, _: Duration) -> Probe {
+        Probe::Silent { code: "refused", detail: "nobody listens".to_owned() }
+    }
+
     async fn tell(&self, notice: &Notice) -> Result<(), NoticeError> {
         if let Some(error) = self.deaf.lock().unwrap().pop() {
             return Err(error);
@@ -277,6 +282,8 @@ async fn a_death_that_the_backend_signals_is_healed_and_the_log_says_why() {
             "workspace.verdict_reached.v1",
             "workspace.went_offline.v1",
             "workspace.restart_requested.v1",
+            "workspace.confirm_requested.v1",
+            "workspace.evidence_observed.v1",
             "workspace.restart_started.v1",
             "workspace.provision_requested.v1",
             "workspace.tokens_revoked.v1",
@@ -443,30 +450,11 @@ async fn a_full_mailbox_is_busy_and_loses_nothing_that_it_took() {
 }
 
 #[actix::test]
-async fn silence_is_noticed_by_the_clock_alone() {
-    let policy = Policy { liveness_ttl: Duration::from_millis(300), ..Policy::default() };
-    let settings = Settings { policy, ..Settings::default() };
-    let platform = platform_over(Arc::default(), Arc::default(), settings).await;
-    let id = platform.online().await;
-    platform.until(id, "it is restarted as hung", |state| state.generation == Generation(2)).await;
-}
-
-#[actix::test]
-async fn a_silence_that_a_full_log_refuses_is_noticed_later() {
-    let policy = Policy { liveness_ttl: Duration::from_millis(300), ..Policy::default() };
-    let log = Arc::new(MemoryLog::new());
-    let full = full_log::FullAtFirst::refusing(1, "workspace.verdict_reached.v1", Arc::clone(&log));
-    let settings = Settings { policy, ..Settings::default() };
-    let platform = platform_writing_to(Arc::new(full), log, Arc::default(), settings).await;
-    let id = platform.online().await;
-    platform.until(id, "it is restarted as hung", |state| state.generation == Generation(2)).await;
-}
-
-#[actix::test]
 async fn a_crash_loop_ends_in_quarantine() {
     let policy = Policy {
         backoff_base: Duration::from_millis(5),
         backoff_cap: Duration::from_millis(5),
+        bucket_capacity: 100.0,
         ..Policy::default()
     };
     let settings = Settings { policy, ..Settings::default() };

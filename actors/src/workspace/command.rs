@@ -46,6 +46,28 @@ pub enum Command {
         /// Where the fleet's stream says so.
         admission: Position,
     },
+    /// A fresh look at the instance of an admitted restart found this.
+    RecordConfirmed {
+        /// Which restart.
+        restart: RestartId,
+        /// What was seen: death, life or nothing certain.
+        evidence: Box<EvidenceObserved>,
+        /// Where it answers, if it was seen running.
+        url: Option<String>,
+    },
+    /// The fleet's supervisor tries a quarantined workspace once more.
+    RecordQuarantineProbed,
+    /// Another member of its team is restarted, and the team's strategy takes it along.
+    RecordTakenAlong,
+    /// The backend can't say what became of a start or a stop.
+    RecordOutcomeUnknown {
+        /// Which.
+        generation: Generation,
+        /// `provision` or `stop`.
+        operation: &'static str,
+        /// What it said, redacted.
+        detail: String,
+    },
     /// The fleet's supervisor refused a restart for good.
     RecordSuppression {
         /// Which.
@@ -122,6 +144,10 @@ impl Command {
             Self::RecordPlatformStart => "record_platform_start",
             Self::RecordAdmission { .. } => "record_admission",
             Self::RecordSuppression { .. } => "record_suppression",
+            Self::RecordConfirmed { .. } => "record_confirmed",
+            Self::RecordQuarantineProbed => "record_quarantine_probed",
+            Self::RecordTakenAlong => "record_taken_along",
+            Self::RecordOutcomeUnknown { .. } => "record_outcome_unknown",
             Self::RecordProvisionToken(_) => "record_provision_token",
             Self::RecordProvisioned { .. } => "record_provisioned",
             Self::RecordProvisionFailed(_) => "record_provision_failed",
@@ -181,6 +207,8 @@ pub struct Restart {
     pub cause: RestartCause,
     /// Whether the runtime's session is thrown away first (R15). Belongs to this request alone.
     pub reset_session: bool,
+    /// Whether it passes over holds; from a person only.
+    pub forced: bool,
 }
 
 /// See [`Command::Remove`].
@@ -261,6 +289,30 @@ pub enum Rejection {
     /// The restart that was admitted or suppressed is over, or never was.
     #[error("restart is not pending")]
     RestartNotPending,
+    /// A hold may not last for so long.
+    #[error("a hold lasts at most {max_s} s: set it again when it ends, or use an emergency stop")]
+    HoldTooLong {
+        /// The policy's limit, in seconds.
+        max_s: u64,
+    },
+    /// The hold is over, or never was.
+    #[error("no such hold")]
+    NoSuchHold,
+    /// No brake is engaged there.
+    #[error("no brake is engaged")]
+    NoBrake,
+    /// It is not quarantined.
+    #[error("workspace is not quarantined")]
+    NotQuarantined,
+    /// No earlier policy has this name.
+    #[error("no such policy to go back to")]
+    NoSuchPolicy,
+    /// The policy contradicts itself.
+    #[error("invalid policy: {reason}")]
+    InvalidPolicy {
+        /// Which parameter, and what would be right.
+        reason: String,
+    },
     /// A report about a generation that is not the current one.
     #[error("report about generation {reported}, current is {current}")]
     StaleGeneration {
@@ -282,6 +334,12 @@ impl Rejection {
             Self::NotPaused => "not_paused",
             Self::External => "external_workspace",
             Self::RestartNotPending => "restart_not_pending",
+            Self::HoldTooLong { .. } => "hold_too_long",
+            Self::NoSuchHold => "hold_not_found",
+            Self::NoBrake => "no_brake",
+            Self::NotQuarantined => "not_quarantined",
+            Self::NoSuchPolicy => "policy_not_found",
+            Self::InvalidPolicy { .. } => "invalid_policy",
             Self::StaleGeneration { .. } => "stale_generation",
         }
     }

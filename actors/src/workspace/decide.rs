@@ -10,6 +10,7 @@ use super::state::State;
 use crate::context::{Context, Decision};
 
 mod asked;
+mod doubt;
 mod platform;
 mod reported;
 mod supervised;
@@ -43,6 +44,14 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RecordAdmission { restart, admission } => {
             supervised::admitted(state, *restart, *admission, ctx)
         }
+        Command::RecordConfirmed { restart, evidence, url } => {
+            supervised::confirmed(state, *restart, (evidence, url.as_deref()), ctx)
+        }
+        Command::RecordQuarantineProbed => Ok(supervised::quarantine_probed(state, ctx)),
+        Command::RecordTakenAlong => Ok(supervised::taken_along(state, ctx)),
+        Command::RecordOutcomeUnknown { generation, operation, detail } => {
+            Ok(reported::outcome_unknown(state, *generation, (operation, detail), ctx))
+        }
         Command::RecordSuppression { restart, rule, message } => {
             supervised::suppressed(state, *restart, (rule, message), ctx)
         }
@@ -60,7 +69,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         }
         Command::RecordEvidence(evidence) => Ok(supervised::evidence(state, evidence, ctx)),
         Command::RecordDeadline => Ok(supervised::overdue(state, ctx)),
-        Command::RecordCallFinished(call) => Ok(reported::call_finished(call, ctx)),
+        Command::RecordCallFinished(call) => Ok(reported::call_finished(state, call, ctx)),
         Command::RecordRestartAnnounced(announced) => Ok(reported::restart_announced(state, announced, ctx)),
         Command::RecordPanic { command, message } => Ok(reported::panicked(command, message, ctx)),
         #[cfg(feature = "fault-hooks")]

@@ -1,12 +1,14 @@
 //! The fold: a state and a fact make the next state. No rules, no refusals; the same for replay and live.
 
 use covalence_events::workspace::{
-    BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
+    BackendKind, CallOutcome, Created, Event, EvidenceClass, EvidenceSource, OnlineVia, RestartRequested,
+    StopReason,
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
-use super::state::{Instance, LiveToken, PendingRestart, State, Status, Untold};
+use super::state::{Instance, LiveToken, Lost, Operation, PendingRestart, Probation, State, Status, Untold};
 use crate::context::Corrupt;
+use crate::policy::phi::Beats;
 
 /// The next state. Fails only on a fact that can't follow that state: a damaged log, or a bug.
 pub fn evolve(state: Option<State>, recorded: &Recorded) -> Result<State, Corrupt> {
@@ -45,18 +47,28 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         shut_down: false,
         untold: None,
         previous_life: None,
+        beats: Beats::default(),
+        last_beat: None,
+        doubts: std::collections::BTreeMap::new(),
+        withheld: false,
+        lost: None,
+        probation: None,
+        proved: None,
+        quarantined: false,
         profile,
     }
 }
 
 fn apply(mut state: State, event: &Event, recorded: &Recorded) -> State {
-    describe(&mut state, event, recorded.meta.at);
+    describe(&mut state, event, recorded);
     live(&mut state, event, recorded);
+    doubt(&mut state, event, recorded);
     state
 }
 
 /// The facts that say what the workspace is, and that it was heard from.
-fn describe(state: &mut State, event: &Event, at: Timestamp) {
+fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
+    let at = recorded.meta.at;
     match event {
         Event::Renamed(e) => state.profile.name.clone_from(&e.name),
         Event::RoleChanged(e) => state.profile.role.clone_from(&e.role),
@@ -76,6 +88,7 @@ fn describe(state: &mut State, event: &Event, at: Timestamp) {
         Event::CardUpdated(_) => state.has_card = true,
         Event::HeartbeatReceived(e) => {
             state.has_card |= e.agent_card.is_some();
+            beat(state, e.generation, recorded);
             heard(state, e.generation, at);
         }
         Event::CallFinished(e) => {
@@ -108,7 +121,14 @@ fn describe(state: &mut State, event: &Event, at: Timestamp) {
         | Event::RestartAnnounced(_)
         | Event::Paused(_)
         | Event::Resumed(_)
-        | Event::Removed(_) => {}
+        | Event::Removed(_)
+        | Event::SuspicionRaised(_)
+        | Event::SuspicionCleared(_)
+        | Event::VerdictWithheld(_)
+        | Event::ConfirmRequested(_)
+        | Event::DeathRefuted(_)
+        | Event::OutcomeUnknown(_)
+        | Event::RestartProved(_) => {}
     }
 }
 
@@ -129,6 +149,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.previous_life = state.last_life.take().or(state.previous_life);
             state.untold = None;
             state.shut_down = false;
+            (state.last_beat, state.beats) = (None, Beats::default());
+            state.lost = None;
             enter(state, Status::Provisioning, at);
         }
         Event::InstanceStarted(e) => {
@@ -156,14 +178,22 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.url = None;
             state.url_trusted = false;
         }
-        Event::StopFailed(_) => {
-            if let Instance::Stopping { failed, .. } = &mut state.instance {
-                *failed = true;
+        Event::StopFailed(_) => match &mut state.instance {
+            Instance::Stopping { failed, .. } => *failed = true,
+            Instance::Unknown { operation: Operation::Stop { requested, reason }, .. } => {
+                state.instance = Instance::Stopping { requested: *requested, reason: *reason, failed: true };
             }
-        }
+            Instance::None
+            | Instance::Starting { .. }
+            | Instance::Running { .. }
+            | Instance::Unknown { .. } => {}
+        },
         Event::InstanceStopped(_) => gone(state),
         Event::VerdictReached(e) => {
             if e.rule == crate::policy::verdict::PROOF_OF_DEATH {
+                if let Instance::Running { instance: Some(instance) } = &state.instance {
+                    state.lost = Some(Lost { instance: instance.clone(), url: state.url.clone() });
+                }
                 gone(state);
             }
         }
@@ -177,7 +207,9 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                     online: recorded.meta.id,
                     restarted: at,
                 });
+                state.probation = Some(Probation { restart, since: at });
             }
+            state.quarantined = false;
             if e.via != OnlineVia::Create {
                 state.last_life = Some(at);
             }
@@ -190,9 +222,36 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                 pending.admission = Some(e.admission);
             }
         }
-        Event::RestartAbandoned(_) => state.restart = None,
+        Event::RestartAbandoned(e) => {
+            state.restart = None;
+            if e.reason == "evidence_unconfirmed" {
+                taken_back(state);
+            }
+        }
+        Event::DeathRefuted(e) => {
+            state.lost = Some(Lost { instance: e.instance.clone(), url: e.url.clone() });
+            taken_back(state);
+        }
+        Event::ConfirmRequested(e) => {
+            if let Some(pending) = &mut state.restart {
+                pending.confirming = Some((e.admission, recorded.meta.id));
+            }
+        }
+        Event::OutcomeUnknown(_) => {
+            let operation = match state.instance {
+                Instance::Starting { requested, origin, .. } => {
+                    Some(Operation::Provision { requested, origin })
+                }
+                Instance::Stopping { requested, reason, .. } => Some(Operation::Stop { requested, reason }),
+                Instance::None | Instance::Running { .. } | Instance::Unknown { .. } => None,
+            };
+            if let Some(operation) = operation {
+                state.instance = Instance::Unknown { since: at, operation };
+            }
+        }
         Event::RestartAnnounced(_) => state.untold = None,
         Event::Quarantined(_) => {
+            state.quarantined = true;
             state.restart = None;
             state.shut_down = false;
             enter(state, Status::Failed, at);
@@ -223,7 +282,107 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
         | Event::HandlerPanicked(_) => {}
+        // What speaks for and against it: see `doubt`.
+        Event::SuspicionRaised(_)
+        | Event::SuspicionCleared(_)
+        | Event::VerdictWithheld(_)
+        | Event::RestartProved(_) => {}
     }
+}
+
+/// What speaks for and against it. Everything of that ends with the instance that it is about.
+fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
+    let at = recorded.meta.at;
+    match event {
+        Event::EvidenceObserved(e) if e.generation == state.generation => match e.class {
+            EvidenceClass::Suspicion => drop(state.doubts.entry(e.source).or_insert(at)),
+            EvidenceClass::Life if e.source == EvidenceSource::Probe => heard(state, Some(e.generation), at),
+            EvidenceClass::Death
+            | EvidenceClass::Life
+            | EvidenceClass::Silence
+            | EvidenceClass::ObserverFailure
+            | EvidenceClass::Expected => {}
+        },
+        Event::SuspicionCleared(_) => clear(state),
+        Event::VerdictWithheld(_) => state.withheld = true,
+        Event::RestartProved(e) => {
+            state.probation = None;
+            state.proved = Some((e.restart, recorded.meta.id));
+        }
+        Event::ProvisionRequested(_)
+        | Event::InstanceStopped(_)
+        | Event::StopRequested(_)
+        | Event::ProvisionFailed(_) => {
+            clear(state);
+            state.probation = None;
+        }
+        Event::WentOffline(_) => state.probation = None,
+        // Neither for nor against.
+        Event::EvidenceObserved(_)
+        | Event::Created(_)
+        | Event::Renamed(_)
+        | Event::RoleChanged(_)
+        | Event::TierChanged(_)
+        | Event::Moved(_)
+        | Event::RuntimeChanged(_)
+        | Event::DirectoryChanged(_)
+        | Event::Placed(_)
+        | Event::Folded(_)
+        | Event::InstanceStarted(_)
+        | Event::StopFailed(_)
+        | Event::InstanceAdopted(_)
+        | Event::VerdictReached(_)
+        | Event::CameOnline(_)
+        | Event::Degraded(_)
+        | Event::RestartRequested(_)
+        | Event::RestartStarted(_)
+        | Event::RestartAbandoned(_)
+        | Event::Quarantined(_)
+        | Event::Registered(_)
+        | Event::CardUpdated(_)
+        | Event::HeartbeatReceived(_)
+        | Event::Paused(_)
+        | Event::Resumed(_)
+        | Event::Removed(_)
+        | Event::TokenIssued(_)
+        | Event::TokensRevoked(_)
+        | Event::CallFinished(_)
+        | Event::HandlerPanicked(_)
+        | Event::SuspicionRaised(_)
+        | Event::RestartAnnounced(_)
+        | Event::ConfirmRequested(_)
+        | Event::DeathRefuted(_)
+        | Event::OutcomeUnknown(_) => {}
+    }
+}
+
+fn clear(state: &mut State) {
+    state.doubts.clear();
+    state.withheld = false;
+}
+
+/// What was pronounced dead is there after all, or may be: lists will tell.
+fn taken_back(state: &mut State) {
+    if let Some(lost) = state.lost.take() {
+        state.instance = Instance::Running { instance: Some(lost.instance) };
+        state.url_trusted = lost.url.is_some();
+        state.url = lost.url;
+    }
+}
+
+/// Learns the interval since the last heartbeat: not across a restart of the platform, and nothing from an outage.
+fn beat(state: &mut State, generation: Option<Generation>, recorded: &Recorded) {
+    if !state.hears(generation) {
+        return;
+    }
+    let (at, boot) = (recorded.meta.at, recorded.meta.boot);
+    if let Some((last, same)) = state.last_beat
+        && same == boot
+        && state.doubts.is_empty()
+    {
+        state.beats.learn((at - last).to_std().unwrap_or_default());
+    }
+    state.last_beat = Some((at, boot));
 }
 
 fn pending(e: &RestartRequested, recorded: &Recorded) -> PendingRestart {
@@ -232,6 +391,8 @@ fn pending(e: &RestartRequested, recorded: &Recorded) -> PendingRestart {
         cause: e.cause,
         requested: recorded.meta.id,
         reset_session: e.reset_session,
+        forced: e.forced,
+        confirming: None,
         admission: None,
     }
 }

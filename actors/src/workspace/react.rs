@@ -3,7 +3,7 @@
 //! [`outstanding`] asks the same of a state: what was asked for and has no outcome. A crash anywhere resumes from it.
 
 use covalence_events::fleet::RestartOutcome;
-use covalence_events::workspace::{Event, RestartCause};
+use covalence_events::workspace::{Event, InstanceRef, RestartCause};
 use covalence_events::{EventId, Generation, RestartId};
 
 use super::state::{Instance, State, Status};
@@ -36,6 +36,8 @@ pub enum Effect {
         restart: RestartId,
         /// Why.
         cause: RestartCause,
+        /// Whether a person asked to pass over holds.
+        forced: bool,
         /// The fact that asks.
         because: EventId,
     },
@@ -44,6 +46,24 @@ pub enum Effect {
         /// By which restart.
         restart: RestartId,
         /// The fact that asks.
+        because: EventId,
+    },
+    /// Look at the instance of an admitted restart once more, by its exact id.
+    Confirm {
+        /// Which restart.
+        restart: RestartId,
+        /// The generation to look at.
+        generation: Generation,
+        /// The instance to look at.
+        instance: InstanceRef,
+        /// The fact that asks.
+        because: EventId,
+    },
+    /// Tell the fleet's supervisor that a restarted workspace has proved itself.
+    ProveRestart {
+        /// Which.
+        restart: RestartId,
+        /// The fact that says so.
         because: EventId,
     },
     /// Tell the fleet's supervisor how a restart ended.
@@ -64,8 +84,20 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         Event::StopRequested(e) => vec![Effect::Stop { generation: e.generation, because: id }],
         Event::InstanceStopped(_) if state.status == Status::Removed => vec![Effect::Purge { because: id }],
         Event::RestartRequested(e) => {
-            vec![Effect::RequestAdmission { restart: e.restart, cause: e.cause, because: id }]
+            vec![Effect::RequestAdmission {
+                restart: e.restart,
+                cause: e.cause,
+                forced: e.forced,
+                because: id,
+            }]
         }
+        Event::ConfirmRequested(e) => vec![Effect::Confirm {
+            restart: e.restart,
+            generation: e.generation,
+            instance: e.instance.clone(),
+            because: id,
+        }],
+        Event::RestartProved(e) => vec![Effect::ProveRestart { restart: e.restart, because: id }],
         Event::RestartAbandoned(e) => {
             vec![Effect::SettleRestart { restart: e.restart, outcome: ending(&e.reason), because: id }]
         }
@@ -107,7 +139,21 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
-        | Event::HandlerPanicked(_) => Vec::new(),
+        | Event::HandlerPanicked(_)
+        | Event::SuspicionRaised(_)
+        | Event::SuspicionCleared(_)
+        | Event::VerdictWithheld(_)
+        | Event::DeathRefuted(_)
+        | Event::OutcomeUnknown(_) => Vec::new(),
+    }
+}
+
+/// The instance that a pending restart would replace.
+pub(crate) fn suspected(state: &State) -> Option<&InstanceRef> {
+    match (&state.instance, &state.lost) {
+        (Instance::Running { instance }, _) => instance.as_ref(),
+        (_, Some(lost)) => Some(&lost.instance),
+        (_, None) => None,
     }
 }
 
@@ -128,17 +174,30 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         Instance::Stopping { requested, .. } => {
             effects.push(Effect::Stop { generation: state.generation, because: *requested });
         }
-        Instance::None | Instance::Running { .. } => {}
+        // An unknown outcome is found out by lists, never by asking again.
+        Instance::None | Instance::Running { .. } | Instance::Unknown { .. } => {}
     }
     if let Some(pending) = state.restart.as_ref().filter(|pending| pending.admission.is_none()) {
-        effects.push(Effect::RequestAdmission {
-            restart: pending.restart,
-            cause: pending.cause,
-            because: pending.requested,
+        effects.push(match (pending.confirming, suspected(state)) {
+            (Some((_, because)), Some(instance)) => Effect::Confirm {
+                restart: pending.restart,
+                generation: state.generation,
+                instance: instance.clone(),
+                because,
+            },
+            _ => Effect::RequestAdmission {
+                restart: pending.restart,
+                cause: pending.cause,
+                forced: pending.forced,
+                because: pending.requested,
+            },
         });
     }
     if let Some(untold) = &state.untold {
         effects.push(Effect::Announce { restart: untold.restart, because: untold.online });
+    }
+    if let Some((restart, because)) = state.proved {
+        effects.push(Effect::ProveRestart { restart, because });
     }
     effects
 }

@@ -38,6 +38,7 @@ fn text(cause: RestartCause, restarted: Timestamp, heard: Option<Timestamp>) -> 
         RestartCause::Operator => "a person asked for it",
         RestartCause::Configuration => "your configuration changed",
         RestartCause::Session => "your session was reset",
+        RestartCause::Team => "another member of your team was restarted",
         RestartCause::Shutdown => "the platform was stopped together with you, and is back",
     };
     let before = heard.map_or_else(
@@ -61,11 +62,9 @@ fn time(at: Timestamp) -> String {
 mod tests {
     use std::time::Duration;
 
-    use covalence_events::Position;
     use covalence_events::workspace::EvidenceClass;
 
-    use super::super::Command;
-    use super::super::tests::{asked, beat, evidence, online, provisioned};
+    use super::super::tests::{asked, beat, begin, evidence, online, provisioned};
     use super::request;
 
     #[test]
@@ -75,7 +74,7 @@ mod tests {
         story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
         let restart = asked(&story);
         let mut story = story.after(Duration::from_secs(12));
-        story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+        begin(&mut story, restart);
         story.when(&provisioned(2)).unwrap();
         story.when(&beat(2)).unwrap();
         let request = request(story.state()).unwrap();

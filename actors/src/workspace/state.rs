@@ -1,11 +1,15 @@
 //! What is known of one workspace: the fold of its stream.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use covalence_events::workspace::{
-    BackendKind, Created, DeliveryMode, InstanceRef, ProvisionOrigin, RestartCause, StopReason,
+    BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
+    StopReason,
 };
-use covalence_events::{EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
+use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
+
+use crate::policy::phi::Beats;
 
 /// The wire status (contract 0.5; decision 19 maps supervision onto it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +87,51 @@ pub enum Instance {
         /// The backend could not; asked again at the next start, by the next list that shows it, or by a person.
         failed: bool,
     },
+    /// A start or a stop was asked for, and the backend can't say what became of it. Lists will tell; until then nothing
+    /// else is asked for (rule V6).
+    Unknown {
+        /// Since when.
+        since: Timestamp,
+        /// What it was.
+        operation: Operation,
+    },
+}
+
+/// What the backend was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A start.
+    Provision {
+        /// The fact that asked.
+        requested: EventId,
+        /// Why.
+        origin: ProvisionOrigin,
+    },
+    /// A stop.
+    Stop {
+        /// The fact that asked.
+        requested: EventId,
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+/// An instance that was pronounced dead, until another one is started: a fresh look may refute it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Which.
+    pub instance: InstanceRef,
+    /// Where it answered.
+    pub url: Option<String>,
+}
+
+/// A restarted workspace that has been heard from, and has not proved itself yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probation {
+    /// The restart.
+    pub restart: RestartId,
+    /// Since when it has been well.
+    pub since: Timestamp,
 }
 
 /// A restart from its request to its outcome.
@@ -96,7 +145,11 @@ pub struct PendingRestart {
     pub requested: EventId,
     /// Whether the session is thrown away first.
     pub reset_session: bool,
-    /// Where the fleet's stream admits it, once it has begun.
+    /// Whether a person asked to pass over holds.
+    pub forced: bool,
+    /// Where the fleet's stream admits it, while a fresh look at the instance is under way, and the fact that asks for it.
+    pub confirming: Option<(Position, EventId)>,
+    /// The same, once it has begun.
     pub admission: Option<Position>,
 }
 
@@ -124,6 +177,10 @@ pub struct LiveToken {
 
 /// Everything that decisions about one workspace rest on.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that is known, beside the states that are enums"
+)]
 pub struct State {
     /// Which.
     pub id: WorkspaceId,
@@ -157,6 +214,22 @@ pub struct State {
     pub untold: Option<Untold>,
     /// The last sign of life of the generation before.
     pub previous_life: Option<Timestamp>,
+    /// The intervals of its heartbeats.
+    pub beats: Beats,
+    /// The last heartbeat of the current generation, and the run of the platform that took it.
+    pub last_beat: Option<(Timestamp, BootId)>,
+    /// What speaks against it, and since when.
+    pub doubts: BTreeMap<EvidenceSource, Timestamp>,
+    /// Whether it was said that a verdict on its silence is withheld.
+    pub withheld: bool,
+    /// The instance that was last pronounced dead.
+    pub lost: Option<Lost>,
+    /// After a restart, until it has proved itself.
+    pub probation: Option<Probation>,
+    /// The restart that it has last proved itself after, and the fact that says so.
+    pub proved: Option<(RestartId, EventId)>,
+    /// Whether the supervisor gave up on it.
+    pub quarantined: bool,
 }
 
 impl State {

@@ -4,7 +4,7 @@ use covalence_events::workspace::{
     BackendKind, Created, EvidenceClass, EvidenceObserved, EvidenceSource, HeartbeatReceived, InstanceRef,
     ProvisionOrigin, RestartCause, TokenPurpose, WorkspaceAccess,
 };
-use covalence_events::{Generation, RestartId, TokenId, WorkspaceId};
+use covalence_events::{Generation, Position, RestartId, TokenId, WorkspaceId};
 use uuid::Uuid;
 
 use super::command::{Change, Create, NewToken, Register, Remove, Restart};
@@ -90,6 +90,18 @@ pub(crate) fn asked(story: &Scenario) -> RestartId {
     story.state().restart.as_ref().expect("a restart was asked for").restart
 }
 
+/// What a fresh look at the first generation's instance finds.
+pub(crate) fn confirmed(restart: RestartId, class: EvidenceClass) -> Command {
+    let Command::RecordEvidence(evidence) = evidence(class, 1) else { unreachable!("evidence is evidence") };
+    Command::RecordConfirmed { restart, evidence, url: None }
+}
+
+/// Admitted, and confirmed by a fresh look.
+pub(crate) fn begin(story: &mut Scenario, restart: RestartId) {
+    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    story.when(&confirmed(restart, EvidenceClass::Death)).unwrap();
+}
+
 #[test]
 fn creation_asks_for_the_first_generation() {
     let mut story = Scenario::new();
@@ -106,7 +118,11 @@ fn an_external_workspace_waits_for_its_agent_and_is_never_provisioned() {
     assert_eq!(tags, ["workspace.created.v1"]);
     assert_eq!(story.state().status, Status::AwaitingAgent);
     assert_eq!(
-        story.when(&Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false })),
+        story.when(&Command::Restart(Restart {
+            cause: RestartCause::Operator,
+            reset_session: false,
+            forced: false
+        })),
         Err(Rejection::External)
     );
 }
@@ -269,7 +285,8 @@ fn errors_degrade_and_recover_with_a_gap_between() {
 fn a_person_replaces_a_restart_that_still_waits() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let by_hand = Command::Restart(Restart { cause: RestartCause::Operator, reset_session: true });
+    let by_hand =
+        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: true, forced: false });
     assert_eq!(
         story.tags_when(&by_hand),
         ["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]

@@ -3,7 +3,8 @@
 use covalence_events::fleet as f;
 use covalence_events::workspace as w;
 use covalence_events::{
-    CallId, EventId, Fact, Generation, Position, Principal, RestartId, Timestamp, TokenId, WorkspaceId,
+    CallId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal, RestartId, Timestamp,
+    TokenId, WorkspaceId,
 };
 
 fn id<T: std::str::FromStr>(n: u8) -> T {
@@ -31,10 +32,68 @@ fn card() -> serde_json::Value {
     })
 }
 
+/// Facts whose payload has grown since their fixture was written, with every later field set.
+pub(crate) fn grown() -> Vec<Fact> {
+    let (workspace, restart, cause) = (id::<WorkspaceId>(1), id::<RestartId>(3), w::RestartCause::Team);
+    let numbers = Some(Box::new(inputs()));
+    let fleet: Vec<f::Event> = vec![
+        f::RestartAdmitted {
+            workspace,
+            restart,
+            cause,
+            in_flight: 1,
+            in_flight_max: 3,
+            recent: 0,
+            recent_max: 5,
+            inputs: numbers.clone(),
+            cost: Some(2.0),
+            overridden: vec!["brake".to_owned()],
+            taken_along: vec![workspace],
+        }
+        .into(),
+        f::RestartDeferred {
+            workspace,
+            restart,
+            cause,
+            rule: "tokens".to_owned(),
+            until: None,
+            in_flight: 1,
+            in_flight_max: 3,
+            recent: 0,
+            recent_max: 5,
+            inputs: numbers.clone(),
+        }
+        .into(),
+        f::RestartSuppressed {
+            workspace,
+            restart,
+            cause,
+            rule: "hold".to_owned(),
+            recent: 0,
+            recent_max: 5,
+            window_s: 600,
+            inputs: numbers,
+            until: Some(time()),
+        }
+        .into(),
+    ];
+    let verdict = w::VerdictReached {
+        verdict: w::Verdict::Dead,
+        rule: "hung".to_owned(),
+        generation: Generation(7),
+        evidence: vec![id::<EventId>(4)],
+        observer_score: Some(1),
+    };
+    fleet.into_iter().map(Fact::Fleet).chain([Fact::Workspace(verdict.into())]).collect()
+}
+
 /// See the module.
 pub(crate) fn all() -> Vec<Fact> {
-    let workspace = life().into_iter().chain(running()).chain(supervision()).chain(traffic());
-    workspace.map(Fact::Workspace).chain(fleet().into_iter().map(Fact::Fleet)).collect()
+    let workspace = life().into_iter().chain(running()).chain(supervision()).chain(traffic()).chain(doubts());
+    workspace
+        .map(Fact::Workspace)
+        .chain(fleet().into_iter().chain(policy()).chain(choices()).map(Fact::Fleet))
+        .collect()
 }
 
 /// Every sample under the name of its fixture: its tag, and a word that the tag's payload learned later.
@@ -52,6 +111,7 @@ fn later() -> Vec<(&'static str, w::Event)> {
         generation,
         reset_session: false,
         evidence: Vec::new(),
+        forced: false,
     };
     let stopped = w::StopRequested { generation, reason: w::StopReason::Shutdown };
     vec![("shutdown", wanted.into()), ("shutdown", stopped.into())]
@@ -155,6 +215,7 @@ fn supervision() -> Vec<w::Event> {
             rule: "proof_of_death".to_owned(),
             generation,
             evidence: evidence.clone(),
+            observer_score: None,
         }
         .into(),
         w::WentOffline { rule: "proof_of_death".to_owned(), message: text("exited with 137") }.into(),
@@ -177,6 +238,7 @@ fn supervision() -> Vec<w::Event> {
             generation,
             reset_session: false,
             evidence,
+            forced: false,
         }
         .into(),
         w::RestartStarted { restart, admission: Position(u64::MAX) }.into(),
@@ -250,6 +312,10 @@ fn fleet() -> Vec<f::Event> {
             in_flight_max: 3,
             recent: 0,
             recent_max: 5,
+            inputs: None,
+            cost: None,
+            overridden: Vec::new(),
+            taken_along: Vec::new(),
         }
         .into(),
         f::RestartDeferred {
@@ -262,6 +328,7 @@ fn fleet() -> Vec<f::Event> {
             in_flight_max: 3,
             recent: 1,
             recent_max: 5,
+            inputs: None,
         }
         .into(),
         f::RestartSuppressed {
@@ -272,6 +339,8 @@ fn fleet() -> Vec<f::Event> {
             recent: 5,
             recent_max: 5,
             window_s: 600,
+            inputs: None,
+            until: None,
         }
         .into(),
         f::RestartSettled { workspace, restart, outcome: f::RestartOutcome::Online }.into(),
@@ -290,6 +359,158 @@ fn fleet() -> Vec<f::Event> {
             name: "covalence-x".to_owned(),
             instance: "deadbeef".to_owned(),
             workspace: text("not-a-uuid"),
+        }
+        .into(),
+    ]
+}
+
+fn doubts() -> Vec<w::Event> {
+    let (generation, restart) = (Generation(7), id::<RestartId>(3));
+    vec![
+        w::SuspicionRaised {
+            generation,
+            source: w::EvidenceSource::Heartbeat,
+            phi: Some(8.25),
+            silent_ms: 76_000,
+            observer_score: 1,
+            evidence: vec![id::<EventId>(4)],
+        }
+        .into(),
+        w::SuspicionCleared { generation, by: "probe".to_owned(), lasted_ms: 12_000 }.into(),
+        w::VerdictWithheld {
+            generation,
+            rule: "one_source".to_owned(),
+            sources: vec![w::EvidenceSource::Probe, w::EvidenceSource::Health],
+            silent_ms: 180_000,
+            observer_score: 2,
+        }
+        .into(),
+        w::ConfirmRequested { restart, admission: Position(44), generation, instance: instance() }.into(),
+        w::DeathRefuted { restart, generation, instance: instance(), url: text("http://127.0.0.1:9") }.into(),
+        w::OutcomeUnknown { generation, operation: "provision".to_owned(), detail: "timeout".to_owned() }
+            .into(),
+        w::RestartProved { restart, generation, after_ms: 20_000 }.into(),
+    ]
+}
+
+fn inputs() -> f::AdmissionInputs {
+    f::AdmissionInputs {
+        cell: w::BackendKind::Docker,
+        requested_at: time(),
+        now: time(),
+        in_a_row: 2,
+        recent: 3,
+        in_flight: 1,
+        in_flight_max: 2,
+        in_flight_all: 4,
+        tokens: 1.5,
+        brake: Some(f::BrakeMode::SlowStart),
+        brake_lets_one: true,
+        in_grace: true,
+        hold: Some(id::<HoldId>(5)),
+        hold_until: Some(time()),
+        emergency: true,
+        after_ancestor: true,
+        ancestor_paused: true,
+        advise_only: true,
+        half_open: Some(2),
+        forced: true,
+        waited: true,
+        chance: 0.75,
+    }
+}
+
+fn reading() -> f::BrakeReading {
+    f::BrakeReading {
+        size: 15,
+        suspects: 6,
+        suspects_recent: 5,
+        deaths_recent: 4,
+        observer_score: 3,
+        circuit_open: true,
+        in_grace: true,
+        calm_ms: 4_000,
+    }
+}
+
+fn policy() -> Vec<f::Event> {
+    let (workspace, restart, cell) = (id::<WorkspaceId>(1), id::<RestartId>(3), w::BackendKind::Docker);
+    vec![
+        f::RestartProved { workspace, restart, cell }.into(),
+        f::BrakeEngaged {
+            cell,
+            mode: f::BrakeMode::Freeze,
+            trigger: f::BrakeTrigger::Suspicion,
+            count: 5,
+            of: 15,
+            threshold: 3,
+            members: vec![workspace],
+            reading: reading(),
+        }
+        .into(),
+        f::BrakeReleased { cell, reason: "trigger_gone".to_owned(), after_ms: 55_000, reading: reading() }
+            .into(),
+        f::ObserverChanged {
+            cell: Some(cell),
+            score: 8,
+            from: 1,
+            engine: 2,
+            loop_lag: 3,
+            log: 2,
+            beats: 1,
+            pause_ms: Some(8_000),
+        }
+        .into(),
+        f::CircuitChanged {
+            cell,
+            state: f::CircuitState::HalfOpen,
+            rule: "error_rate".to_owned(),
+            calls: 12,
+            failed: 5,
+            p95_ms: 3_000,
+            probe_at: Some(time()),
+        }
+        .into(),
+        f::GraceStarted { workspaces: 15, until: time() }.into(),
+        f::GraceEnded { cell, after_ms: 60_500 }.into(),
+        f::HoldSet {
+            hold: id::<HoldId>(5),
+            scope: f::Scope::Subtree(workspace),
+            reason: "maintenance".to_owned(),
+            until: Some(time()),
+            emergency: true,
+        }
+        .into(),
+        f::HoldReleased { hold: id::<HoldId>(5), reason: "released".to_owned(), comment: text("done") }
+            .into(),
+    ]
+}
+
+fn choices() -> Vec<f::Event> {
+    let (workspace, cell) = (id::<WorkspaceId>(1), w::BackendKind::Docker);
+    vec![
+        f::ModeSet { scope: f::Scope::Fleet, mode: f::Mode::Advise, reason: "trial".to_owned() }.into(),
+        f::StrategySet { team: workspace, strategy: f::Strategy::RestForOne }.into(),
+        f::PolicyChanged {
+            hash: PolicyHash(7),
+            from: PolicyHash(6),
+            parameters: serde_json::json!({"backoff_base": "5s", "intensity_max": 5}),
+            changed: vec![f::ParameterChange {
+                name: "backoff_base".to_owned(),
+                from: "5s".to_owned(),
+                to: "7s".to_owned(),
+            }],
+            reason: "too eager".to_owned(),
+            origin: "set".to_owned(),
+        }
+        .into(),
+        f::QuarantineProbed { workspace, attempt: 2, attempts_max: 3 }.into(),
+        f::QuarantineLifted { workspace, reason: "proved".to_owned() }.into(),
+        f::ProvisionLimitChanged { cell, from: 3, to: 2, reason: "engine_trouble".to_owned() }.into(),
+        f::InvariantViolated {
+            invariant: "restart_without_proof".to_owned(),
+            workspace: Some(workspace),
+            detail: "cause death, evidence none".to_owned(),
         }
         .into(),
     ]

@@ -3,25 +3,28 @@
 use std::sync::Arc;
 
 use covalence_events::workspace::{BackendKind, Created, Event, HeartbeatReceived, InstanceStarted};
-use covalence_events::{Fact, Generation, Principal, Recorded, StreamId, Timestamp, WorkspaceId, fleet};
+use covalence_events::{
+    Fact, Generation, Principal, Recorded, RestartId, StreamId, Timestamp, WorkspaceId, fleet,
+};
 
 use super::Roster;
-use super::row::{Card, Instance, RestartStage, Row, Status, Supervision};
+use super::row::{Card, Instance, RestartStage, Row, Status};
+use super::standing::{self, Condition, Standing};
 use crate::projection::{ApplyError, Projection};
 
 mod life;
 
-use life::{live, supervise};
+use life::{live, trail};
 
 impl Projection for Roster {
     const NAME: &'static str = "roster";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         match (recorded.stream, &recorded.fact) {
             (StreamId::Workspace(id), Fact::Workspace(event)) => self.workspace(id, event, recorded),
             (StreamId::Fleet, Fact::Fleet(event)) => {
-                self.fleet(event);
+                self.fleet(event, recorded.meta.at);
                 Ok(())
             }
             (StreamId::Workspace(_), Fact::Fleet(_)) | (StreamId::Fleet, Fact::Workspace(_)) => {
@@ -46,7 +49,8 @@ impl Roster {
         let (status, parent, place) = (row.status, row.parent, row.created_position);
         describe(row, event, recorded.meta.at, &self.words);
         live(row, event, recorded.meta.at);
-        supervise(row, event, recorded.meta.at);
+        trail(row, event, recorded.meta.at);
+        standing::supervise(row, event, recorded.meta.at);
         if row.status != status {
             self.counts.subtract(status);
             self.counts.add(row.status);
@@ -101,29 +105,36 @@ impl Roster {
         }
     }
 
-    fn fleet(&mut self, event: &fleet::Event) {
-        let (id, restart, stage) = match event {
-            fleet::Event::RestartAdmitted(e) => (e.workspace, e.restart, RestartStage::Admitted),
-            fleet::Event::RestartDeferred(e) => {
-                (e.workspace, e.restart, RestartStage::Deferred { rule: e.rule.clone(), until: e.until })
+    fn fleet(&mut self, event: &fleet::Event, at: Timestamp) {
+        // A chain, not a match: the others say nothing of one workspace that its own stream does not say.
+        if let fleet::Event::RestartAdmitted(e) = event {
+            self.decided(e.workspace, e.restart, RestartStage::Admitted, |row| {
+                row.standing.admitted(e.cause.as_str(), at);
+            });
+        } else if let fleet::Event::RestartDeferred(e) = event {
+            let stage = RestartStage::Deferred { rule: e.rule.clone(), until: e.until };
+            self.decided(e.workspace, e.restart, stage, |row| row.standing.deferred(&e.rule, at));
+        } else if let fleet::Event::PlatformStarted(_) = event {
+            for shared in self.rows.values_mut().filter(|row| row.standing.condition == Condition::Healthy) {
+                Arc::make_mut(shared).standing.forget(at);
             }
-            // The workspace's own stream says what a refusal or an outcome comes to; the others name no row.
-            fleet::Event::RestartSuppressed(_)
-            | fleet::Event::RestartSettled(_)
-            | fleet::Event::PlatformStarted(_)
-            | fleet::Event::PlatformStopped(_)
-            | fleet::Event::TailRepaired(_)
-            | fleet::Event::EngineLost(_)
-            | fleet::Event::EngineFound(_)
-            | fleet::Event::AlarmRaised(_)
-            | fleet::Event::AlarmResolved(_)
-            | fleet::Event::StrangerFound(_) => return,
-        };
-        if let Some(shared) = self.rows.get_mut(&id)
-            && shared.restart.as_ref().is_some_and(|known| known.id == restart)
-            && let Some(known) = &mut Arc::make_mut(shared).restart
-        {
-            known.stage = stage;
+        }
+    }
+
+    fn decided(
+        &mut self,
+        id: WorkspaceId,
+        restart: RestartId,
+        stage: RestartStage,
+        follow: impl FnOnce(&mut Row),
+    ) {
+        let asked = |row: &Row| row.restart.as_ref().is_some_and(|known| known.id == restart);
+        if let Some(shared) = self.rows.get_mut(&id).filter(|row| asked(row)) {
+            let row = Arc::make_mut(shared);
+            if let Some(known) = &mut row.restart {
+                known.stage = stage;
+            }
+            follow(row);
         }
     }
 }
@@ -179,12 +190,9 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         restart: None,
         restarts: 0,
         failure: None,
-        supervision: if status == Status::Online {
-            Supervision::Healthy
-        } else {
-            Supervision::Unknown { since: at }
-        },
+        standing: Standing::new(at),
         evidence: None,
+        lost: None,
     }
 }
 
@@ -226,7 +234,8 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::HandlerPanicked(_)
         | Event::RestartAnnounced(_)
         | Event::EvidenceObserved(_)
-        | Event::VerdictReached(_) => return,
+        | Event::VerdictReached(_)
+        | Event::VerdictWithheld(_) => return,
         // The life of the workspace: see `live`.
         Event::Created(_)
         | Event::ProvisionRequested(_)
@@ -244,7 +253,13 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::Quarantined(_)
         | Event::Paused(_)
         | Event::Resumed(_)
-        | Event::Removed(_) => {}
+        | Event::Removed(_)
+        | Event::SuspicionRaised(_)
+        | Event::SuspicionCleared(_)
+        | Event::ConfirmRequested(_)
+        | Event::DeathRefuted(_)
+        | Event::OutcomeUnknown(_)
+        | Event::RestartProved(_) => {}
     }
     row.updated_at = at;
 }

@@ -10,6 +10,8 @@ use covalence_events::{Generation, Position, RestartId, Timestamp, WorkspaceId};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::standing::Standing;
+
 /// The wire status of a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(usize)]
@@ -133,6 +135,11 @@ pub enum Instance {
         /// What the backend said when it could not; the instance may still run.
         error: Option<String>,
     },
+    /// A start or a stop may or may not have happened; lists will tell.
+    Unknown {
+        /// Why it was being stopped, if it was.
+        stopping: Option<StopReason>,
+    },
 }
 
 /// How far a restart has got.
@@ -142,7 +149,7 @@ pub enum RestartStage {
     Requested,
     /// It has to wait.
     Deferred {
-        /// The rule: `backoff`, `in_flight`.
+        /// The rule: `backoff`, `in_flight`, `tokens`, `brake`, `hold` and the like.
         rule: String,
         /// When it is looked at again; none waits for a slot.
         until: Option<Timestamp>,
@@ -195,66 +202,6 @@ pub struct Failure {
     pub command: Option<String>,
 }
 
-/// What the supervisor thinks of a workspace, in words that stand beside the wire status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Supervision {
-    /// It has not been heard from yet, or not since its start ran out of time.
-    Unknown {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Nothing speaks against it.
-    Healthy,
-    /// Something does, and proves nothing.
-    Suspect {
-        /// What was seen: a stable word.
-        code: String,
-        /// When.
-        since: Timestamp,
-    },
-    /// It is not there.
-    Dead {
-        /// The rule that says so.
-        rule: String,
-        /// When it was decided.
-        since: Timestamp,
-    },
-    /// An admitted restart has begun, and its new instance has not been heard from.
-    Restarting {
-        /// When it began.
-        since: Timestamp,
-    },
-    /// Nothing of it should run, so nobody watches it.
-    Stopped {
-        /// Why: `paused`, `removed`, `platform_stopped`, or the code of a start that failed.
-        rule: String,
-        /// When.
-        since: Timestamp,
-    },
-    /// Given up until a person steps in.
-    Quarantined {
-        /// The rule that refused another restart.
-        rule: String,
-        /// When.
-        since: Timestamp,
-    },
-}
-
-impl Supervision {
-    /// The word shown as `supervision.state`.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Unknown { .. } => "unknown",
-            Self::Healthy => "healthy",
-            Self::Suspect { .. } => "suspect",
-            Self::Dead { .. } => "dead",
-            Self::Restarting { .. } => "restarting",
-            Self::Stopped { .. } => "stopped",
-            Self::Quarantined { .. } => "quarantined",
-        }
-    }
-}
-
 /// The last thing that was said about whether it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
@@ -268,6 +215,13 @@ pub struct Evidence {
     pub detail: String,
     /// Exit status, where there is one.
     pub exit_status: Option<i32>,
+}
+
+/// An instance that was pronounced dead, and where it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) instance: InstanceRef,
+    pub(crate) url: Option<String>,
 }
 
 /// Everything that people and clients may be shown of a workspace. Not an HTTP body: the edge has its own views.
@@ -359,10 +313,12 @@ pub struct Row {
     pub restarts: u64,
     /// Why the last provisioning failed.
     pub failure: Option<Box<Failure>>,
-    /// What the supervisor thinks of it.
-    pub supervision: Supervision,
+    /// Where it stands in the eyes of the supervisor.
+    pub standing: Standing,
     /// The last thing that was said about whether it lives, other than signs of life.
     pub evidence: Option<Box<Evidence>>,
+    /// What was pronounced dead last, in case that is taken back.
+    pub(crate) lost: Option<Box<Lost>>,
 }
 
 impl Row {
@@ -375,7 +331,7 @@ impl Row {
     pub fn stop_failure(&self) -> Option<&str> {
         match &self.instance {
             Instance::Stopping { error, .. } => error.as_deref(),
-            Instance::None | Instance::Starting | Instance::Running { .. } => None,
+            Instance::None | Instance::Starting | Instance::Running { .. } | Instance::Unknown { .. } => None,
         }
     }
 }

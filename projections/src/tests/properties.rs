@@ -70,6 +70,7 @@ fn assert_same(left: &Views, right: &Views) -> Result<(), TestCaseError> {
     prop_assert_eq!(&*left.credentials.read(), &*right.credentials.read());
     prop_assert_eq!(&*left.structure.read(), &*right.structure.read());
     prop_assert_eq!(&*left.calls.read(), &*right.calls.read());
+    prop_assert_eq!(&*left.supervision.read(), &*right.supervision.read());
     Ok(())
 }
 

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use covalence_events::workspace::{
-    CallOutcome, CardUpdated, Degraded, DirectoryChanged, Event, EvidenceClass, EvidenceObserved,
-    EvidenceSource, Folded, HeartbeatReceived, InstanceAdopted, InstanceRef, InstanceStopped, OnlineVia,
-    Paused, Placed, ProvisionFailed, ProvisionRequested, Quarantined, Removed as RemovedFact, Renamed,
-    RestartAbandoned, RestartCause, RestartRequested, RestartStarted, Resumed, RoleChanged, RuntimeChanged,
-    StopFailed, StopReason, StopRequested, TierChanged, Verdict, VerdictReached, WentOffline,
+    CallOutcome, CardUpdated, Degraded, DirectoryChanged, Event, Folded, HeartbeatReceived, InstanceAdopted,
+    InstanceRef, InstanceStopped, OnlineVia, Paused, Placed, ProvisionFailed, Quarantined,
+    Removed as RemovedFact, Renamed, RestartAbandoned, RestartCause, RestartRequested, RestartStarted,
+    Resumed, RoleChanged, RuntimeChanged, StopFailed, StopReason, StopRequested, TierChanged, Verdict,
+    VerdictReached, WentOffline,
 };
-use covalence_events::{Generation, Position, Principal, RestartId, fleet};
+use covalence_events::{Generation, Position, Principal};
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::roster::{FindError, Instance, Removed, RestartStage, Roster, Row, Status, Supervision};
+use crate::roster::{Condition, FindError, Instance, Removed, RestartStage, Roster, Row, Status};
 use crate::testing::{
-    History, at, beat, call, created, external, id, online, provision, registered, started,
+    History, admitted, at, beat, call, created, deferred, external, id, online, provision, registered,
+    restart, started,
 };
 use crate::{ApplyError, Projection};
 
@@ -66,11 +66,8 @@ fn verdict(rule: &str) -> VerdictReached {
         rule: rule.to_owned(),
         generation: Generation(1),
         evidence: Vec::new(),
+        observer_score: None,
     }
-}
-
-fn restart() -> RestartId {
-    RestartId(Uuid::from_u128(5))
 }
 
 fn requested() -> RestartRequested {
@@ -80,6 +77,7 @@ fn requested() -> RestartRequested {
         generation: Generation(1),
         reset_session: false,
         evidence: Vec::new(),
+        forced: false,
     }
 }
 
@@ -187,7 +185,8 @@ fn only_proof_of_death_takes_the_instance_away() {
     assert_eq!(after_running(vec![verdict("proof_of_death").into()]).instance, Instance::None);
     let silent = after_running(vec![verdict("liveness_ttl").into()]);
     assert!(matches!(silent.instance, Instance::Running { .. }));
-    assert!(matches!(&silent.supervision, Supervision::Dead { rule, .. } if rule == "liveness_ttl"));
+    assert_eq!(silent.standing.condition, Condition::Candidate);
+    assert_eq!(silent.standing.rule.as_deref(), Some("liveness_ttl"));
 }
 
 #[test]
@@ -255,30 +254,12 @@ fn a_restart_is_shown_from_its_request_to_its_outcome() {
     let stage =
         |history: &History| fold(history).get(id(1)).unwrap().restart.as_ref().map(|it| it.stage.clone());
     assert_eq!(stage(&history), Some(RestartStage::Requested));
-    history.fleet(fleet::RestartDeferred {
-        workspace: id(1),
-        restart: restart(),
-        cause: RestartCause::Death,
-        rule: "backoff".to_owned(),
-        until: Some(at(60)),
-        in_flight: 0,
-        in_flight_max: 3,
-        recent: 1,
-        recent_max: 5,
-    });
+    history.fleet(deferred(1, "backoff"));
     assert_eq!(
         stage(&history),
         Some(RestartStage::Deferred { rule: "backoff".to_owned(), until: Some(at(60)) })
     );
-    history.fleet(fleet::RestartAdmitted {
-        workspace: id(1),
-        restart: restart(),
-        cause: RestartCause::Death,
-        in_flight: 0,
-        in_flight_max: 3,
-        recent: 1,
-        recent_max: 5,
-    });
+    history.fleet(admitted(1));
     assert_eq!(stage(&history), Some(RestartStage::Admitted));
     history.of(1, RestartStarted { restart: restart(), admission: Position(4) });
     assert_eq!(stage(&history), Some(RestartStage::Started));
@@ -289,65 +270,6 @@ fn a_restart_is_shown_from_its_request_to_its_outcome() {
     assert_eq!(fold(&history).get(id(1)).unwrap().restarts, 1);
     let abandoned = RestartAbandoned { restart: restart(), reason: "paused".to_owned() };
     assert!(row(vec![requested().into(), abandoned.into()]).restart.is_none());
-}
-
-#[test]
-fn suspicion_stands_beside_the_status_until_a_sign_of_life() {
-    let evidence = |class| EvidenceObserved {
-        source: EvidenceSource::Call,
-        class,
-        generation: Generation(1),
-        instance: None,
-        code: "timeout".to_owned(),
-        detail: "no answer".to_owned(),
-        exit_status: None,
-    };
-    let suspect = after_running(vec![evidence(EvidenceClass::Suspicion).into()]);
-    assert_eq!((suspect.status, suspect.supervision.as_str()), (Status::Online, "suspect"));
-    let again = vec![evidence(EvidenceClass::Suspicion).into(), evidence(EvidenceClass::Life).into()];
-    assert_eq!(after_running(again).supervision, Supervision::Healthy);
-    let observer = after_running(vec![evidence(EvidenceClass::ObserverFailure).into()]);
-    assert_eq!(observer.supervision, Supervision::Healthy);
-}
-
-/// Nobody watches what should not run, and nobody knows about what was never heard from.
-#[test]
-fn supervision_says_healthy_only_of_what_was_heard_from_and_should_run() {
-    let state = |row: Arc<Row>| row.supervision.as_str();
-    let provision_again =
-        ProvisionRequested { generation: Generation(2), restart: Some(restart()), ..provision(2) };
-    let stop = |reason| StopRequested { generation: Generation(1), reason };
-    let stopped = InstanceStopped { generation: Generation(1) };
-    let offline = WentOffline { rule: "platform_stopped".to_owned(), message: None };
-    let removed = RemovedFact { cascade_deleted: None, purge: false };
-    let quarantined =
-        Quarantined { restart: restart(), rule: "intensity".to_owned(), message: String::new() };
-    for (expected, row) in [
-        ("unknown", row(vec![])),
-        ("unknown", row(vec![provision(1).into(), started(1).into()])),
-        ("healthy", after_running(vec![])),
-        ("dead", after_running(vec![verdict("proof_of_death").into()])),
-        ("restarting", after_running(vec![verdict("proof_of_death").into(), provision_again.into()])),
-        ("quarantined", after_running(vec![verdict("proof_of_death").into(), quarantined.into()])),
-        ("stopped", after_running(vec![Paused {}.into(), stop(StopReason::Pause).into()])),
-        ("stopped", after_running(vec![removed.into()])),
-        ("unknown", after_running(vec![Paused {}.into(), Resumed {}.into(), provision(2).into()])),
-        ("stopped", row(vec![provision(1).into(), failed("image_missing").into()])),
-        ("unknown", row(vec![provision(1).into(), started(1).into(), failed("timeout").into()])),
-        ("stopped", after_running(vec![stop(StopReason::Shutdown).into(), offline.into(), stopped.into()])),
-    ] {
-        assert_eq!(state(Arc::clone(&row)), expected, "{row:#?}");
-    }
-}
-
-#[test]
-fn what_stopped_it_stands_beside_the_state() {
-    let rule = |row: Arc<Row>| match &row.supervision {
-        Supervision::Stopped { rule, .. } => rule.clone(),
-        other => panic!("it is stopped: {other:?}"),
-    };
-    assert_eq!(rule(after_running(vec![Paused {}.into()])), "paused");
-    assert_eq!(rule(row(vec![provision(1).into(), failed("image_missing").into()])), "image_missing");
 }
 
 #[test]

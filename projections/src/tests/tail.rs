@@ -6,13 +6,12 @@ use std::time::Duration;
 use covalence_events::Position;
 use covalence_events::log::EventLog;
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::workspace::{Paused, RestartCause};
-use covalence_events::{RestartId, fleet};
+use covalence_events::workspace::Paused;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::tail::{Filter, Follow, json, last, page, position_at, wait_for_event};
-use crate::testing::{History, append, at, created, id, provision};
+use crate::testing::{History, admitted, append, at, created, id, provision};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For what never comes: the test takes this long.
@@ -25,15 +24,7 @@ async fn log() -> Arc<MemoryLog> {
     history.of(2, created("b", None));
     history.of(1, provision(1));
     history.of(2, Paused {});
-    history.fleet(fleet::RestartAdmitted {
-        workspace: id(2),
-        restart: RestartId(Uuid::from_u128(5)),
-        cause: RestartCause::Death,
-        in_flight: 0,
-        in_flight_max: 3,
-        recent: 1,
-        recent_max: 5,
-    });
+    history.fleet(admitted(2));
     history.of(1, Paused {});
     let log = Arc::new(MemoryLog::new());
     append(&log, &history.0).await;

@@ -99,7 +99,7 @@ pub(crate) async fn restart_workspace(
     }
     paused_above(&ctx, id)?;
     let reset_session = wish.reset || query.reset.as_deref() == Some("true");
-    let command = Command::Restart(Restart { cause: RestartCause::Operator, reset_session });
+    let command = Command::Restart(Restart { cause: RestartCause::Operator, reset_session, forced: false });
     let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
     let asked = receipt.events.iter().find_map(|fact| requested(fact));
     let decision = match (asked, receipt.position) {

@@ -1,103 +1,233 @@
-//! Tables and properties over the admission of restarts.
+//! The rules in their order, each at its border, and what holds for any inputs.
 
-use std::time::Duration;
-
-use chrono::DateTime;
-use covalence_events::Timestamp;
-use covalence_events::workspace::RestartCause;
+use covalence_events::HoldId;
+use covalence_events::fleet::BrakeMode;
+use covalence_events::workspace::BackendKind;
 use proptest::prelude::*;
 
-use super::{Admission, BACKOFF, IN_FLIGHT, INTENSITY, Request, admit, backoff};
-use crate::policy::Policy;
+use super::*;
 
-fn moment(seconds: i64) -> Timestamp {
-    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+fn at(seconds: i64) -> Timestamp {
+    chrono::DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
-fn request(cause: RestartCause) -> Request {
-    Request {
-        cause,
-        requested_at: moment(0),
-        now: moment(0),
-        recent: 0,
+/// The first restart of a quiet fleet.
+fn quiet() -> AdmissionInputs {
+    AdmissionInputs {
+        cell: BackendKind::Docker,
+        requested_at: at(0),
+        now: at(0),
         in_a_row: 0,
+        recent: 0,
         in_flight: 0,
         in_flight_max: 2,
-        chance: 0.5,
+        in_flight_all: 0,
+        tokens: 3.0,
+        brake: None,
+        brake_lets_one: true,
+        in_grace: false,
+        hold: None,
+        hold_until: None,
+        emergency: false,
+        after_ancestor: false,
+        ancestor_paused: false,
+        advise_only: false,
+        half_open: None,
+        forced: false,
         waited: false,
+        chance: 0.5,
+    }
+}
+
+fn held() -> AdmissionInputs {
+    AdmissionInputs { hold: Some(HoldId(uuid::Uuid::from_u128(1))), hold_until: Some(at(60)), ..quiet() }
+}
+
+fn judged(cause: RestartCause, inputs: &AdmissionInputs) -> Admission {
+    admit(&Policy::default(), cause, inputs)
+}
+
+fn rule(cause: RestartCause, inputs: &AdmissionInputs) -> &'static str {
+    match judged(cause, inputs) {
+        Admission::Admitted { .. } => "admitted",
+        Admission::Deferred { rule, .. } | Admission::Suppressed { rule, .. } => rule,
     }
 }
 
 #[test]
-fn the_first_restart_is_immediate_and_the_next_ones_wait_longer_and_longer() {
-    let policy = Policy::default();
-    let delays: Vec<u64> = (0..9).map(|recent| backoff(&policy, recent, 0.5).as_secs()).collect();
+fn the_first_restart_of_a_quiet_fleet_is_immediate() {
+    assert_eq!(judged(RestartCause::Death, &quiet()), Admission::Admitted { cost: 1.0, overridden: vec![] });
+    assert_eq!(judged(RestartCause::Hung, &quiet()), Admission::Admitted { cost: 2.0, overridden: vec![] });
+}
+
+#[test]
+fn each_rule_holds_a_death_back_at_its_border() {
+    let table: [(&str, AdmissionInputs); 11] = [
+        (EMERGENCY_STOP, AdmissionInputs { emergency: true, ..held() }),
+        (HOLD, held()),
+        (ANCESTOR_PAUSED, AdmissionInputs { ancestor_paused: true, ..quiet() }),
+        (ADVISE_ONLY, AdmissionInputs { advise_only: true, ..quiet() }),
+        (INTENSITY, AdmissionInputs { recent: 5, ..quiet() }),
+        (BACKOFF, AdmissionInputs { recent: 1, in_a_row: 1, ..quiet() }),
+        (BRAKE, AdmissionInputs { brake: Some(BrakeMode::Canary), brake_lets_one: false, ..quiet() }),
+        (ORDER, AdmissionInputs { after_ancestor: true, ..quiet() }),
+        (TOKENS, AdmissionInputs { tokens: 0.99, ..quiet() }),
+        (IN_FLIGHT, AdmissionInputs { in_flight: 2, ..quiet() }),
+        (IN_FLIGHT, AdmissionInputs { in_flight_all: 20, ..quiet() }),
+    ];
+    for (expected, inputs) in table {
+        assert_eq!(rule(RestartCause::Death, &inputs), expected);
+    }
+    for inputs in [
+        AdmissionInputs { recent: 4, in_a_row: 4, waited: true, ..quiet() },
+        AdmissionInputs { brake: Some(BrakeMode::Canary), ..quiet() },
+        AdmissionInputs { tokens: 1.0, ..quiet() },
+        AdmissionInputs { in_flight: 1, in_flight_all: 19, ..quiet() },
+        AdmissionInputs { in_grace: true, ..quiet() },
+    ] {
+        assert_eq!(rule(RestartCause::Death, &inputs), "admitted");
+    }
+}
+
+#[test]
+fn silence_waits_for_the_end_of_the_grace_and_for_twice_the_tokens() {
+    assert_eq!(rule(RestartCause::Hung, &AdmissionInputs { in_grace: true, ..quiet() }), GRACE);
+    assert_eq!(rule(RestartCause::Hung, &AdmissionInputs { tokens: 1.99, ..quiet() }), TOKENS);
+}
+
+#[test]
+fn tokens_say_when_there_will_be_enough() {
+    let Admission::Deferred { rule: TOKENS, until: Some(until) } =
+        judged(RestartCause::Death, &AdmissionInputs { tokens: 0.5, ..quiet() })
+    else {
+        panic!("not deferred by tokens");
+    };
+    assert!((5_000..5_010).contains(&(until - at(0)).num_milliseconds()), "{until}");
+}
+
+#[test]
+fn a_person_passes_over_the_brake_and_is_refused_by_a_hold() {
+    let braked =
+        AdmissionInputs { brake: Some(BrakeMode::Freeze), tokens: 0.0, recent: 9, in_a_row: 9, ..quiet() };
+    assert_eq!(
+        judged(RestartCause::Operator, &braked),
+        Admission::Admitted { cost: 0.0, overridden: vec![BRAKE] }
+    );
+    assert_eq!(
+        judged(RestartCause::Operator, &held()),
+        Admission::Suppressed { rule: HOLD, until: Some(at(60)) }
+    );
+    assert_eq!(rule(RestartCause::Operator, &AdmissionInputs { in_flight: 2, ..quiet() }), IN_FLIGHT);
+}
+
+#[test]
+fn force_passes_over_a_hold_and_not_over_an_emergency_stop() {
+    let forced = AdmissionInputs { forced: true, ..held() };
+    assert_eq!(
+        judged(RestartCause::Operator, &forced),
+        Admission::Admitted { cost: 0.0, overridden: vec![HOLD] }
+    );
+    let stopped = AdmissionInputs { emergency: true, hold_until: None, ..forced };
+    assert_eq!(
+        judged(RestartCause::Operator, &stopped),
+        Admission::Suppressed { rule: EMERGENCY_STOP, until: None }
+    );
+}
+
+#[test]
+fn a_changed_configuration_waits_for_the_brake_and_not_for_the_crash_loop() {
+    let looping = AdmissionInputs { recent: 9, in_a_row: 9, ..quiet() };
+    assert_eq!(rule(RestartCause::Configuration, &looping), "admitted");
+    let braked = AdmissionInputs { brake: Some(BrakeMode::Freeze), brake_lets_one: false, ..quiet() };
+    assert_eq!(rule(RestartCause::Configuration, &braked), BRAKE);
+}
+
+#[test]
+fn a_try_out_of_quarantine_passes_intensity_and_backoff_only() {
+    let tried = AdmissionInputs { half_open: Some(1), recent: 5, in_a_row: 5, ..quiet() };
+    assert_eq!(rule(RestartCause::Death, &tried), "admitted");
+    let braked = AdmissionInputs { brake: Some(BrakeMode::Freeze), brake_lets_one: false, ..tried };
+    assert_eq!(rule(RestartCause::Death, &braked), BRAKE);
+}
+
+#[test]
+fn delays_double_to_the_cap() {
+    let delays: Vec<_> = (0..9).map(|n| backoff(&Policy::default(), n, 0.5).as_secs()).collect();
     assert_eq!(delays, [0, 5, 10, 20, 40, 80, 160, 300, 300]);
 }
 
-#[test]
-fn jitter_moves_a_delay_by_at_most_a_fifth() {
-    let policy = Policy::default();
-    assert_eq!(backoff(&policy, 2, 0.0), Duration::from_secs(8));
-    assert_eq!(backoff(&policy, 2, 1.0), Duration::from_secs(12));
+fn causes() -> impl Strategy<Value = RestartCause> {
+    prop::sample::select(vec![
+        RestartCause::Death,
+        RestartCause::Hung,
+        RestartCause::Operator,
+        RestartCause::Configuration,
+        RestartCause::Session,
+        RestartCause::Team,
+    ])
 }
 
-#[test]
-fn a_delay_runs_from_the_request_and_is_sat_out_once() {
-    let policy = Policy::default();
-    let soon = Request { in_a_row: 1, now: moment(4), ..request(RestartCause::Death) };
-    assert_eq!(admit(&policy, &soon), Admission::Deferred { rule: BACKOFF, until: Some(moment(5)) });
-    assert_eq!(admit(&policy, &Request { now: moment(5), ..soon }), Admission::Admitted);
-    assert_eq!(admit(&policy, &Request { waited: true, ..soon }), Admission::Admitted);
-}
-
-#[test]
-fn the_sixth_death_in_the_window_is_refused() {
-    let policy = Policy::default();
-    let fifth = Request { recent: 4, waited: true, ..request(RestartCause::Death) };
-    assert_eq!(admit(&policy, &fifth), Admission::Admitted);
-    assert_eq!(admit(&policy, &Request { recent: 5, ..fifth }), Admission::Suppressed { rule: INTENSITY });
-}
-
-/// A person's restart skips backoff and intensity but never the in-flight limit.
-#[test]
-fn a_person_passes_the_workspaces_own_limits_and_obeys_the_fleets() {
-    let policy = Policy::default();
-    for cause in [RestartCause::Operator, RestartCause::Configuration, RestartCause::Session] {
-        let crashed = Request { recent: 9, ..request(cause) };
-        assert_eq!(admit(&policy, &crashed), Admission::Admitted);
-        let full = Request { in_flight: 2, ..crashed };
-        assert_eq!(admit(&policy, &full), Admission::Deferred { rule: IN_FLIGHT, until: None });
-    }
-}
-
-#[test]
-fn two_restarts_may_be_in_flight_in_a_small_fleet_and_a_tenth_of_a_large_one() {
-    let policy = Policy::default();
-    let limits: Vec<u32> = [0, 1, 15, 29, 30, 200].map(|fleet| policy.in_flight_max(fleet)).into();
-    assert_eq!(limits, [2, 2, 2, 2, 3, 20]);
+fn any_inputs() -> impl Strategy<Value = AdmissionInputs> {
+    let numbers = (0_u32..8, 0_u32..8, 0_u32..4, 0_u32..25, 0.0_f64..3.0, 0.0_f64..1.0, 0_i64..400);
+    (numbers, any::<[bool; 10]>()).prop_map(
+        |((in_a_row, recent, in_flight, all, tokens, chance, age), flags)| {
+            let [braked, lets, in_grace, hold, emergency, ancestor, paused, advise, forced, waited] = flags;
+            AdmissionInputs {
+                in_a_row,
+                recent,
+                in_flight,
+                in_flight_all: all,
+                tokens,
+                chance,
+                now: at(age),
+                brake: braked.then_some(BrakeMode::Freeze),
+                brake_lets_one: !braked || lets,
+                in_grace,
+                hold: hold.then(|| HoldId(uuid::Uuid::from_u128(1))),
+                hold_until: hold.then(|| at(60)),
+                emergency,
+                after_ancestor: ancestor,
+                ancestor_paused: paused,
+                advise_only: advise,
+                forced,
+                waited,
+                ..quiet()
+            }
+        },
+    )
 }
 
 proptest! {
-    /// Nothing is admitted beyond the limits, whatever the numbers.
     #[test]
-    fn nothing_is_admitted_beyond_a_limit(
-        recent in 0_u32..20, in_flight in 0_u32..10, max in 0_u32..10, waited: bool, chance in 0.0_f64..1.0,
-    ) {
-        let policy = Policy::default();
-        let cause = RestartCause::Death;
-        let asked = Request { recent, in_a_row: recent, in_flight, in_flight_max: max, waited, chance, ..request(cause) };
-        if admit(&policy, &asked) == Admission::Admitted {
-            prop_assert!(recent < policy.intensity_max);
-            prop_assert!(in_flight < max);
+    fn nothing_is_admitted_beyond_the_in_flight_limits(cause in causes(), inputs in any_inputs()) {
+        if matches!(judged(cause, &inputs), Admission::Admitted { .. }) {
+            prop_assert!(inputs.in_flight < inputs.in_flight_max);
+            prop_assert!(inputs.in_flight_all < Policy::default().in_flight_ceiling);
         }
     }
 
-    /// A deferral for backoff always ends, and never later than the cap with its jitter.
     #[test]
-    fn a_backoff_ends(recent in 0_u32..100, chance in 0.0_f64..=1.0) {
+    fn nothing_is_admitted_on_credit(cause in causes(), inputs in any_inputs()) {
+        if let Admission::Admitted { cost, .. } = judged(cause, &inputs) {
+            prop_assert!(cost <= inputs.tokens);
+        }
+    }
+
+    #[test]
+    fn nobody_passes_an_emergency_stop(cause in causes(), inputs in any_inputs()) {
+        let stopped = AdmissionInputs { hold: Some(HoldId(uuid::Uuid::nil())), emergency: true, ..inputs };
+        prop_assert_eq!(rule(cause, &stopped), EMERGENCY_STOP);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_share(in_a_row in 1_u32..40, chance in 0.0_f64..1.0) {
         let policy = Policy::default();
-        let longest = policy.backoff_cap.mul_f64(1.0 + policy.backoff_jitter);
-        prop_assert!(backoff(&policy, recent, chance) <= longest);
+        let (plain, delay) = (backoff(&policy, in_a_row, 0.5), backoff(&policy, in_a_row, chance));
+        prop_assert!(delay >= plain.mul_f64(0.799) && delay <= plain.mul_f64(1.201));
+    }
+
+    #[test]
+    fn the_same_inputs_lead_to_the_same_decision(cause in causes(), inputs in any_inputs()) {
+        prop_assert_eq!(judged(cause, &inputs), judged(cause, &inputs.clone()));
     }
 }

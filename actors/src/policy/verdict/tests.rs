@@ -44,6 +44,7 @@ fn only_proof_of_death_and_silence_ever_lead_to_a_restart() {
         present: true,
         stopping: false,
         external: false,
+        quiet: false,
     };
     let causes: Vec<_> = CLASSES.map(|class| cause(judge(&evidence(class), &target))).into();
     assert_eq!(causes, [Some(RestartCause::Death), None, None, Some(RestartCause::Hung), None, None]);
@@ -51,8 +52,14 @@ fn only_proof_of_death_and_silence_ever_lead_to_a_restart() {
 
 #[test]
 fn an_error_of_the_observer_is_unknown_and_unknown_means_alive() {
-    let target =
-        Target { generation: Generation(3), instance: None, present: true, stopping: false, external: false };
+    let target = Target {
+        generation: Generation(3),
+        instance: None,
+        present: true,
+        stopping: false,
+        external: false,
+        quiet: false,
+    };
     let judgement = judge(&evidence(EvidenceClass::ObserverFailure), &target);
     assert_eq!(
         judgement,
@@ -63,8 +70,14 @@ fn an_error_of_the_observer_is_unknown_and_unknown_means_alive() {
 #[test]
 fn nothing_leads_to_a_restart_of_what_is_old_stopping_gone_or_not_ours() {
     let other = InstanceRef { id: "b".to_owned() };
-    let target =
-        Target { generation: Generation(3), instance: None, present: true, stopping: false, external: false };
+    let target = Target {
+        generation: Generation(3),
+        instance: None,
+        present: true,
+        stopping: false,
+        external: false,
+        quiet: false,
+    };
     let targets = [
         Target { generation: Generation(4), ..target },
         Target { instance: Some(&other), ..target },

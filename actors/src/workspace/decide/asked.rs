@@ -1,17 +1,17 @@
 //! What a person or an agent asks for.
 
-use covalence_events::Generation;
 use covalence_events::workspace::{
     CameOnline, CardUpdated, Created, Degraded, DeliveryMode, DirectoryChanged, Event, Folded,
     HeartbeatReceived, Moved, OnlineVia, Paused, Placed, ProvisionOrigin, ProvisionRequested, Registered,
     Removed, Renamed, RestartAbandoned, RestartRequested, Resumed, RoleChanged, RuntimeChanged, StopReason,
     StopRequested, TierChanged, TokenIssued, TokensRevoked,
 };
+use covalence_events::{EventId, Generation};
 
-use super::Facts;
+use super::{Facts, doubt};
 use crate::context::{Context, Decision};
 use crate::workspace::command::{Change, Create, NewToken, Register, Rejection, Remove, Restart};
-use crate::workspace::state::{Instance, State, Status};
+use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
 /// From this share of failed work on, a workspace is degraded (contract 2.3).
 const ERROR_RATE_DEGRADED: f64 = 0.5;
@@ -84,6 +84,7 @@ pub(super) fn restart(state: &State, restart: Restart, ctx: &Context<'_>) -> Res
             generation: state.generation,
             reset_session: restart.reset_session,
             evidence: Vec::new(),
+            forced: restart.forced,
         },
     );
     Ok(facts)
@@ -164,6 +165,9 @@ pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) ->
     if let (Some(token), true) = (&register.mint, state.tokens.is_empty()) {
         facts.push_because(ctx, Some(registered), issued(token));
     }
+    if state.hears(register.generation) {
+        doubt::clear(state, "registration", (ctx, registered), &mut facts);
+    }
     let lifts = !state.status.is_up() && state.status != Status::Paused;
     if lifts && state.hears(register.generation) && state.is_reachable() {
         come_online(state, OnlineVia::Register, (ctx, registered), &mut facts);
@@ -184,6 +188,7 @@ pub(super) fn heartbeat(
     if !state.hears(beat.generation) || !state.is_reachable() {
         return Ok(facts);
     }
+    doubt::clear(state, "heartbeat", (ctx, received), &mut facts);
     let wedged = beat.runtime_state == WEDGED;
     match state.status {
         Status::Online if wedged || beat.error_rate >= ERROR_RATE_DEGRADED => {
@@ -209,7 +214,7 @@ pub(super) fn heartbeat(
 pub(super) fn come_online(
     state: &State,
     via: OnlineVia,
-    (ctx, cause): (&Context<'_>, covalence_events::EventId),
+    (ctx, cause): (&Context<'_>, EventId),
     facts: &mut Facts,
 ) {
     let begun = state.restart.as_ref().filter(|pending| pending.admission.is_some());
@@ -249,9 +254,18 @@ pub(super) fn issued(token: &NewToken) -> TokenIssued {
 /// Ends a restart that is under way, with the reason that it will not be carried out.
 pub(super) fn abandon(state: &State, reason: &str, ctx: &Context<'_>, facts: &mut Facts) {
     if let Some(pending) = &state.restart {
-        let abandoned = RestartAbandoned { restart: pending.restart, reason: reason.to_owned() };
-        facts.push_because(ctx, Some(pending.requested), abandoned);
+        end_restart(pending, reason, (ctx, pending.requested), facts);
     }
+}
+
+pub(super) fn end_restart(
+    pending: &PendingRestart,
+    reason: &str,
+    (ctx, cause): (&Context<'_>, EventId),
+    facts: &mut Facts,
+) {
+    let abandoned = RestartAbandoned { restart: pending.restart, reason: reason.to_owned() };
+    facts.push_because(ctx, Some(cause), abandoned);
 }
 
 fn alive(state: &State) -> Result<(), Rejection> {

@@ -41,6 +41,7 @@ pub(super) fn started(state: &State, ctx: &Context<'_>) -> Facts {
             generation: state.generation,
             reset_session: false,
             evidence: Vec::new(),
+            forced: false,
         };
         facts.push(ctx, wanted);
     }

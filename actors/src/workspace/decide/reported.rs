@@ -2,22 +2,27 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CallFinished, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, OnlineVia,
-    ProvisionFailed, ProvisionOrigin, RestartAnnounced, RestartCause, RestartRequested, StopFailed,
-    TokensRevoked,
+    CallFinished, CallOutcome, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted,
+    InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin, RestartAnnounced,
+    RestartCause, RestartRequested, StopFailed, TokensRevoked,
 };
 
-use super::Facts;
 use super::asked::{abandon, come_online, issued};
+use super::{Facts, doubt};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
 use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
-use crate::workspace::state::{Instance, State, Status};
+use crate::workspace::state::{Instance, Operation, State, Status};
 
 /// Which start was asked for and has no outcome, if it is this generation's.
 fn starting(state: &State, generation: Generation) -> Result<ProvisionOrigin, Rejection> {
     match &state.instance {
-        Instance::Starting { origin, .. } if generation == state.generation => Ok(*origin),
+        Instance::Starting { origin, .. }
+        | Instance::Unknown { operation: Operation::Provision { origin, .. }, .. }
+            if generation == state.generation =>
+        {
+            Ok(*origin)
+        }
         _ => Err(Rejection::StaleGeneration { reported: generation, current: state.generation }),
     }
 }
@@ -92,15 +97,42 @@ pub(super) fn provision_failed(
                 generation: failure.generation,
                 reset_session: false,
                 evidence: vec![failed],
+                forced: false,
             },
         );
     }
     Ok(facts)
 }
 
+fn stopping(state: &State, generation: Generation) -> bool {
+    let asked = match &state.instance {
+        Instance::Stopping { .. } | Instance::Unknown { operation: Operation::Stop { .. }, .. } => true,
+        Instance::None | Instance::Starting { .. } | Instance::Running { .. } | Instance::Unknown { .. } => {
+            false
+        }
+    };
+    asked && generation == state.generation
+}
+
+/// Nothing else is asked for until lists have told what became of it (rule V6).
+pub(super) fn outcome_unknown(
+    state: &State,
+    generation: Generation,
+    (operation, detail): (&str, &str),
+    ctx: &Context<'_>,
+) -> Facts {
+    let mut facts = Decision::default();
+    let under_way = matches!(state.instance, Instance::Starting { .. } | Instance::Stopping { .. });
+    if under_way && generation == state.generation {
+        let (operation, detail) = (operation.to_owned(), detail.to_owned());
+        facts.push(ctx, OutcomeUnknown { generation, operation, detail });
+    }
+    facts
+}
+
 pub(super) fn stopped(state: &State, generation: Generation, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
-    if generation == state.generation && matches!(state.instance, Instance::Stopping { .. }) {
+    if stopping(state, generation) {
         facts.push(ctx, InstanceStopped { generation });
     }
     facts
@@ -108,7 +140,7 @@ pub(super) fn stopped(state: &State, generation: Generation, ctx: &Context<'_>) 
 
 pub(super) fn stop_failed(state: &State, generation: Generation, message: &str, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
-    if generation == state.generation && matches!(state.instance, Instance::Stopping { .. }) {
+    if stopping(state, generation) {
         facts.push(ctx, StopFailed { generation, message: message.to_owned() });
     }
     facts
@@ -127,9 +159,12 @@ pub(super) fn adopted(
     facts
 }
 
-pub(super) fn call_finished(call: &CallFinished, ctx: &Context<'_>) -> Facts {
+pub(super) fn call_finished(state: &State, call: &CallFinished, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
-    facts.push(ctx, call.clone());
+    let finished = facts.push(ctx, call.clone());
+    if call.outcome == CallOutcome::Answered && state.hears(None) {
+        doubt::clear(state, "answer", (ctx, finished), &mut facts);
+    }
     facts
 }
 

@@ -1,39 +1,48 @@
 //! What follows from evidence, from silence, and from the fleet's answer to a wish for a restart.
 
 use covalence_events::workspace::{
-    EvidenceClass, EvidenceObserved, EvidenceSource, ProvisionFailed, ProvisionOrigin, ProvisionRequested,
-    Quarantined, RestartCause, RestartRequested, RestartStarted, StopReason, StopRequested, VerdictReached,
-    WentOffline,
+    CameOnline, ConfirmRequested, DeathRefuted, EvidenceClass, EvidenceObserved, EvidenceSource, OnlineVia,
+    ProvisionFailed, ProvisionOrigin, ProvisionRequested, Quarantined, RestartCause, RestartRequested,
+    RestartStarted, StopReason, StopRequested, VerdictReached, WentOffline,
 };
 use covalence_events::{EventId, Position, RestartId, Timestamp};
 
-use super::Facts;
-use super::asked::abandon;
+use super::asked::{abandon, end_restart};
+use super::{Facts, doubt};
 use crate::context::{Context, Decision};
-use crate::policy::Policy;
 use crate::policy::verdict::{self, Judgement, Target};
+use crate::policy::{Policy, admission};
 use crate::workspace::command::Rejection;
-use crate::workspace::state::{Instance, State, Status};
+use crate::workspace::react::suspected;
+use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
-fn target(state: &State) -> Target<'_> {
+pub(super) fn target<'a>(state: &'a State, ctx: &Context<'_>) -> Target<'a> {
     Target {
         generation: state.generation,
         instance: match &state.instance {
             Instance::Running { instance } => instance.as_ref(),
-            Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } => None,
+            Instance::None
+            | Instance::Starting { .. }
+            | Instance::Stopping { .. }
+            | Instance::Unknown { .. } => None,
         },
         present: state.is_external() || matches!(state.instance, Instance::Running { .. }),
         stopping: matches!(state.instance, Instance::Stopping { .. }),
         external: state.is_external(),
+        quiet: ctx.observer.quiet,
     }
 }
 
 pub(super) fn evidence(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
-    match verdict::judge(evidence, &target(state)) {
+    match verdict::judge(evidence, &target(state, ctx)) {
         Judgement::Irrelevant => irrelevant(state, evidence, ctx, &mut facts),
-        // That a list or an inspect shows it running is worth a fact only where it changes something (decision 8).
-        Judgement::Verdict { verdict: covalence_events::workspace::Verdict::Alive, .. } => {}
+        Judgement::Verdict { .. } if evidence.class == EvidenceClass::Life => {
+            return doubt::lives(state, evidence, ctx);
+        }
+        Judgement::Verdict { .. } if evidence.class == EvidenceClass::Suspicion => {
+            doubt::suspect(state, evidence, ctx, &mut facts);
+        }
         Judgement::Verdict { verdict, rule, cause } => {
             let observed = facts.push(ctx, evidence.clone());
             let reached = VerdictReached {
@@ -41,10 +50,11 @@ pub(super) fn evidence(state: &State, evidence: &EvidenceObserved, ctx: &Context
                 rule: rule.to_owned(),
                 generation: state.generation,
                 evidence: vec![observed],
+                observer_score: Some(ctx.observer.score),
             };
             let reached = facts.push_because(ctx, Some(observed), reached);
             if let Some(cause) = cause {
-                lost(state, (rule, &evidence.detail), (ctx, reached, observed), &mut facts);
+                lost(state, (rule, &evidence.detail), (ctx, reached), &mut facts);
                 ask_for_restart(state, cause, (ctx, reached, observed), &mut facts);
             }
         }
@@ -57,9 +67,10 @@ pub(super) fn evidence(state: &State, evidence: &EvidenceObserved, ctx: &Context
 fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, facts: &mut Facts) {
     let stopping = match &state.instance {
         Instance::Stopping { failed, .. } => !failed,
+        Instance::Unknown { .. } => true,
         Instance::None | Instance::Starting { .. } | Instance::Running { .. } => false,
     };
-    let starting = matches!(state.instance, Instance::Starting { .. });
+    let between = matches!(state.instance, Instance::Starting { .. } | Instance::Unknown { .. });
     match evidence.class {
         EvidenceClass::Life if !state.is_desired() && !state.is_external() && !stopping => {
             let observed =
@@ -67,7 +78,7 @@ fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, fac
             let reason = if state.status == Status::Removed { StopReason::Remove } else { StopReason::Pause };
             facts.push_because(ctx, Some(observed), StopRequested { generation: state.generation, reason });
         }
-        EvidenceClass::Death if stopping || starting || evidence.generation < state.generation => {
+        EvidenceClass::Death if stopping || between || evidence.generation < state.generation => {
             facts.push(ctx, EvidenceObserved { class: EvidenceClass::Expected, ..evidence.clone() });
         }
         EvidenceClass::Death
@@ -82,9 +93,10 @@ fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, fac
 fn lost(
     state: &State,
     (rule, detail): (&str, &str),
-    (ctx, reached, _): (&Context<'_>, EventId, EventId),
+    (ctx, reached): (&Context<'_>, EventId),
     facts: &mut Facts,
 ) {
+    doubt::clear(state, "gone", (ctx, reached), facts);
     if !matches!(state.status, Status::Offline | Status::Failed) {
         let offline = WentOffline { rule: rule.to_owned(), message: Some(detail.to_owned()) };
         facts.push_because(ctx, Some(reached), offline);
@@ -103,66 +115,79 @@ fn ask_for_restart(
         return;
     }
     abandon(state, "died", ctx, facts);
-    facts.push_because(
-        ctx,
-        Some(reached),
-        RestartRequested {
-            restart: ctx.restart_id(),
-            cause,
-            generation: state.generation,
-            reset_session: false,
-            evidence: vec![observed],
-        },
-    );
+    facts.push_because(ctx, Some(reached), wish(state, cause, vec![observed], ctx));
+}
+
+/// A restart that the platform itself asks for.
+fn wish(state: &State, cause: RestartCause, evidence: Vec<EventId>, ctx: &Context<'_>) -> RestartRequested {
+    RestartRequested {
+        restart: ctx.restart_id(),
+        cause,
+        generation: state.generation,
+        reset_session: false,
+        evidence,
+        forced: false,
+    }
 }
 
 /// When this workspace has to be looked at again though nothing happens: a start that takes too long, or silence.
-pub fn deadline(state: &State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
-    let heard = state.last_life.unwrap_or(state.status_since).max(observing_since);
-    match (state.status, &state.instance) {
-        (Status::Provisioning, _) => Some(state.status_since.max(observing_since) + policy.provision_timeout),
-        (Status::Online | Status::Degraded, _) if state.is_external() => Some(heard + policy.external_stale),
-        (Status::Online | Status::Degraded, Instance::Running { .. } | Instance::Starting { .. }) => {
-            Some(heard + policy.liveness_ttl)
+pub fn deadline(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
+    let own = match state.status {
+        Status::Provisioning => Some(state.status_since.max(since) + policy.provision_timeout),
+        Status::Online | Status::Degraded if state.is_external() => {
+            Some(state.last_life.unwrap_or(state.status_since).max(since) + policy.external_stale)
         }
-        (
-            Status::Online
-            | Status::Degraded
-            | Status::Offline
-            | Status::Failed
-            | Status::Paused
-            | Status::Removed
-            | Status::AwaitingAgent,
-            _,
-        ) => None,
-    }
+        Status::Online
+        | Status::Degraded
+        | Status::Offline
+        | Status::Failed
+        | Status::Paused
+        | Status::Removed
+        | Status::AwaitingAgent => None,
+    };
+    own.into_iter().chain(doubt::deadline(state, policy, since)).min()
 }
 
 pub(super) fn overdue(state: &State, ctx: &Context<'_>) -> Facts {
-    let mut facts = Decision::default();
-    let due = deadline(state, ctx.policy, ctx.observing_since);
-    if due.is_none_or(|due| ctx.at() < due) {
-        return facts;
-    }
-    if state.status == Status::Provisioning {
+    let since = ctx.observer.since;
+    let heard = state.last_life.unwrap_or(state.status_since).max(since);
+    if state.status == Status::Provisioning
+        && ctx.at() >= state.status_since.max(since) + ctx.policy.provision_timeout
+    {
         return start_timed_out(state, ctx);
     }
-    let silent = (ctx.at() - state.last_life.unwrap_or(state.status_since)).num_seconds();
+    if state.is_external() && state.status.is_up() && ctx.at() >= heard + ctx.policy.external_stale {
+        return went_silent(state, (ctx.at() - heard).num_seconds(), ctx);
+    }
+    match doubt::hung(state, ctx) {
+        Some(Ok(silence)) => return evidence(state, &silence, ctx),
+        Some(Err(withheld)) => {
+            let mut facts = Decision::default();
+            facts.push(ctx, withheld);
+            return facts;
+        }
+        None => {}
+    }
+    let mut facts = Decision::default();
+    doubt::overdue(state, ctx, &mut facts);
+    facts
+}
+
+/// An external workspace is shown offline; nobody of ours can restart it.
+fn went_silent(state: &State, silent_s: i64, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    let detail = format!("no heartbeat for {silent_s} s");
     let silence = EvidenceObserved {
         source: EvidenceSource::Heartbeat,
         class: EvidenceClass::Silence,
         generation: state.generation,
-        instance: target(state).instance.cloned(),
+        instance: None,
         code: "silent".to_owned(),
-        detail: format!("no heartbeat for {silent} s"),
+        detail: detail.clone(),
         exit_status: None,
     };
-    if !state.is_external() {
-        return evidence(state, &silence, ctx);
-    }
-    let detail = silence.detail.clone();
     let observed = facts.push(ctx, silence);
-    lost(state, (verdict::HEARTBEAT_STALE, &detail), (ctx, observed, observed), &mut facts);
+    lost(state, (verdict::HEARTBEAT_STALE, &detail), (ctx, observed), &mut facts);
     facts
 }
 
@@ -186,6 +211,11 @@ fn start_timed_out(state: &State, ctx: &Context<'_>) -> Facts {
     facts
 }
 
+fn pending(state: &State, restart: RestartId) -> Result<&PendingRestart, Rejection> {
+    state.restart.as_ref().filter(|pending| pending.restart == restart).ok_or(Rejection::RestartNotPending)
+}
+
+/// An admitted restart begins; one that rests on evidence after a fresh look at the very instance (rule V4).
 pub(super) fn admitted(
     state: &State,
     restart: RestartId,
@@ -193,22 +223,92 @@ pub(super) fn admitted(
     ctx: &Context<'_>,
 ) -> Result<Facts, Rejection> {
     let mut facts = Decision::default();
-    let pending = state.restart.as_ref().filter(|pending| pending.restart == restart);
-    let pending = pending.ok_or(Rejection::RestartNotPending)?;
-    if pending.admission.is_none() {
-        let started = facts.push(ctx, RestartStarted { restart, admission });
-        facts.push_because(
-            ctx,
-            Some(started),
-            ProvisionRequested {
-                generation: state.generation.next(),
-                origin: ProvisionOrigin::Restart,
-                restart: Some(restart),
-                reset_session: pending.reset_session,
-            },
-        );
+    let pending = pending(state, restart)?;
+    if pending.admission.is_some() || pending.confirming.is_some() {
+        return Ok(facts);
+    }
+    match suspected(state).filter(|_| admission::is_automatic(pending.cause)) {
+        Some(instance) => {
+            let (generation, instance) = (state.generation, instance.clone());
+            facts.push(ctx, ConfirmRequested { restart, admission, generation, instance });
+        }
+        None => begin(state, pending, (admission, ctx.origin.causation), ctx, &mut facts),
     }
     Ok(facts)
+}
+
+fn begin(
+    state: &State,
+    pending: &PendingRestart,
+    (admission, cause): (Position, Option<EventId>),
+    ctx: &Context<'_>,
+    facts: &mut Facts,
+) {
+    let started = facts.push_because(ctx, cause, RestartStarted { restart: pending.restart, admission });
+    facts.push_because(
+        ctx,
+        Some(started),
+        ProvisionRequested {
+            generation: state.generation.next(),
+            origin: ProvisionOrigin::Restart,
+            restart: Some(pending.restart),
+            reset_session: pending.reset_session,
+        },
+    );
+}
+
+/// What the fresh look found. Only *not there* lets a restart for death begin; one for hanging begins unless something was
+/// heard since.
+pub(super) fn confirmed(
+    state: &State,
+    restart: RestartId,
+    (seen, url): (&EvidenceObserved, Option<&str>),
+    ctx: &Context<'_>,
+) -> Result<Facts, Rejection> {
+    let pending = pending(state, restart)?;
+    let admission = pending.confirming.filter(|_| pending.admission.is_none());
+    let (admission, _) = admission.ok_or(Rejection::RestartNotPending)?;
+    let mut facts = Decision::default();
+    let observed = facts.push(ctx, seen.clone());
+    match (seen.class, pending.cause) {
+        (EvidenceClass::Death, _) | (EvidenceClass::Life, RestartCause::Hung) => {
+            begin(state, pending, (admission, Some(observed)), ctx, &mut facts);
+        }
+        (EvidenceClass::Life, _) => {
+            if let Some(lost) = &state.lost {
+                let refuted = DeathRefuted {
+                    restart,
+                    generation: state.generation,
+                    instance: lost.instance.clone(),
+                    url: url.map(str::to_owned).or_else(|| lost.url.clone()),
+                };
+                let refuted = facts.push_because(ctx, Some(observed), refuted);
+                back(state, (ctx, refuted), &mut facts);
+            }
+            end_restart(pending, "evidence_refuted", (ctx, observed), &mut facts);
+        }
+        (
+            EvidenceClass::Suspicion
+            | EvidenceClass::Silence
+            | EvidenceClass::ObserverFailure
+            | EvidenceClass::Expected,
+            _,
+        ) => end_restart(pending, "evidence_unconfirmed", (ctx, observed), &mut facts),
+    }
+    Ok(facts)
+}
+
+/// It was there all the time.
+fn back(state: &State, (ctx, refuted): (&Context<'_>, EventId), facts: &mut Facts) {
+    if state.status == Status::Offline {
+        let online = CameOnline {
+            via: OnlineVia::Inspect,
+            from: state.status.as_str().to_owned(),
+            generation: state.generation,
+            restart: None,
+        };
+        facts.push_because(ctx, Some(refuted), online);
+    }
 }
 
 pub(super) fn suppressed(
@@ -217,11 +317,36 @@ pub(super) fn suppressed(
     (rule, message): (&str, &str),
     ctx: &Context<'_>,
 ) -> Result<Facts, Rejection> {
-    let waiting = |pending: &&crate::workspace::state::PendingRestart| {
-        pending.restart == restart && pending.admission.is_none()
-    };
-    state.restart.as_ref().filter(waiting).ok_or(Rejection::RestartNotPending)?;
+    let waits = pending(state, restart)?;
+    if waits.admission.is_some() || waits.confirming.is_some() {
+        return Err(Rejection::RestartNotPending);
+    }
     let mut facts = Decision::default();
-    facts.push(ctx, Quarantined { restart, rule: rule.to_owned(), message: message.to_owned() });
+    if rule == admission::INTENSITY {
+        facts.push(ctx, Quarantined { restart, rule: rule.to_owned(), message: message.to_owned() });
+    } else {
+        abandon(state, rule, ctx, &mut facts);
+    }
     Ok(facts)
+}
+
+/// The supervisor tries a quarantined workspace once more.
+pub(super) fn quarantine_probed(state: &State, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    if state.quarantined && state.restart.is_none() && state.is_desired() {
+        let because = ctx.origin.causation.into_iter().collect();
+        facts.push(ctx, wish(state, RestartCause::Death, because, ctx));
+    }
+    facts
+}
+
+/// A member of its team is restarted, and the team's strategy takes it along.
+pub(super) fn taken_along(state: &State, ctx: &Context<'_>) -> Facts {
+    let mut facts = Decision::default();
+    let runs = matches!(state.instance, Instance::Running { .. });
+    if runs && state.restart.is_none() && state.is_desired() {
+        let because = ctx.origin.causation.into_iter().collect();
+        facts.push(ctx, wish(state, RestartCause::Team, because, ctx));
+    }
+    facts
 }

@@ -3,7 +3,7 @@
 use covalence_events::workspace::{BackendKind, Event, EvidenceClass, RestartCause, StopReason};
 use covalence_events::{Generation, Position};
 
-use super::{asked, beat, create, evidence, online, provisioned};
+use super::{asked, beat, begin, create, evidence, online, provisioned};
 use crate::scenario::Scenario;
 use crate::workspace::command::{ProvisionFailure, Restart};
 use crate::workspace::{Command, Effect, Status, outstanding};
@@ -78,7 +78,7 @@ fn what_a_shutdown_finds_being_started_is_stopped_and_its_restart_ends() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let restart = asked(&story);
-    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    begin(&mut story, restart);
     assert_eq!(
         story.tags_when(&Command::ShutDown),
         ["workspace.stop_requested.v1", "workspace.restart_abandoned.v1", "workspace.went_offline.v1"]
@@ -100,7 +100,7 @@ fn a_death_that_waits_for_its_restart_is_still_one_after_the_shutdown() {
 #[test]
 fn a_persons_restart_that_waits_brings_it_back_by_itself() {
     let mut story = online();
-    let restart = Restart { cause: RestartCause::Operator, reset_session: true };
+    let restart = Restart { cause: RestartCause::Operator, reset_session: true, forced: false };
     story.when(&Command::Restart(restart)).unwrap();
     let mut story = shut_down(story);
     assert!(story.when(&Command::RecordPlatformStart).unwrap().is_empty());
@@ -141,7 +141,13 @@ fn one_that_is_paused_after_the_shutdown_waits_for_a_person() {
 #[test]
 fn one_that_is_refused_its_restart_after_the_shutdown_stays_in_quarantine() {
     let mut story = online();
-    story.when(&Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false })).unwrap();
+    story
+        .when(&Command::Restart(Restart {
+            cause: RestartCause::Operator,
+            reset_session: false,
+            forced: false,
+        }))
+        .unwrap();
     let mut story = shut_down(story);
     let restart = asked(&story);
     let rule = "intensity".to_owned();

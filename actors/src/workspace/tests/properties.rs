@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use covalence_events::workspace::{BackendKind, Event, EvidenceClass, RestartCause, StopReason, Verdict};
+use covalence_events::workspace::{
+    BackendKind, Event, EvidenceClass, EvidenceSource, RestartCause, StopReason, Verdict,
+};
 use covalence_events::{Generation, Position};
 use proptest::prelude::*;
 
@@ -19,6 +21,9 @@ enum Step {
     Provisioned,
     ProvisionFailed { retryable: bool },
     Admit,
+    Confirm { class: EvidenceClass },
+    OutcomeUnknown,
+    Probe { class: EvidenceClass },
     Suppress,
     Pause,
     Resume,
@@ -49,6 +54,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Provisioned),
         1 => any::<bool>().prop_map(|retryable| Step::ProvisionFailed { retryable }),
         3 => Just(Step::Admit),
+        3 => class().prop_map(|class| Step::Confirm { class }),
+        1 => Just(Step::OutcomeUnknown),
+        1 => class().prop_map(|class| Step::Probe { class }),
         1 => Just(Step::Suppress),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
@@ -82,13 +90,29 @@ fn command(step: &Step, story: &Scenario) -> Command {
             command: None,
         }),
         Step::Admit => Command::RecordAdmission { restart, admission: Position(1) },
+        Step::Confirm { class } => {
+            let Command::RecordEvidence(evidence) = evidence(*class, current) else { unreachable!() };
+            Command::RecordConfirmed { restart, evidence, url: None }
+        }
+        Step::OutcomeUnknown => Command::RecordOutcomeUnknown {
+            generation: Generation(current),
+            operation: "provision",
+            detail: String::new(),
+        },
+        Step::Probe { class } => {
+            let Command::RecordEvidence(mut evidence) = evidence(*class, current) else { unreachable!() };
+            evidence.source = EvidenceSource::Probe;
+            Command::RecordEvidence(evidence)
+        }
         Step::Suppress => {
             let rule = "intensity".to_owned();
             Command::RecordSuppression { restart, rule, message: String::new() }
         }
         Step::Pause => Command::Pause,
         Step::Resume => Command::Resume,
-        Step::Restart => Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false }),
+        Step::Restart => {
+            Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false })
+        }
         Step::Remove => Command::Remove(Remove::default()),
         Step::Stopped => Command::RecordStopped { generation: Generation(current) },
         Step::StopFailed => {
@@ -171,6 +195,7 @@ proptest! {
                     event,
                     Event::TokensRevoked(_) | Event::RestartAbandoned(_) | Event::StopRequested(_)
                         | Event::InstanceStopped(_) | Event::StopFailed(_) | Event::EvidenceObserved(_)
+                        | Event::OutcomeUnknown(_) | Event::SuspicionCleared(_)
                 ),
                 "{} after removal", event.tag()
             );

@@ -3,15 +3,37 @@
 use std::time::Duration;
 
 use covalence_events::workspace::{
-    BackendKind, CallFinished, CallOutcome, Event, EvidenceClass, RestartCause,
+    BackendKind, CallFinished, CallOutcome, Event, EvidenceClass, EvidenceObserved, EvidenceSource,
+    RestartCause,
 };
 use covalence_events::{CallId, Generation, Position, Principal, RestartId};
 use uuid::Uuid;
 
-use super::{asked, beat, create, evidence, online, provisioned};
+use super::{asked, beat, begin, confirmed, create, evidence, online, provisioned};
 use crate::scenario::Scenario;
 use crate::workspace::command::{ProvisionFailure, Restart};
 use crate::workspace::{Command, Effect, Rejection, Status};
+
+/// So many steady heartbeats, thirty seconds apart.
+fn steady(mut story: Scenario, beats: usize) -> Scenario {
+    for _ in 0..beats {
+        story = story.after(Duration::from_secs(30));
+        story.when(&beat(1)).unwrap();
+    }
+    story
+}
+
+fn probed(class: EvidenceClass) -> Command {
+    Command::RecordEvidence(Box::new(EvidenceObserved {
+        source: EvidenceSource::Probe,
+        class,
+        generation: Generation(1),
+        instance: None,
+        code: "timeout".to_owned(),
+        detail: String::new(),
+        exit_status: None,
+    }))
+}
 
 /// R10, R12: the chain that an operator reads.
 #[test]
@@ -56,7 +78,7 @@ fn evidence_about_an_older_generation_is_recorded_and_changes_nothing() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let restart = asked(&story);
-    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    begin(&mut story, restart);
     story.when(&provisioned(2)).unwrap();
     story.when(&beat(2)).unwrap();
     let before = story.state().clone();
@@ -85,8 +107,18 @@ fn an_admitted_restart_starts_the_next_generation_and_ends_when_it_is_heard_from
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let restart = asked(&story);
     let admit = Command::RecordAdmission { restart, admission: Position(9) };
-    assert_eq!(story.tags_when(&admit), ["workspace.restart_started.v1", "workspace.provision_requested.v1"]);
+    assert_eq!(story.tags_when(&admit), ["workspace.confirm_requested.v1"]);
+    assert!(matches!(story.effects[..], [Effect::Confirm { .. }]));
     assert!(story.when(&admit).unwrap().is_empty(), "a repeated grant changes nothing");
+    assert_eq!(
+        story.tags_when(&confirmed(restart, EvidenceClass::Death)),
+        [
+            "workspace.evidence_observed.v1",
+            "workspace.restart_started.v1",
+            "workspace.provision_requested.v1"
+        ]
+    );
+    assert!(story.when(&admit).unwrap().is_empty(), "nor does it once it has begun");
     story.when(&provisioned(2)).unwrap();
     let events = story.when(&beat(2)).unwrap();
     let Some(Event::CameOnline(back)) = events.last() else { panic!("expected to come online: {events:?}") };
@@ -119,7 +151,7 @@ fn death_before_the_first_sign_of_life_settles_the_restart_and_asks_for_another(
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let first = asked(&story);
-    story.when(&Command::RecordAdmission { restart: first, admission: Position(9) }).unwrap();
+    begin(&mut story, first);
     story.when(&provisioned(2)).unwrap();
     let tags = story.tags_when(&evidence(EvidenceClass::Death, 2));
     assert!(
@@ -140,13 +172,22 @@ fn a_suppressed_restart_quarantines_it_until_somebody_steps_in() {
     assert_eq!(story.tags_when(&command), ["workspace.quarantined.v1"]);
     assert_eq!(story.state().status, Status::Failed);
     assert_eq!(story.tags_when(&beat(1)), ["workspace.heartbeat_received.v1"], "not lifted by an old beat");
-    let by_hand = Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false });
+    let by_hand =
+        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false });
     assert_eq!(story.tags_when(&by_hand), ["workspace.restart_requested.v1"]);
 }
 
+/// R12: silence is suspicious early, and amounts to something only when another source agrees.
 #[test]
-fn silence_for_the_liveness_window_is_a_verdict_and_a_beat_takes_it_back() {
-    let mut story = online().after(Duration::from_secs(181));
+fn silence_for_the_liveness_window_is_a_verdict_when_two_sources_agree_and_a_beat_takes_it_back() {
+    let mut story = steady(online(), 6).after(Duration::from_secs(77));
+    assert_eq!(
+        story.tags_when(&Command::RecordDeadline),
+        ["workspace.evidence_observed.v1", "workspace.suspicion_raised.v1"]
+    );
+    assert_eq!(story.state().status, Status::Online, "suspicion is internal");
+    assert_eq!(story.tags_when(&probed(EvidenceClass::Suspicion)), ["workspace.evidence_observed.v1"]);
+    let mut story = story.after(Duration::from_secs(104));
     let tags = story.tags_when(&Command::RecordDeadline);
     assert!(tags.contains(&"workspace.restart_requested.v1"), "{tags:?}");
     assert_eq!(story.state().restart.as_ref().map(|pending| pending.cause), Some(RestartCause::Hung));
@@ -156,6 +197,120 @@ fn silence_for_the_liveness_window_is_a_verdict_and_a_beat_takes_it_back() {
         ["workspace.heartbeat_received.v1", "workspace.came_online.v1", "workspace.restart_abandoned.v1"]
     );
     assert_eq!(story.state().status, Status::Online);
+}
+
+#[test]
+fn silence_that_only_one_source_speaks_of_is_withheld_and_said_once() {
+    let mut story = steady(online(), 6).after(Duration::from_secs(77));
+    story.when(&Command::RecordDeadline).unwrap();
+    let mut story = story.after(Duration::from_secs(104));
+    assert_eq!(story.tags_when(&Command::RecordDeadline), ["workspace.verdict_withheld.v1"]);
+    assert!(story.when(&Command::RecordDeadline).unwrap().is_empty());
+    story.when(&probed(EvidenceClass::Suspicion)).unwrap();
+    let tags = story.tags_when(&Command::RecordDeadline);
+    assert!(tags.contains(&"workspace.restart_requested.v1"), "{tags:?}");
+}
+
+#[test]
+fn an_unwell_observer_a_brake_and_our_own_start_withhold_the_verdict() {
+    let unwell = |observer: &mut crate::context::ObserverView, which: &str| match which {
+        "observer_unwell" => observer.score = 2,
+        "brake" => observer.braked = true,
+        _ => observer.in_grace = true,
+    };
+    for rule in ["observer_unwell", "brake", "grace"] {
+        let mut story = steady(online(), 6).after(Duration::from_secs(77));
+        story.when(&Command::RecordDeadline).unwrap();
+        story.when(&probed(EvidenceClass::Suspicion)).unwrap();
+        let mut story = story.after(Duration::from_secs(104));
+        unwell(&mut story.observer, rule);
+        let events = story.when(&Command::RecordDeadline).unwrap();
+        assert!(matches!(&events[..], [Event::VerdictWithheld(e)] if e.rule == rule), "{rule}: {events:?}");
+    }
+}
+
+#[test]
+fn an_answer_to_a_probe_clears_the_suspicion_and_an_outage_teaches_nothing() {
+    let mut story = steady(online(), 6).after(Duration::from_secs(77));
+    story.when(&Command::RecordDeadline).unwrap();
+    let known = story.state().beats.clone();
+    assert_eq!(
+        story.tags_when(&probed(EvidenceClass::Life)),
+        ["workspace.evidence_observed.v1", "workspace.suspicion_cleared.v1"]
+    );
+    assert!(story.state().doubts.is_empty());
+    let mut story = story.after(Duration::from_secs(77));
+    story.when(&Command::RecordDeadline).unwrap();
+    assert_eq!(
+        story.tags_when(&beat(1)),
+        ["workspace.heartbeat_received.v1", "workspace.suspicion_cleared.v1"]
+    );
+    assert_eq!(story.state().beats, known);
+}
+
+/// R10, rule V4: what lives is taken back as it was.
+#[test]
+fn a_fresh_look_that_finds_it_running_refutes_its_death() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let restart = asked(&story);
+    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    let tags = story.tags_when(&confirmed(restart, EvidenceClass::Life));
+    assert_eq!(
+        tags,
+        [
+            "workspace.evidence_observed.v1",
+            "workspace.death_refuted.v1",
+            "workspace.came_online.v1",
+            "workspace.restart_abandoned.v1"
+        ]
+    );
+    assert_eq!((story.state().status, story.generation()), (Status::Online, Generation(1)));
+    assert!(story.state().url.is_some(), "calls reach it again");
+    assert!(matches!(story.effects[..], [Effect::SettleRestart { .. }]));
+}
+
+#[test]
+fn a_fresh_look_that_sees_nothing_restarts_nothing_and_lists_decide() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let restart = asked(&story);
+    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    let tags = story.tags_when(&confirmed(restart, EvidenceClass::ObserverFailure));
+    assert_eq!(tags, ["workspace.evidence_observed.v1", "workspace.restart_abandoned.v1"]);
+    let tags = story.tags_when(&evidence(EvidenceClass::Death, 1));
+    assert!(tags.contains(&"workspace.restart_requested.v1"), "the next list asks again: {tags:?}");
+}
+
+#[test]
+fn a_restarted_workspace_has_proved_itself_after_the_probation() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let restart = asked(&story);
+    begin(&mut story, restart);
+    story.when(&provisioned(2)).unwrap();
+    story.when(&beat(2)).unwrap();
+    let mut story = story.after(Duration::from_secs(19));
+    assert!(story.when(&Command::RecordDeadline).unwrap().is_empty());
+    let mut story = story.after(Duration::from_secs(1));
+    assert_eq!(story.tags_when(&Command::RecordDeadline), ["workspace.restart_proved.v1"]);
+    assert!(matches!(story.effects[..], [Effect::ProveRestart { .. }]));
+}
+
+/// Rule V6.
+#[test]
+fn while_the_outcome_of_a_start_is_unknown_nothing_else_is_asked_for() {
+    let mut story = Scenario::new();
+    story.when(&create(BackendKind::Docker)).unwrap();
+    let unknown = Command::RecordOutcomeUnknown {
+        generation: Generation(1),
+        operation: "provision",
+        detail: "timeout".to_owned(),
+    };
+    assert_eq!(story.tags_when(&unknown), ["workspace.outcome_unknown.v1"]);
+    assert!(crate::workspace::outstanding(story.state()).is_empty());
+    assert_eq!(story.tags_when(&evidence(EvidenceClass::Death, 1)), ["workspace.evidence_observed.v1"]);
+    assert_eq!(story.tags_when(&provisioned(1)), ["workspace.instance_started.v1"], "a list found it");
 }
 
 #[test]
@@ -231,7 +386,7 @@ fn a_failed_first_start_stays_failed_and_a_failed_restart_is_asked_for_again_if_
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let restart = asked(&story);
-    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    begin(&mut story, restart);
     assert_eq!(
         story.tags_when(&failure(2)),
         ["workspace.provision_failed.v1", "workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]

@@ -3,19 +3,21 @@
 use covalence_events::Timestamp;
 use covalence_events::workspace::{
     Event, EvidenceClass, EvidenceObserved, InstanceStarted, ProvisionFailed, ProvisionRequested,
-    RestartRequested, StopReason, Verdict, VerdictReached,
+    RestartRequested,
 };
 
-use crate::roster::row::{Evidence, Failure, Instance, Restart, RestartStage, Row, Status, Supervision};
+use crate::roster::row::{Evidence, Failure, Instance, Lost, Restart, RestartStage, Row, Status};
+use crate::roster::standing;
 
 /// The verdict's rule that says that the instance itself is not there any more.
 const PROOF_OF_DEATH: &str = "proof_of_death";
+/// Why a restart was given up whose fresh look proved nothing: what was pronounced dead may live.
+const UNCONFIRMED: &str = "evidence_unconfirmed";
 /// The provisioning failure that says nothing about whether the instance runs.
 const OUT_OF_TIME: &str = "timeout";
-/// Why it does not run after a planned stop: the platform stopped it, and itself.
-const PLATFORM_STOPPED: &str = "platform_stopped";
 
 /// The facts that move the workspace through its life.
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
     match event {
         Event::ProvisionRequested(e) => provision_requested(row, e, at),
@@ -27,13 +29,15 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
             (row.url, row.url_trusted) = (None, false);
         }
         Event::StopFailed(e) => {
-            if let Instance::Stopping { error, .. } = &mut row.instance {
-                *error = Some(e.message.clone());
-            }
+            stop_failed(row, &e.message);
         }
         Event::InstanceStopped(_) => gone(row),
         Event::VerdictReached(e) => {
             if e.rule == PROOF_OF_DEATH {
+                if let Instance::Running { instance: Some(instance) } = &row.instance {
+                    let (instance, url) = (instance.clone(), row.url.clone());
+                    row.lost = Some(Box::new(Lost { instance, url }));
+                }
                 gone(row);
             }
         }
@@ -66,11 +70,20 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
             row.removed_at = Some(at);
             enter(row, Status::Removed, at);
         }
-        // What is asked of the fleet, and why (`supervise`), and what the workspace is (`describe`).
+        Event::DeathRefuted(e) => {
+            row.lost = Some(Box::new(Lost { instance: e.instance.clone(), url: e.url.clone() }));
+            taken_back(row);
+        }
+        Event::RestartAbandoned(e) => {
+            if e.reason == UNCONFIRMED {
+                taken_back(row);
+            }
+        }
+        Event::OutcomeUnknown(_) => outcome_unknown(row),
+        // What is asked of the fleet, and why (`trail`, `standing`), and what the workspace is (`describe`).
         Event::EvidenceObserved(_)
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
-        | Event::RestartAbandoned(_)
         | Event::RestartAnnounced(_)
         | Event::Created(_)
         | Event::Renamed(_)
@@ -87,13 +100,46 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
-        | Event::HandlerPanicked(_) => {}
+        | Event::HandlerPanicked(_)
+        | Event::SuspicionRaised(_)
+        | Event::SuspicionCleared(_)
+        | Event::VerdictWithheld(_)
+        | Event::ConfirmRequested(_)
+        | Event::RestartProved(_) => {}
+    }
+}
+
+fn stop_failed(row: &mut Row, message: &str) {
+    match &mut row.instance {
+        Instance::Stopping { error, .. } => *error = Some(message.to_owned()),
+        Instance::Unknown { stopping: Some(reason) } => {
+            row.instance = Instance::Stopping { reason: *reason, error: Some(message.to_owned()) };
+        }
+        Instance::None | Instance::Starting | Instance::Running { .. } | Instance::Unknown { .. } => {}
+    }
+}
+
+fn outcome_unknown(row: &mut Row) {
+    row.instance = match row.instance {
+        Instance::Starting => Instance::Unknown { stopping: None },
+        Instance::Stopping { reason, .. } => Instance::Unknown { stopping: Some(reason) },
+        Instance::None | Instance::Running { .. } | Instance::Unknown { .. } => return,
+    };
+}
+
+/// What was pronounced dead is there after all, or may be.
+fn taken_back(row: &mut Row) {
+    if let Some(lost) = row.lost.take() {
+        row.instance = Instance::Running { instance: Some(lost.instance) };
+        row.url_trusted = lost.url.is_some();
+        row.url = lost.url;
     }
 }
 
 fn provision_requested(row: &mut Row, e: &ProvisionRequested, at: Timestamp) {
     row.generation = e.generation;
     row.instance = Instance::Starting;
+    row.lost = None;
     (row.url, row.url_trusted) = (None, false);
     // What the last instance was doing ended with it.
     (row.active_tasks, row.uptime_seconds) = (0, 0);
@@ -157,12 +203,9 @@ fn enter(row: &mut Row, status: Status, at: Timestamp) {
     }
 }
 
-/// The trail of reasons: what is shown beside the wire status.
-pub(super) fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
-    if let Some(next) = supervision(row, event, at) {
-        row.supervision = next;
-    }
-    // A chain, not a match: only these facts say anything about restarts and evidence.
+/// The trail of reasons: the restart under way, and the last thing that was said.
+pub(super) fn trail(row: &mut Row, event: &Event, at: Timestamp) {
+    // A chain, not a match: only these facts leave a trail.
     if let Event::EvidenceObserved(e) = event {
         observe(row, e, at);
     } else if let Event::RestartRequested(RestartRequested { restart, cause, .. }) = event {
@@ -186,50 +229,9 @@ pub(super) fn supervise(row: &mut Row, event: &Event, at: Timestamp) {
     }
 }
 
-/// What the supervisor thinks after a fact, where that changes; `row` is what was known before and what `live` made of it.
-fn supervision(row: &Row, event: &Event, at: Timestamp) -> Option<Supervision> {
-    let stopped = |rule: &str| Supervision::Stopped { rule: rule.to_owned(), since: at };
-    let healthy = matches!(row.supervision, Supervision::Healthy);
-    let suspect = matches!(row.supervision, Supervision::Suspect { .. });
-    // A chain, not a match: the other facts say nothing about supervision.
-    if let Event::ProvisionRequested(e) = event {
-        let unknown = Supervision::Unknown { since: at };
-        Some(if e.restart.is_some() { Supervision::Restarting { since: at } } else { unknown })
-    } else if let Event::CameOnline(_) = event {
-        Some(Supervision::Healthy)
-    } else if let Event::EvidenceObserved(e) = event {
-        match e.class {
-            EvidenceClass::Life => suspect.then_some(Supervision::Healthy),
-            EvidenceClass::Suspicion | EvidenceClass::Silence => {
-                healthy.then(|| Supervision::Suspect { code: e.code.clone(), since: at })
-            }
-            // Death waits for its verdict; the others say nothing about the workspace.
-            EvidenceClass::Death | EvidenceClass::ObserverFailure | EvidenceClass::Expected => None,
-        }
-    } else if let Event::VerdictReached(VerdictReached { verdict, rule, .. }) = event {
-        match verdict {
-            Verdict::Alive => Some(Supervision::Healthy),
-            Verdict::Unknown => None,
-            Verdict::Dead => Some(Supervision::Dead { rule: rule.clone(), since: at }),
-        }
-    } else if let Event::ProvisionFailed(e) = event {
-        let may_run = matches!(row.instance, Instance::Running { .. });
-        Some(if may_run { Supervision::Unknown { since: at } } else { stopped(&e.code) })
-    } else if let Event::Quarantined(e) = event {
-        Some(Supervision::Quarantined { rule: e.rule.clone(), since: at })
-    } else if let Event::Paused(_) | Event::Removed(_) = event {
-        Some(stopped(row.status.as_str()))
-    } else if let Event::StopRequested(e) = event {
-        (e.reason == StopReason::Shutdown).then(|| stopped(PLATFORM_STOPPED))
-    } else if let Event::Resumed(_) = event {
-        Some(Supervision::Unknown { since: at })
-    } else {
-        None
-    }
-}
-
 /// Keeps the last thing that was said, other than signs of life.
 fn observe(row: &mut Row, e: &EvidenceObserved, at: Timestamp) {
+    standing::observe(row, e, at);
     if e.class == EvidenceClass::Life {
         return;
     }

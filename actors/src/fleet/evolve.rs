@@ -1,0 +1,282 @@
+//! The fold of the fleet's stream. No rules: what was decided, with the numbers that it was decided with.
+
+use std::collections::VecDeque;
+
+use covalence_events::fleet::{
+    AdmissionInputs, BrakeEngaged, BrakeMode, Event, HoldSet, Mode, PolicyChanged, QuarantineProbed,
+    RestartAdmitted, RestartDeferred, RestartOutcome, RestartSettled, RestartSuppressed, Strategy,
+};
+use covalence_events::workspace::{BackendKind, RestartCause};
+use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, WorkspaceId};
+use serde_json::Value;
+
+use super::state::{Cell, HISTORY, Hold, InFlight, Lost, POLICIES_MAX, Quarantine, State, Trial, Waiting};
+use crate::context::Corrupt;
+use crate::policy::brake::{Brake, Canary};
+use crate::policy::bucket::Bucket;
+use crate::policy::{Policy, admission};
+
+/// Deaths that a cell remembers; a trigger's window is short.
+const DEATHS_MAX: usize = 4096;
+
+/// Where and when a fact was recorded, as far as the fold needs it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) position: Position,
+    pub(super) id: EventId,
+    pub(super) at: Timestamp,
+}
+
+/// The fold.
+pub fn evolve(mut state: State, recorded: &Recorded) -> Result<State, Corrupt> {
+    let Fact::Fleet(event) = &recorded.fact else {
+        return Err(Corrupt::new(recorded, "a fact of another kind of stream"));
+    };
+    let place = Place { position: recorded.position, id: recorded.meta.id, at: recorded.meta.at };
+    apply(&mut state, event, place);
+    Ok(state)
+}
+
+pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
+    match event {
+        Event::RestartAdmitted(e) => admitted(state, e, place),
+        Event::RestartDeferred(e) => deferred(state, e, place),
+        Event::RestartSuppressed(e) => suppressed(state, e, place),
+        Event::RestartSettled(e) => settled(state, e, place.at),
+        Event::RestartProved(e) => proved(state, e.restart, e.cell, place.at),
+        Event::BrakeEngaged(e) => braked(state, e, place.at),
+        Event::BrakeReleased(e) => {
+            let cell = state.cells.entry(e.cell).or_default();
+            (cell.brake, cell.trial) = (None, None);
+            cell.released = Some(place.at);
+        }
+        Event::HoldSet(e) => held(state, e, place.at),
+        Event::HoldReleased(e) => drop(state.holds.remove(&e.hold)),
+        Event::ModeSet(e) => {
+            state.advised.retain(|scope| *scope != e.scope);
+            if e.mode == Mode::Advise {
+                state.advised.push(e.scope);
+            }
+        }
+        Event::StrategySet(e) => {
+            state.strategies.remove(&e.team);
+            if e.strategy != Strategy::OneForOne {
+                state.strategies.insert(e.team, e.strategy);
+            }
+        }
+        Event::PolicyChanged(e) => policy_changed(state, e),
+        Event::QuarantineProbed(e) => quarantine_probed(state, e, place.at),
+        Event::QuarantineLifted(e) => drop(state.quarantined.remove(&e.workspace)),
+        Event::AlarmRaised(e) => drop(state.alarms.insert((e.kind.clone(), e.workspace), place.at)),
+        Event::AlarmResolved(e) => drop(state.alarms.remove(&(e.kind.clone(), e.workspace))),
+        Event::EngineLost(e) => drop(state.lost.insert(e.engine.clone(), Lost { since: place.at })),
+        Event::EngineFound(e) => drop(state.lost.remove(&e.engine)),
+        Event::StrangerFound(e) => state.strangers.push(e.instance.clone()),
+        // A new run of the platform looks at its backends afresh.
+        Event::PlatformStarted(_) => {
+            state.lost.clear();
+            state.strangers.clear();
+            state.grace = None;
+        }
+        Event::GraceStarted(e) => {
+            state.grace = Some((e.until, place.at));
+            for cell in state.cells.values_mut() {
+                cell.grace_over = false;
+            }
+        }
+        Event::GraceEnded(e) => state.cells.entry(e.cell).or_default().grace_over = true,
+        // For people: no decision rests on them.
+        Event::PlatformStopped(_)
+        | Event::TailRepaired(_)
+        | Event::ObserverChanged(_)
+        | Event::CircuitChanged(_)
+        | Event::ProvisionLimitChanged(_)
+        | Event::InvariantViolated(_) => {}
+    }
+}
+
+fn cell_of(inputs: Option<&AdmissionInputs>) -> BackendKind {
+    // Facts of before the inputs were kept don't say; then there was one limit for all.
+    inputs.map_or(BackendKind::Process, |inputs| inputs.cell)
+}
+
+fn admitted(state: &mut State, e: &RestartAdmitted, place: Place) {
+    let inputs = e.inputs.as_deref();
+    let kind = cell_of(inputs);
+    note_death(state, (e.workspace, e.restart, e.cause), kind, place.at);
+    state.waiting.remove(&e.restart);
+    state.proving.retain(|_, (workspace, _)| *workspace != e.workspace);
+    let admission = (place.position, place.id);
+    let automatic = admission::is_automatic(e.cause);
+    state.in_flight.insert(e.restart, InFlight { workspace: e.workspace, cell: kind, automatic, admission });
+    if automatic {
+        let history = state.history.entry(e.workspace).or_default();
+        history.retain(|earlier| *earlier > place.at - HISTORY);
+        history.push(place.at);
+    }
+    if let Some(quarantine) = state.quarantined.get_mut(&e.workspace) {
+        quarantine.open = false;
+    }
+    let policy = &state.policy;
+    let cell = state.cells.entry(kind).or_default();
+    if let (Some(cost), Some(_)) = (e.cost, inputs) {
+        let bucket = cell.bucket.unwrap_or_else(|| Bucket::full(policy, place.at));
+        cell.bucket = Some(bucket.take(policy, cost, place.at));
+    }
+    if let Some(brake) = &mut cell.brake
+        && e.cause == RestartCause::Death
+    {
+        brake.last_let = Some(place.at);
+        if brake.mode == BrakeMode::Canary && cell.trial.is_none() {
+            cell.trial = Some(Trial {
+                restart: e.restart,
+                workspace: e.workspace,
+                at: place.at,
+                canary: Canary::Trying,
+                settled: false,
+            });
+        }
+    }
+}
+
+fn deferred(state: &mut State, e: &RestartDeferred, place: Place) {
+    let inputs = e.inputs.as_deref();
+    let kind = cell_of(inputs);
+    let earlier = state.waiting.remove(&e.restart);
+    if earlier.is_none() {
+        note_death(state, (e.workspace, e.restart, e.cause), kind, place.at);
+    }
+    let waiting = Waiting {
+        workspace: e.workspace,
+        cause: e.cause,
+        cell: kind,
+        since: inputs.map_or_else(|| earlier.as_ref().map_or(place.at, |w| w.since), |i| i.requested_at),
+        order: earlier.as_ref().map_or(place.position, |w| w.order),
+        rule: e.rule.clone(),
+        until: e.until,
+        waited: earlier.is_some_and(|w| w.waited || w.rule == admission::BACKOFF),
+        forced: inputs.is_some_and(|inputs| inputs.forced),
+        half_open: inputs.and_then(|inputs| inputs.half_open),
+        deferral: place.id,
+    };
+    state.waiting.insert(e.restart, waiting);
+}
+
+fn suppressed(state: &mut State, e: &RestartSuppressed, place: Place) {
+    if !state.waiting.contains_key(&e.restart) {
+        note_death(state, (e.workspace, e.restart, e.cause), cell_of(e.inputs.as_deref()), place.at);
+    }
+    state.waiting.remove(&e.restart);
+    if e.rule == admission::INTENSITY {
+        let fresh = Quarantine { since: place.at, tries: 0, last: place.at, open: false };
+        let quarantine = state.quarantined.entry(e.workspace).or_insert(fresh);
+        quarantine.last = place.at;
+    }
+}
+
+/// A proven death that is heard of for the first time. A canary that dies again has failed.
+fn note_death(
+    state: &mut State,
+    (workspace, restart, cause): (WorkspaceId, RestartId, RestartCause),
+    kind: BackendKind,
+    at: Timestamp,
+) {
+    if cause != RestartCause::Death || state.waiting.contains_key(&restart) {
+        return;
+    }
+    let cell = state.cells.entry(kind).or_default();
+    if let Some(trial) = &mut cell.trial
+        && trial.workspace == workspace
+        && trial.restart != restart
+        && trial.canary == Canary::Trying
+    {
+        trial.canary = Canary::Failed;
+    }
+    if cell.deaths.len() == DEATHS_MAX {
+        cell.deaths.pop_front();
+    }
+    cell.deaths.push_back((workspace, at));
+    forget(&mut cell.deaths, at - HISTORY);
+}
+
+fn forget(deaths: &mut VecDeque<(WorkspaceId, Timestamp)>, before: Timestamp) {
+    while deaths.front().is_some_and(|(_, at)| *at < before) {
+        deaths.pop_front();
+    }
+}
+
+fn settled(state: &mut State, e: &RestartSettled, at: Timestamp) {
+    state.waiting.remove(&e.restart);
+    let Some(in_flight) = state.in_flight.remove(&e.restart) else { return };
+    if e.outcome == RestartOutcome::Online {
+        state.proving.insert(e.restart, (e.workspace, in_flight.cell));
+    }
+    let cell: &mut Cell = state.cells.entry(in_flight.cell).or_default();
+    if let Some(trial) = cell.trial.as_mut().filter(|trial| trial.restart == e.restart) {
+        match e.outcome {
+            RestartOutcome::Online => trial.settled = true,
+            RestartOutcome::Failed => trial.canary = Canary::Failed,
+            // It was not needed, or not wanted: another one is tried.
+            RestartOutcome::Abandoned => cell.trial = None,
+        }
+    }
+    if e.outcome == RestartOutcome::Abandoned && in_flight.automatic {
+        // Nothing was restarted: it costs nothing, and does not count towards a crash loop.
+        cell.bucket = cell.bucket.map(|bucket| bucket.reward(&state.policy, at));
+        if let Some(history) = state.history.get_mut(&e.workspace) {
+            history.pop();
+        }
+    }
+}
+
+fn proved(state: &mut State, restart: RestartId, kind: BackendKind, at: Timestamp) {
+    state.proving.remove(&restart);
+    let policy = &state.policy;
+    let cell = state.cells.entry(kind).or_default();
+    cell.bucket = cell.bucket.map(|bucket| bucket.reward(policy, at));
+    if let Some(trial) = cell.trial.as_mut().filter(|trial| trial.restart == restart) {
+        trial.canary = Canary::Proved;
+    }
+}
+
+fn braked(state: &mut State, e: &BrakeEngaged, at: Timestamp) {
+    let cell = state.cells.entry(e.cell).or_default();
+    let since = cell.brake.map_or(at, |brake| brake.since);
+    // The pace of proven deaths goes on from one mode to the next.
+    let last_let = cell.brake.and_then(|brake| brake.last_let);
+    if e.mode == BrakeMode::Canary {
+        cell.trial = None;
+    }
+    cell.brake = Some(Brake { mode: e.mode, trigger: e.trigger, since, mode_since: at, last_let });
+}
+
+fn held(state: &mut State, e: &HoldSet, at: Timestamp) {
+    let hold =
+        Hold { scope: e.scope, reason: e.reason.clone(), since: at, until: e.until, emergency: e.emergency };
+    state.holds.insert(e.hold, hold);
+}
+
+fn policy_changed(state: &mut State, e: &PolicyChanged) {
+    let policy = match &e.parameters {
+        Value::Object(document) => Policy::restored(document),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Policy::default()
+        }
+    };
+    if e.origin == super::decide::FROM_CONFIGURATION {
+        state.configured = Some(e.hash);
+    }
+    let before = std::mem::replace(&mut state.policy, policy);
+    if state.earlier.len() == POLICIES_MAX {
+        state.earlier.pop_front();
+    }
+    state.earlier.push_back((e.from, before));
+}
+
+fn quarantine_probed(state: &mut State, e: &QuarantineProbed, at: Timestamp) {
+    if let Some(quarantine) = state.quarantined.get_mut(&e.workspace) {
+        quarantine.tries = e.attempt;
+        quarantine.last = at;
+        quarantine.open = true;
+    }
+}

@@ -1,0 +1,132 @@
+//! Facts of the fleet to effects: what has to be told to whom.
+
+use covalence_events::fleet::{Event, RestartSuppressed};
+use covalence_events::{EventId, Fact, Position, Recorded, RestartId, WorkspaceId};
+
+use super::state::State;
+use crate::policy::admission;
+
+/// What has to be told to whom.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Tell a workspace that its restart may begin.
+    Grant {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which.
+        restart: RestartId,
+        /// Where the log says so.
+        admission: Position,
+        /// The fact that says so.
+        because: EventId,
+    },
+    /// Tell a workspace that its restart is refused.
+    Deny {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which.
+        restart: RestartId,
+        /// The rule.
+        rule: String,
+        /// For people.
+        message: String,
+        /// The fact that says so.
+        because: EventId,
+    },
+    /// Ask a quarantined workspace to ask for a restart once more.
+    TryAgain {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// The fact that asks.
+        because: EventId,
+    },
+    /// Ask a member of a team to be restarted along with another.
+    TakeAlong {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// The fact that asks.
+        because: EventId,
+    },
+}
+
+/// What a fact that just happened asks for.
+pub fn react(recorded: &Recorded) -> Vec<Effect> {
+    let Fact::Fleet(event) = &recorded.fact else { return Vec::new() };
+    let because = recorded.meta.id;
+    match event {
+        Event::RestartAdmitted(e) => {
+            let admission = recorded.position;
+            let grant = Effect::Grant { workspace: e.workspace, restart: e.restart, admission, because };
+            let along =
+                e.taken_along.iter().map(|workspace| Effect::TakeAlong { workspace: *workspace, because });
+            [grant].into_iter().chain(along).collect()
+        }
+        Event::RestartSuppressed(e) => vec![Effect::Deny {
+            workspace: e.workspace,
+            restart: e.restart,
+            rule: e.rule.clone(),
+            message: refusal(e),
+            because,
+        }],
+        Event::QuarantineProbed(e) => vec![Effect::TryAgain { workspace: e.workspace, because }],
+        Event::PlatformStarted(_)
+        | Event::PlatformStopped(_)
+        | Event::TailRepaired(_)
+        | Event::RestartDeferred(_)
+        | Event::RestartSettled(_)
+        | Event::RestartProved(_)
+        | Event::BrakeEngaged(_)
+        | Event::BrakeReleased(_)
+        | Event::ObserverChanged(_)
+        | Event::CircuitChanged(_)
+        | Event::GraceStarted(_)
+        | Event::GraceEnded(_)
+        | Event::HoldSet(_)
+        | Event::HoldReleased(_)
+        | Event::ModeSet(_)
+        | Event::StrategySet(_)
+        | Event::PolicyChanged(_)
+        | Event::QuarantineLifted(_)
+        | Event::ProvisionLimitChanged(_)
+        | Event::InvariantViolated(_)
+        | Event::EngineLost(_)
+        | Event::EngineFound(_)
+        | Event::AlarmRaised(_)
+        | Event::AlarmResolved(_)
+        | Event::StrangerFound(_) => Vec::new(),
+    }
+}
+
+/// A refusal for people: the rule, and what to do.
+fn refusal(e: &RestartSuppressed) -> String {
+    let until =
+        e.until.map(|until| format!(" until {}", until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+    let until = until.unwrap_or_default();
+    match e.rule.as_str() {
+        admission::INTENSITY => format!(
+            "restarted {} times within {} s and died each time: quarantined{until}, then tried again; see its log, then \
+             restart it by hand",
+            e.recent, e.window_s
+        ),
+        admission::HOLD => format!("restarts are held{until}: release the hold, or force the restart"),
+        admission::EMERGENCY_STOP => {
+            "an emergency stop is on: nothing is started until it is released".to_owned()
+        }
+        admission::ANCESTOR_PAUSED => {
+            "a workspace above it is paused: resume that one, or force the restart".to_owned()
+        }
+        admission::ADVISE_ONLY => "decisions about it are recorded only: restart it by hand".to_owned(),
+        rule => format!("refused by `{rule}`{until}"),
+    }
+}
+
+/// What was decided and may not have been heard.
+pub fn outstanding(state: &State) -> Vec<Effect> {
+    let grants = state.in_flight.iter().map(|(restart, in_flight)| Effect::Grant {
+        workspace: in_flight.workspace,
+        restart: *restart,
+        admission: in_flight.admission.0,
+        because: in_flight.admission.1,
+    });
+    grants.collect()
+}

@@ -1,0 +1,101 @@
+//! What everybody may see without asking a mailbox: the policy in force, and how well each cell is seen.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use covalence_events::workspace::BackendKind;
+use covalence_events::{PolicyHash, Timestamp};
+
+use crate::context::ObserverView;
+use crate::fleet;
+use crate::policy::Policy;
+use crate::watch::Watch;
+
+/// What one observer last said of itself.
+#[derive(Clone, Copy, Debug)]
+struct Eye {
+    since: Timestamp,
+    score: u32,
+    quiet: bool,
+}
+
+/// What the supervisor's state says about one cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Hand {
+    in_grace: bool,
+    braked: bool,
+    released: Option<Timestamp>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Sight {
+    since: Timestamp,
+    policy: RwLock<Arc<(Policy, PolicyHash)>>,
+    eyes: RwLock<BTreeMap<BackendKind, Eye>>,
+    hands: RwLock<BTreeMap<BackendKind, Hand>>,
+}
+
+impl Sight {
+    /// Nobody has looked yet.
+    pub(super) fn new(since: Timestamp, policy: Policy) -> Self {
+        let hash = policy.hash();
+        Self {
+            since,
+            policy: RwLock::new(Arc::new((policy, hash))),
+            eyes: RwLock::default(),
+            hands: RwLock::default(),
+        }
+    }
+
+    /// Our own start.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// The policy in force, with its name.
+    pub(super) fn policy(&self) -> Arc<(Policy, PolicyHash)> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of the supervisor's state.
+    pub(super) fn note(&self, state: &fleet::State) {
+        if self.policy().0 != state.policy {
+            let hash = state.policy.hash();
+            *self.policy.write().unwrap_or_else(PoisonError::into_inner) =
+                Arc::new((state.policy.clone(), hash));
+        }
+        let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::External];
+        let hands = kinds.map(|kind| {
+            let cell = state.cells.get(&kind);
+            let hand = Hand {
+                in_grace: state.in_grace(kind),
+                braked: cell.is_some_and(|cell| cell.brake.is_some()),
+                released: cell.and_then(|cell| cell.released),
+            };
+            (kind, hand)
+        });
+        *self.hands.write().unwrap_or_else(PoisonError::into_inner) = hands.into_iter().collect();
+    }
+
+    /// Takes note of what an observer says of itself.
+    pub(super) fn look(&self, cell: BackendKind, watch: &Watch, now: Timestamp) {
+        let eye = Eye { since: watch.since(), score: watch.score(now), quiet: watch.is_quiet(now) };
+        self.eyes.write().unwrap_or_else(PoisonError::into_inner).insert(cell, eye);
+    }
+
+    /// How well a cell is seen.
+    pub(super) fn view(&self, cell: BackendKind, unseen: Timestamp) -> ObserverView {
+        let eye = self.eyes.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied();
+        let hand =
+            self.hands.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied().unwrap_or_default();
+        let eye = eye.unwrap_or(Eye { since: unseen, score: 0, quiet: false });
+        ObserverView {
+            since: hand.released.map_or(eye.since, |released| eye.since.max(released)),
+            score: eye.score,
+            quiet: eye.quiet,
+            in_grace: hand.in_grace && cell != BackendKind::External,
+            braked: hand.braked,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The policy as data, and what a person changed about how it is applied.
+
+use serde::{Deserialize, Serialize};
+
+use super::Scope;
+use crate::envelope::Timestamp;
+use crate::id::{HoldId, PolicyHash, WorkspaceId};
+use crate::workspace::BackendKind;
+
+/// Everything that an admission looked at, so that it can be made again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was looked at, not a state")]
+pub struct AdmissionInputs {
+    /// The cell: one engine and what it runs.
+    pub cell: BackendKind,
+    /// When the restart was asked for; delays run from here.
+    #[serde(with = "chrono::serde::ts_microseconds")]
+    pub requested_at: Timestamp,
+    /// When it was judged.
+    #[serde(with = "chrono::serde::ts_microseconds")]
+    pub now: Timestamp,
+    /// Such restarts of this workspace in a row.
+    pub in_a_row: u32,
+    /// Restarts of this workspace within the intensity window.
+    pub recent: u32,
+    /// Restarts of the cell in flight.
+    pub in_flight: u32,
+    /// How many of them may be.
+    pub in_flight_max: u32,
+    /// Restarts of all cells in flight.
+    pub in_flight_all: u32,
+    /// Tokens in the cell's bucket.
+    pub tokens: f64,
+    /// The brake of the cell, if one is engaged.
+    pub brake: Option<super::BrakeMode>,
+    /// Whether the brake would let one more proven death through.
+    pub brake_lets_one: bool,
+    /// Whether the grace after our own start is on.
+    pub in_grace: bool,
+    /// The hold that covers it, if one does.
+    pub hold: Option<HoldId>,
+    /// When that hold ends by itself.
+    pub hold_until: Option<Timestamp>,
+    /// Whether that hold is an emergency stop.
+    pub emergency: bool,
+    /// Whether an ancestor waits for its turn or is being restarted.
+    pub after_ancestor: bool,
+    /// Whether an ancestor is paused.
+    pub ancestor_paused: bool,
+    /// Whether decisions about it are only recorded.
+    pub advise_only: bool,
+    /// The try out of quarantine that this is, if it is one.
+    pub half_open: Option<u32>,
+    /// Whether a person asked to pass over backoff, brake and holds.
+    pub forced: bool,
+    /// Whether it has sat out its backoff.
+    pub waited: bool,
+    /// The number drawn for it, 0 to 1 (jitter).
+    pub chance: f64,
+}
+
+/// See [`super::Event::PolicyChanged`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyChanged {
+    /// Its name: what each decision made under it carries.
+    pub hash: PolicyHash,
+    /// The policy before.
+    pub from: PolicyHash,
+    /// Every parameter, as in the document.
+    pub parameters: serde_json::Value,
+    /// The parameters that differ.
+    pub changed: Vec<ParameterChange>,
+    /// Why, in the words of whoever changed it.
+    pub reason: String,
+    /// A stable word: `configuration`, `set`, `rollback`.
+    pub origin: String,
+}
+
+/// One parameter that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParameterChange {
+    /// Its name.
+    pub name: String,
+    /// Its value before, as in the document.
+    pub from: String,
+    /// Its value from here on.
+    pub to: String,
+}
+
+/// Whether decisions are acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// They are.
+    Act,
+    /// They are recorded only.
+    Advise,
+}
+
+/// See [`super::Event::ModeSet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModeSet {
+    /// Whom it is about.
+    pub scope: Scope,
+    /// Whether decisions about them are acted on.
+    pub mode: Mode,
+    /// Why, in the words of whoever set it.
+    pub reason: String,
+}
+
+/// Who is restarted when a member of a team dies (OTP's words).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The dead one.
+    #[default]
+    OneForOne,
+    /// The dead one, and those that were created after it.
+    RestForOne,
+    /// All members.
+    OneForAll,
+}
+
+impl Strategy {
+    /// The word used everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OneForOne => "one_for_one",
+            Self::RestForOne => "rest_for_one",
+            Self::OneForAll => "one_for_all",
+        }
+    }
+}
+
+/// See [`super::Event::StrategySet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrategySet {
+    /// The team: the workspaces right below this one.
+    pub team: WorkspaceId,
+    /// Who is restarted when a member dies.
+    pub strategy: Strategy,
+}
+
+/// See [`super::Event::QuarantineProbed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineProbed {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// How many there are before only a person can lift it.
+    pub attempts_max: u32,
+}
+
+/// See [`super::Event::QuarantineLifted`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineLifted {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// A stable word: `proved`, `operator`, `release`.
+    pub reason: String,
+}
+
+/// See [`super::Event::ProvisionLimitChanged`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProvisionLimitChanged {
+    /// The cell.
+    pub cell: BackendKind,
+    /// Starts at once before.
+    pub from: u32,
+    /// Starts at once from here on.
+    pub to: u32,
+    /// A stable word: `engine_trouble`, `going_well`.
+    pub reason: String,
+}
+
+/// See [`super::Event::InvariantViolated`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InvariantViolated {
+    /// Which.
+    pub invariant: String,
+    /// Whom it is about, if one.
+    pub workspace: Option<WorkspaceId>,
+    /// With which numbers.
+    pub detail: String,
+}
