@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 mod agent;
 mod boot;
+mod cpu;
 mod heal;
 mod heartbeat;
 mod http;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cpu;
+
 const UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running nginx with two workers.
@@ -48,6 +50,11 @@ impl Nginx {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(Some(nginx))
+    }
+
+    /// Processor time that its workers have used so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu::children(self.child.id())?.into_iter().map(cpu::used).sum()
     }
 }
 

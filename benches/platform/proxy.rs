@@ -2,10 +2,11 @@
 //!
 //! The same request goes to the same agent directly, through nginx, and through the platform on behalf of a sibling workspace
 //! with its own token; three interleaved rounds. At 16 connections and more everything competes for the same cores, so the
-//! ratio is one of CPU cost. Floors: .60 of nginx at 16, 64 and 256 connections (goal .70); at one connection at most twice
-//! the time that nginx adds.
+//! ratio is one of CPU cost, and what each of the two spends on a call stands beside it: neighbours change that least.
+//! Floors: .60 of nginx at 16, 64 and 256 connections (goal .70); at one connection at most twice the time that nginx adds.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -24,8 +25,25 @@ const TEXT_BYTES: usize = 860;
 
 struct Round {
     direct: Outcome,
-    nginx: Option<Outcome>,
-    ours: Outcome,
+    nginx: Option<Loaded>,
+    ours: Loaded,
+}
+
+/// What a proxy made of a load.
+struct Loaded {
+    outcome: Outcome,
+    /// Microseconds of processor time for each answer.
+    cpu_us: f64,
+}
+
+impl Loaded {
+    fn measure(load: impl FnOnce() -> Result<Outcome>, cpu: impl Fn() -> Result<Duration>) -> Result<Self> {
+        let before = cpu()?;
+        let outcome = load()?;
+        #[expect(clippy::cast_precision_loss, reason = "a count of a few million")]
+        let cpu_us = (cpu()? - before).as_secs_f64() * 1e6 / outcome.answers as f64;
+        Ok(Self { outcome, cpu_us })
+    }
 }
 
 /// Prints what came out.
@@ -48,12 +66,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             };
             rounds[column].push(Round {
                 direct: load(agent, &direct)?,
-                nginx: nginx.as_ref().map(|nginx| load(nginx.address, &direct)).transpose()?,
-                ours: load(server.address, &ours)?,
+                nginx: nginx
+                    .as_ref()
+                    .map(|nginx| Loaded::measure(|| load(nginx.address, &direct), || nginx.cpu()))
+                    .transpose()?,
+                ours: Loaded::measure(|| load(server.address, &ours), || server.cpu())?,
             });
         }
     }
-    let answered: u64 = rounds.iter().flatten().map(|round| round.ours.answers).sum();
+    let answered: u64 = rounds.iter().flatten().map(|round| round.ours.outcome.answers).sum();
     let recorded = runtime.block_on(server.recorded(before, answered))?;
     println!(
         "{answered} calls relayed, {recorded} facts recorded, server's peak {:.0} MB",
@@ -92,30 +113,34 @@ fn message(address: SocketAddr, path: &str, token: &str) -> Bytes {
 
 fn report(rounds: &[Vec<Round>]) {
     println!(
-        "connections |  direct/s   nginx/s    ours/s | x nginx x direct | p50 us direct nginx  ours | p99 us nginx  ours | refused"
+        "connections |  direct/s   nginx/s    ours/s | x nginx x direct | CPU us nginx  ours x nginx | p50 us direct nginx  ours | p99 us nginx  ours | refused"
     );
     for (connections, rounds) in CONNECTIONS.into_iter().zip(rounds) {
         let of = |pick: &dyn Fn(&Round) -> f64| median(rounds.iter().map(pick).collect());
         let nginx =
-            |round: &Round, pick: &dyn Fn(&Outcome) -> f64| round.nginx.as_ref().map_or(f64::NAN, pick);
-        let ratio = of(&|round| round.ours.rate / nginx(round, &|nginx| nginx.rate));
+            |round: &Round, pick: &dyn Fn(&Loaded) -> f64| round.nginx.as_ref().map_or(f64::NAN, pick);
+        let rate = |loaded: &Loaded| loaded.outcome.rate;
+        let ratio = of(&|round| rate(&round.ours) / nginx(round, &rate));
         println!(
-            "{connections:11} | {:9.0} {:9.0} {:9.0} | {ratio:7.2} {:8.2} | {:13.0} {:5.0} {:5.0} | {:12.0} {:5.0} | {}",
+            "{connections:11} | {:9.0} {:9.0} {:9.0} | {ratio:7.2} {:8.2} | {:12.1} {:5.1} {:7.2} | {:13.0} {:5.0} {:5.0} | {:12.0} {:5.0} | {}",
             of(&|round| round.direct.rate),
-            of(&|round| nginx(round, &|nginx| nginx.rate)),
-            of(&|round| round.ours.rate),
-            of(&|round| round.ours.rate / round.direct.rate),
+            of(&|round| nginx(round, &rate)),
+            of(&|round| rate(&round.ours)),
+            of(&|round| rate(&round.ours) / round.direct.rate),
+            of(&|round| nginx(round, &|nginx| nginx.cpu_us)),
+            of(&|round| round.ours.cpu_us),
+            of(&|round| round.ours.cpu_us / nginx(round, &|nginx| nginx.cpu_us)),
             of(&|round| round.direct.p50_us),
-            of(&|round| nginx(round, &|nginx| nginx.p50_us)),
-            of(&|round| round.ours.p50_us),
-            of(&|round| nginx(round, &|nginx| nginx.p99_us)),
-            of(&|round| round.ours.p99_us),
-            rounds.iter().map(|round| round.ours.refusals).sum::<u64>(),
+            of(&|round| nginx(round, &|nginx| nginx.outcome.p50_us)),
+            of(&|round| round.ours.outcome.p50_us),
+            of(&|round| nginx(round, &|nginx| nginx.outcome.p99_us)),
+            of(&|round| round.ours.outcome.p99_us),
+            rounds.iter().map(|round| round.ours.outcome.refusals).sum::<u64>(),
         );
         if connections == 1 {
             let added = of(&|round| {
-                (round.ours.p50_us - round.direct.p50_us)
-                    / (nginx(round, &|nginx| nginx.p50_us) - round.direct.p50_us)
+                (round.ours.outcome.p50_us - round.direct.p50_us)
+                    / (nginx(round, &|nginx| nginx.outcome.p50_us) - round.direct.p50_us)
             });
             println!(
                 "            | added p50 {added:.2} x nginx's, at most {ADDED_MAX}: {}",

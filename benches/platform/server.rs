@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::{Args, http};
+use crate::{Args, cpu, http};
 
 /// A log of a million facts is open long before that.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -122,6 +122,11 @@ impl Server {
     pub(crate) async fn facts(&self, id: &str) -> Result<Vec<Value>> {
         let lines = self.api("GET", &format!("/admin/log?limit=1000&workspace={id}"), None).await?;
         Ok(serde_json::Deserializer::from_slice(&lines).into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Processor time that the server itself has used so far, without what it runs.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu::used(self.child.id())
     }
 
     /// The most memory that the process had resident so far, in MB.
