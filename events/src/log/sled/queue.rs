@@ -2,9 +2,14 @@
 //!
 //! One mutex rather than a channel: the writer takes everything that waits in one step, the bound counts bytes as well
 //! as appends, and nothing can slip in behind a close.
+//!
+//! An append that somebody waits for wakes the writer at once. Telemetry alone ([`Ack::Accepted`](crate::log::Ack), which is
+//! answered before the flush) rests a moment first, so that a commit carries many beats and outcomes: it costs the same
+//! system calls and wake-ups for one as for a hundred.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::writer::Request;
 
@@ -14,6 +19,13 @@ pub const QUEUE_APPENDS_MAX: usize = 4096;
 
 /// Bytes that may wait, so that large request bodies can't fill the memory: four of the largest (16 MiB).
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How long telemetry rests. Of the second that a power cut may take from it this is nothing, and no reader of the log
+/// notices it.
+pub(super) const REST: Duration = Duration::from_millis(5);
+
+/// Appends with which the queue is too full to rest: half of it has to stay free for what comes while they are written.
+const REST_APPENDS_MAX: usize = QUEUE_APPENDS_MAX / 2;
 
 /// Why a request was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +48,30 @@ struct Waiting {
     requests: VecDeque<Request>,
     bytes: usize,
     closed: bool,
-    writer_sleeps: bool,
+    /// Whether somebody waits for one of the requests.
+    awaited: bool,
+    writer: Writer,
+}
+
+/// What the writer is doing.
+#[derive(Debug, Default)]
+enum Writer {
+    /// It looks here again before it sleeps.
+    #[default]
+    Awake,
+    /// It sleeps until there is something.
+    Idle,
+    /// It lets telemetry rest.
+    Resting,
+}
+
+impl Waiting {
+    fn is_urgent(&self) -> bool {
+        self.awaited
+            || self.closed
+            || self.requests.len() >= REST_APPENDS_MAX
+            || self.bytes >= QUEUE_BYTES_MAX / 2
+    }
 }
 
 impl Queue {
@@ -52,27 +87,45 @@ impl Queue {
             return Err(Refused::Full);
         }
         waiting.bytes += weight;
+        waiting.awaited |= request.is_awaited();
         waiting.requests.push_back(request);
-        if std::mem::take(&mut waiting.writer_sleeps) {
+        let wake = match waiting.writer {
+            Writer::Awake => false,
+            Writer::Idle => true,
+            Writer::Resting => waiting.is_urgent(),
+        };
+        if wake {
+            waiting.writer = Writer::Awake;
             drop(waiting);
             self.wake.notify_one();
         }
         Ok(())
     }
 
-    /// Everything that waits, as soon as anything does. `None` once closed and empty.
+    /// Everything that waits, as soon as anything does that should not rest. `None` once closed and empty.
     pub(super) fn drain(&self) -> Option<VecDeque<Request>> {
         let mut waiting = self.lock();
+        let mut rested_at = None;
         loop {
-            if !waiting.requests.is_empty() {
+            let now = Instant::now();
+            if waiting.requests.is_empty() {
+                if waiting.closed {
+                    return None;
+                }
+                waiting.writer = Writer::Idle;
+                waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let rested_at = *rested_at.get_or_insert(now + REST);
+            if waiting.is_urgent() || now >= rested_at {
                 waiting.bytes = 0;
+                waiting.awaited = false;
+                waiting.writer = Writer::Awake;
                 return Some(std::mem::take(&mut waiting.requests));
             }
-            if waiting.closed {
-                return None;
-            }
-            waiting.writer_sleeps = true;
-            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.writer = Writer::Resting;
+            let rest = rested_at - now;
+            waiting = self.wake.wait_timeout(waiting, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -85,5 +138,51 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Nothing that runs under the lock can panic half-way through a change.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::sync::oneshot;
+
+    use super::{Queue, REST, REST_APPENDS_MAX};
+    use crate::log::conformance::{event, stream, to};
+    use crate::log::sled::writer::Request;
+    use crate::log::{Ack, Expected};
+
+    fn push(queue: &Queue, ack: Ack) {
+        let append = to(stream(), Expected::Any, vec![event("one")]);
+        queue.push(Request::new(append, ack, oneshot::channel().0).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn telemetry_rests_before_it_is_taken_together() {
+        let queue = Queue::default();
+        push(&queue, Ack::Accepted);
+        push(&queue, Ack::Accepted);
+        let began = Instant::now();
+        assert_eq!(queue.drain().unwrap().len(), 2);
+        assert!(began.elapsed() >= REST);
+    }
+
+    #[test]
+    fn what_somebody_waits_for_and_what_is_too_much_does_not_rest() {
+        let queue = Queue::default();
+        push(&queue, Ack::Accepted);
+        assert!(!queue.lock().is_urgent());
+        push(&queue, Ack::Durable);
+        assert!(queue.lock().is_urgent());
+        assert_eq!(queue.drain().unwrap().len(), 2);
+        (1..REST_APPENDS_MAX).for_each(|_| push(&queue, Ack::Accepted));
+        assert!(!queue.lock().is_urgent());
+        push(&queue, Ack::Accepted);
+        assert!(queue.lock().is_urgent());
+        assert_eq!(queue.drain().unwrap().len(), REST_APPENDS_MAX);
+        push(&queue, Ack::Accepted);
+        queue.close();
+        assert_eq!(queue.drain().unwrap().len(), 1);
+        assert!(queue.drain().is_none());
     }
 }

@@ -1,8 +1,8 @@
 //! The one thread that writes.
 //!
-//! It takes everything that waits and makes one commit of it; it never waits for more, because while it commits the next
-//! commit's appends gather by themselves. What callers can do, they do before they queue: encoding, digests. What is left
-//! here is order: expectations, positions, the chain, the flush.
+//! It takes everything that waits and makes one commit of it; while anybody waits for an append it never waits for more,
+//! because while it commits the next commit's appends gather by themselves. What callers can do, they do before they
+//! queue: encoding, digests. What is left here is order: expectations, positions, the chain, the flush.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -76,6 +76,11 @@ impl Request {
     /// Bytes that it holds.
     pub(super) const fn weight(&self) -> usize {
         self.weight
+    }
+
+    /// Whether its caller waits for the flush.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.ack == Ack::Durable
     }
 
     fn ids(&self) -> impl Iterator<Item = EventId> + Clone {
