@@ -26,7 +26,12 @@ pub struct Origin {
 impl Origin {
     /// Something that begins here.
     pub fn new(principal: Principal) -> Self {
-        Self { principal, correlation: CorrelationId::generate(), causation: None }
+        Self::part_of(CorrelationId::generate(), principal)
+    }
+
+    /// Something that belongs to a request or an incident that has a name.
+    pub const fn part_of(correlation: CorrelationId, principal: Principal) -> Self {
+        Self { principal, correlation, causation: None }
     }
 
     /// Something that the platform does because of a fact.

@@ -13,8 +13,7 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle};
 use covalence_events::log::EventLog;
 use covalence_events::workspace::BackendKind;
 use covalence_events::{
-    BootId, CallId, CorrelationId, Fact, Generation, Position, Principal, StreamId, Timestamp, WorkspaceId,
-    fleet as fleet_events,
+    BootId, CorrelationId, Fact, Position, Principal, StreamId, Timestamp, WorkspaceId, fleet as fleet_events,
 };
 use rand::Rng;
 use tokio::sync::{broadcast, oneshot};
@@ -37,6 +36,7 @@ mod dispatch;
 mod domain;
 pub mod metrics_names;
 mod observer;
+mod outcomes;
 mod permits;
 pub mod recovery;
 mod registry;
@@ -49,11 +49,13 @@ pub mod token;
 mod tests;
 
 pub use answers::{CallReport, CommandError, Examined, PermitRefused, PermitRequest, Receipt, Restarted};
+pub use permits::Permit;
 pub use recovery::Recovery;
 
 use cell::{Cell, Do, Done};
 use dispatch::{Dispatch, Work};
 use domain::{Domain, Fleet};
+use outcomes::Outcomes;
 use registry::Registry;
 
 #[cfg(all(feature = "fault-hooks", not(debug_assertions)))]
@@ -69,48 +71,6 @@ const DECISIONS_KEPT: usize = 256;
 const DECISION_WAIT: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for work under way; what is cut off is found again in the state at the next start.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-
-/// What a permit grants.
-#[derive(Clone, Debug)]
-struct Grant {
-    call: CallId,
-    url: String,
-    trusted: bool,
-    generation: Generation,
-}
-
-/// The right to call the agent once. Dropping it reports the outcome as unknown, so that a slot is never lost.
-#[derive(Debug)]
-pub struct Permit {
-    /// The call's name.
-    pub call: CallId,
-    /// Where the agent answers.
-    pub url: String,
-    /// Whether our own backend said so (then address checks do not apply, decision 2).
-    pub trusted: bool,
-    /// The generation that is called.
-    pub generation: Generation,
-    back: Option<(Runtime, WorkspaceId)>,
-}
-
-impl Permit {
-    /// Gives the slot back and records how the call ended. Does not wait for the log.
-    pub fn finish(mut self, report: CallReport) {
-        self.give_back(report);
-    }
-
-    fn give_back(&mut self, report: CallReport) {
-        if let Some((runtime, workspace)) = self.back.take() {
-            runtime.release(workspace, permits::Release { call: self.call, report });
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.give_back(CallReport::dropped());
-    }
-}
 
 /// What the runtime is built from.
 #[derive(Debug)]
@@ -159,6 +119,7 @@ struct Shared {
     registry: Registry,
     fleet: OnceLock<Addr<Cell<Fleet>>>,
     dispatch: Dispatch,
+    outcomes: Outcomes,
     deadlines: Arc<deadlines::Deadlines>,
     arbiters: Vec<ArbiterHandle>,
     decide_seconds: metrics::Histogram,
@@ -250,6 +211,7 @@ impl Runtime {
             registry: Registry::default(),
             fleet: OnceLock::new(),
             dispatch: Dispatch::default(),
+            outcomes: Outcomes::default(),
             deadlines: Arc::default(),
             arbiters,
             decide_seconds: metrics::histogram!(metrics_names::DECIDE_SECONDS),
@@ -268,6 +230,8 @@ impl Runtime {
         }
         let deadlines = Arc::clone(&runtime.shared.deadlines);
         runtime.shared.spawn(deadlines.run(Arc::clone(&runtime.shared.clock)));
+        let shared = Arc::clone(&runtime.shared);
+        runtime.shared.spawn(async move { shared.outcomes.run(&shared.registry).await });
         for work in outstanding {
             runtime.work(work, CorrelationId::generate());
         }
@@ -383,36 +347,6 @@ impl Runtime {
         Ok(last(&done))
     }
 
-    /// Asks for the right to call a workspace's agent once.
-    pub async fn permit(
-        &self,
-        id: WorkspaceId,
-        request: PermitRequest,
-        origin: Origin,
-    ) -> Result<Permit, PermitRefused> {
-        let entry = self.shared.registry.get(id).ok_or(Rejection::NotFound)?;
-        let (reply, answer) = oneshot::channel();
-        entry.address.try_send(permits::Acquire { request, origin, reply }).map_err(|e| refused(&e))?;
-        let grant = answer.await.map_err(|_| CommandError::ShuttingDown)??;
-        Ok(Permit {
-            call: grant.call,
-            url: grant.url,
-            trusted: grant.trusted,
-            generation: grant.generation,
-            back: Some((self.clone(), id)),
-        })
-    }
-
-    fn release(&self, workspace: WorkspaceId, release: permits::Release) {
-        let Some(entry) = self.shared.registry.get(workspace) else { return };
-        if let Err(SendError::Full(release)) = entry.address.try_send(release) {
-            // The mailbox is full of callers; a permit that comes back must not be lost behind them.
-            self.shared.spawn(async move {
-                let _ = entry.address.send(release).await;
-            });
-        }
-    }
-
     /// The state of one workspace, as of its mailbox's turn.
     async fn peek(&self, id: WorkspaceId) -> Option<State> {
         let entry = self.shared.registry.get(id)?;
@@ -433,6 +367,7 @@ impl Runtime {
             reason: "signal".to_owned(),
             workspaces_stopped: stop_workspaces,
         };
+        self.outcomes_recorded().await;
         let _ = self.fleet(fleet::Command::RecordStop(stopped), Origin::new(Principal::System)).await;
         // Observers and dispatch end first: what we stop now must not be taken for dead and started again.
         self.shared.stop.cancel();
@@ -441,9 +376,17 @@ impl Runtime {
         if stop_workspaces {
             self.stop_workspaces().await;
         }
+        self.outcomes_recorded().await;
         self.shared.log.close().await;
         for arbiter in &self.shared.arbiters {
             arbiter.stop();
+        }
+    }
+
+    async fn outcomes_recorded(&self) {
+        let recorded = self.shared.outcomes.recorded(&self.shared.registry);
+        if tokio::time::timeout(SHUTDOWN_GRACE, recorded).await.is_err() {
+            tracing::warn!("outcomes of calls were not recorded before the shutdown");
         }
     }
 

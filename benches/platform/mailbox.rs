@@ -1,9 +1,9 @@
 //! Question: what does our mailbox cost, against a raw actix actor that does the same kind of work?
 //!
-//! The runtime's round trip is a permit (taken out of the mailbox and given back) and a heartbeat (decided, put into the log in
-//! memory, folded, answered). The raw actor answers a message with a little state of its own, asked from another thread as
-//! the edge asks ours, and from its own thread for scale. Goal: a permit at most twice the raw round trip. A beat is reported:
-//! besides its round trip it makes a fact with two ids, and appends it.
+//! What the runtime does is a permit (taken at the mailbox's door and given back, its outcome recorded) and a heartbeat
+//! (decided, put into the log in memory, folded, answered). The raw actor answers a message with a little state of its own,
+//! asked from another thread as the edge asks ours, and from its own thread for scale. Goal: a permit at most twice the raw
+//! round trip. A beat is reported: besides its round trip it makes a fact with two ids, and appends it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -146,7 +146,7 @@ pub(crate) fn profile(n: usize) -> Created {
 
 async fn permit(runtime: &Runtime, id: WorkspaceId) -> Result<()> {
     let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
-    let permit = runtime.permit(id, request, Origin::new(Principal::Admin)).await?;
+    let permit = runtime.permit(id, request, Origin::new(Principal::Admin))?;
     permit.finish(CallReport {
         outcome: CallOutcome::Answered,
         status: Some(200),

@@ -1,6 +1,6 @@
 //! `/workspaces/{id}/a2a`: the relay to an agent, and the card that says how to reach it through us.
 //!
-//! A call takes a permit out of the target's mailbox; the body's bytes go straight from the caller to the agent and back. The
+//! A call takes a permit at the target's mailbox; the body's bytes go straight from the caller to the agent and back. The
 //! call goes on when its caller hangs up, and its outcome is reported to the mailbox either way.
 
 use actix_web::http::StatusCode;
@@ -8,6 +8,7 @@ use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use actix_web::{HttpResponse, get, post, web};
 use covalence_actors::runtime::{PermitRefused, PermitRequest};
 use covalence_actors::workspace::Rejection;
+use covalence_events::WorkspaceId;
 use covalence_events::workspace::DeliveryMode;
 use covalence_projections::Status;
 use serde_json::Value;
@@ -50,25 +51,33 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
     let id = workspace_id(&path)?;
     let caller = auth::caller(&ctx, id)?;
     let body = relay::read(payload).await?;
-    let row = row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
-    if row.status == Status::Removed {
-        return Err(gone(&row));
-    }
+    let mode = delivery(&ctx, id)?;
     let call = normalise::normalise(body)?;
-    if row.delivery_mode == Some(DeliveryMode::Poll) {
+    if mode == Some(DeliveryMode::Poll) {
         return Err(ApiError::unavailable(
             "poll_delivery_unavailable",
             "workspace takes its messages by polling, which this server does not queue",
             relay::RETRY_BUSY,
         ));
     }
-    let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
-    let permit = match ctx.state.runtime.permit(id, request, ctx.origin(caller)).await {
+    let origin = ctx.origin(caller.clone());
+    let permit = match ctx.state.runtime.permit(id, PermitRequest { caller, method: call.method }, origin) {
         Ok(permit) => permit,
-        Err(PermitRefused::Rejected(Rejection::Removed)) => return Err(gone(&row)),
+        Err(PermitRefused::Rejected(Rejection::Removed)) => return Err(removed(&ctx, id)),
         Err(refused) => return Err(refused.into()),
     };
     relay::relay(ctx, id, permit, call.body).await
+}
+
+/// How a workspace that is there takes its messages. Looks at its row and lets it go: one that is held has to be copied
+/// when the next fact changes it.
+fn delivery(ctx: &Ctx, id: WorkspaceId) -> Result<Option<DeliveryMode>, ApiError> {
+    let row = row(ctx, id).ok_or_else(ApiError::no_workspace)?;
+    if row.status == Status::Removed { Err(gone(&row)) } else { Ok(row.delivery_mode) }
+}
+
+fn removed(ctx: &Ctx, id: WorkspaceId) -> ApiError {
+    row(ctx, id).map_or_else(ApiError::no_workspace, |row| gone(&row))
 }
 
 /// The agent's card, rewritten so that every address in it is ours, with an entry for each security scheme that we want.

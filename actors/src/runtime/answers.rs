@@ -11,9 +11,10 @@ use crate::workspace::{Rejection, Status};
 /// What a caller gets once its facts are stored.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    /// The last position that this command wrote; none if everything was already so. Wait for it to read your own writes.
+    /// The last position that this command wrote; none if everything was already so, or for telemetry, which is answered
+    /// before it has one. Wait for it to read your own writes.
     pub position: Option<Position>,
-    /// The facts that it led to.
+    /// The facts that it led to, unless they are telemetry.
     pub events: Vec<Arc<Recorded>>,
     /// The wire status afterwards.
     pub status: Status,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use covalence_events::log::{Ack, Append, AppendError, Expected, Receipt as Appended};
+use covalence_events::log::{Ack, Append, AppendError, Appending, Expected, Receipt as Appended};
 use covalence_events::workspace::{BackendKind, HandlerPanicked};
 use covalence_events::{Fact, NewEvent, Position, Principal, Recorded, StreamId, Timestamp, Version};
 use futures_util::FutureExt;
@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use super::domain::{Domain, Workspace};
 use super::{CommandError, Runtime};
 use crate::context::{Corrupt, Decision, Origin};
-use crate::workspace;
+use crate::workspace::{self, Rejection};
 
 /// Facts read at once while a state is rebuilt.
 const REBUILD_PAGE: usize = 1024;
@@ -48,7 +48,7 @@ impl<D: Domain> Message for Do<D> {
     type Result = ();
 }
 
-/// A command that nobody waits for: a deadline that has passed, a call that has ended.
+/// A command that nobody waits for: a deadline that has passed.
 pub(super) struct Unasked<D: Domain> {
     pub(super) command: D::Command,
     pub(super) origin: Origin,
@@ -81,14 +81,27 @@ pub(super) struct Cell<D: Domain> {
     /// Why nothing works any more: a stream that can't be folded.
     corrupt: Option<Corrupt>,
     armed: Option<Timestamp>,
-    pub(super) extra: D::Extra,
+}
+
+/// The facts that a command leads to.
+pub(super) struct Decided {
+    pub(super) events: Vec<NewEvent>,
+    telemetry: bool,
+}
+
+/// Why a command leads to none.
+pub(super) enum Undecided {
+    Rejected(Rejection),
+    Panicked(String),
+    /// See [`Cell::corrupt`].
+    Corrupt(String),
 }
 
 impl<D: Domain> Cell<D> {
     /// An actor over what is known of its stream.
     pub(super) fn new(runtime: Runtime, stream: StreamId, known: Option<(D::State, Version)>) -> Self {
         let (state, version) = known.map_or((None, Version(0)), |(state, version)| (Some(state), version));
-        Self { runtime, stream, state, version, corrupt: None, armed: None, extra: D::Extra::default() }
+        Self { runtime, stream, state, version, corrupt: None, armed: None }
     }
 
     /// Handles a command that nobody waits for. Its refusal by a full log would go unnoticed, so it comes back until it is
@@ -98,7 +111,6 @@ impl<D: Domain> Cell<D> {
         let again = Unasked { command: message.command.clone(), origin: message.origin.clone() };
         self.handle(Do { command: message.command, origin: message.origin, reply }, ctx);
         let address = ctx.address();
-        // On the actor's own thread, where a task costs least: there is one for every call that ends.
         actix::spawn(async move {
             if let Ok(Err(CommandError::Busy { retry_after })) = answer.await {
                 tokio::time::sleep(retry_after).await;
@@ -107,16 +119,33 @@ impl<D: Domain> Cell<D> {
         });
     }
 
-    fn store(&mut self, facts: Decision<D::Event>, message: Do<D>, ctx: &mut Context<Self>) {
-        let telemetry = facts.facts().iter().all(|fact| D::is_telemetry(&fact.event));
-        let events =
-            self.runtime.shared.in_context(&message.origin, self.kind(), |cx| facts.into_new_events(cx));
-        if telemetry {
-            self.store_telemetry(events, message.reply, ctx);
+    /// What a command leads to as things stand. Changes nothing.
+    pub(super) fn decide(&self, command: &D::Command, origin: &Origin) -> Result<Decided, Undecided> {
+        if let Some(corrupt) = &self.corrupt {
+            return Err(Undecided::Corrupt(corrupt.to_string()));
+        }
+        let begun = Instant::now();
+        let decision = self.runtime.shared.in_context(origin, self.kind(), |cx| {
+            catch_unwind(AssertUnwindSafe(|| {
+                let facts = D::decide(self.state.as_ref(), command, cx)?;
+                let telemetry = facts.facts().iter().all(|fact| D::is_telemetry(&fact.event));
+                Ok(Decided { events: facts.into_new_events(cx), telemetry })
+            }))
+        });
+        self.runtime.shared.decide_seconds.record(begun.elapsed());
+        match decision {
+            Ok(decided) => decided.map_err(Undecided::Rejected),
+            Err(panic) => Err(Undecided::Panicked(panic_text(&*panic))),
+        }
+    }
+
+    fn store(&mut self, facts: Decided, message: Do<D>, ctx: &mut Context<Self>) {
+        if facts.telemetry {
+            self.store_telemetry(facts.events, message.reply, ctx);
         } else {
             let name = D::name(&message.command);
             let begun = Instant::now();
-            let appending = self.append(events, Ack::Durable);
+            let appending = self.append(facts.events, Ack::Durable);
             ctx.wait(appending.into_actor(self).map(move |result, cell, ctx| {
                 cell.runtime.shared.strain.appended(begun.elapsed(), result.is_err());
                 cell.stored(result, (name, message.reply), ctx);
@@ -124,39 +153,42 @@ impl<D: Domain> Cell<D> {
         }
     }
 
-    fn append(&self, events: Vec<NewEvent>, ack: Ack) -> covalence_events::log::Appending {
+    fn append(&self, events: Vec<NewEvent>, ack: Ack) -> Appending {
         let expected =
             if self.version == Version(0) { Expected::NoStream } else { Expected::Exact(self.version) };
         self.runtime.shared.log.append(vec![Append { stream: self.stream, expected, events }], ack)
     }
 
     fn store_telemetry(&mut self, events: Vec<NewEvent>, reply: Reply<D>, ctx: &mut Context<Self>) {
+        match self.queue(events, ctx) {
+            Err(error) => {
+                let _ = reply.send(Err(refused(&error)));
+            }
+            Ok(appending) => {
+                let _ = reply.send(Ok(self.done(Vec::new())));
+                let Some(appending) = appending else { return };
+                ctx.spawn(appending.into_actor(self).map(|result, cell, ctx| {
+                    if let Err(error) = result {
+                        warn!(stream = %cell.stream, %error, "telemetry was not recorded, rebuilding the actor");
+                        cell.rebuild(ctx);
+                    }
+                }));
+            }
+        }
+    }
+
+    /// Hands the log facts that are answered before the flush, and folds them as they will be recorded. Answers the append
+    /// if it is under way still: should it fail after all, the actor has to be rebuilt.
+    pub(super) fn queue(
+        &mut self,
+        events: Vec<NewEvent>,
+        ctx: &mut Context<Self>,
+    ) -> Result<Option<Appending>, AppendError> {
         let provisional: Vec<_> = events.iter().zip(1..).map(|(event, n)| self.foresee(event, n)).collect();
         let mut appending = self.append(events, Ack::Accepted);
-        match (&mut appending).now_or_never() {
-            Some(Err(error)) => {
-                let _ = reply.send(Err(refused(&error)));
-                return;
-            }
-            Some(Ok(appended)) => {
-                self.fold_or_rebuild(&provisional, ctx);
-                let _ = reply.send(Ok(self.done(appended.events)));
-                return;
-            }
-            None => {}
-        }
+        let at_once = (&mut appending).now_or_never().transpose()?;
         self.fold_or_rebuild(&provisional, ctx);
-        ctx.spawn(appending.into_actor(self).map(move |result, cell, ctx| {
-            let answer = match result {
-                Ok(appended) => Ok(cell.done(appended.events)),
-                Err(error) => {
-                    warn!(stream = %cell.stream, %error, "telemetry was not recorded, rebuilding the actor");
-                    cell.rebuild(ctx);
-                    Err(refused(&error))
-                }
-            };
-            let _ = reply.send(answer);
-        }));
+        Ok(at_once.is_none().then_some(appending))
     }
 
     /// The fact as it will be recorded, but for its position, on which no state rests.
@@ -258,10 +290,13 @@ impl<D: Domain> Cell<D> {
     fn give_up(&mut self, corrupt: Corrupt) {
         error!(stream = %self.stream, %corrupt, "this actor stops: its stream can't be folded");
         self.corrupt = Some(corrupt);
+        if let StreamId::Workspace(id) = self.stream {
+            self.runtime.shared.registry.withdraw(id);
+        }
     }
 
     /// Reads the stream again from its beginning. Nothing is handled meanwhile.
-    fn rebuild(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn rebuild(&mut self, ctx: &mut Context<Self>) {
         let (log, stream) = (Arc::clone(&self.runtime.shared.log), self.stream);
         let reading = async move {
             let mut state = None;
@@ -330,27 +365,21 @@ impl<D: Domain> Handler<Do<D>> for Cell<D> {
     type Result = ();
 
     fn handle(&mut self, message: Do<D>, ctx: &mut Self::Context) {
-        if let Some(corrupt) = &self.corrupt {
-            let _ = message.reply.send(Err(CommandError::Corrupt { reason: corrupt.to_string() }));
-            return;
-        }
-        let begun = Instant::now();
-        let decision = self.runtime.shared.in_context(&message.origin, self.kind(), |cx| {
-            catch_unwind(AssertUnwindSafe(|| D::decide(self.state.as_ref(), &message.command, cx)))
-        });
-        self.runtime.shared.decide_seconds.record(begun.elapsed());
-        match decision {
-            Ok(Ok(facts)) if facts.is_empty() => {
+        match self.decide(&message.command, &message.origin) {
+            Ok(facts) if facts.events.is_empty() => {
                 let _ = message.reply.send(Ok(self.done(Vec::new())));
             }
-            Ok(Ok(facts)) => self.store(facts, message, ctx),
-            Ok(Err(rejection)) => {
+            Ok(facts) => self.store(facts, message, ctx),
+            Err(Undecided::Rejected(rejection)) => {
                 let _ = message.reply.send(Err(rejection.into()));
             }
-            Err(panic) => {
+            Err(Undecided::Corrupt(reason)) => {
+                let _ = message.reply.send(Err(CommandError::Corrupt { reason }));
+            }
+            Err(Undecided::Panicked(panic)) => {
                 let command = D::name(&message.command);
                 let _ = message.reply.send(Err(CommandError::Panicked { command }));
-                self.panicked(command, panic_text(&*panic), &message.origin, ctx);
+                self.panicked(command, panic, &message.origin, ctx);
             }
         }
     }
@@ -388,7 +417,7 @@ impl<D: Domain> Handler<Knock> for Cell<D> {
     }
 }
 
-fn refused(error: &AppendError) -> CommandError {
+pub(super) fn refused(error: &AppendError) -> CommandError {
     match error {
         AppendError::Busy | AppendError::Conflict { .. } => {
             CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER }

@@ -17,8 +17,6 @@ pub(super) trait Domain: Sized + Unpin + 'static {
     type Event: Into<Fact>;
     /// What a caller learns of the state after its command.
     type Summary: Copy + Send + 'static;
-    /// What the actor keeps besides its state, never in the log.
-    type Extra: Default + Unpin + 'static;
 
     fn name(command: &Self::Command) -> &'static str;
     fn decide(
@@ -31,7 +29,7 @@ pub(super) trait Domain: Sized + Unpin + 'static {
     fn deadline(state: &Self::State, policy: &Policy, since: Timestamp) -> Option<Timestamp>;
     /// The cell that a state belongs to; the fleet has none.
     fn cell(state: Option<&Self::State>) -> Option<BackendKind>;
-    /// Leaves a glance for those who don't ask the mailbox.
+    /// Leaves a glance for those who don't ask the mailbox, and what holds for callers.
     fn note(state: &Self::State, shared: &Shared);
     fn due() -> Self::Command;
     fn summary(state: Option<&Self::State>) -> Self::Summary;
@@ -48,7 +46,6 @@ impl Domain for Workspace {
     type Command = workspace::Command;
     type Event = WorkspaceFact;
     type Summary = Status;
-    type Extra = super::permits::Permits;
 
     fn name(command: &Self::Command) -> &'static str {
         command.name()
@@ -109,7 +106,6 @@ impl Domain for Fleet {
     type Command = fleet::Command;
     type Event = FleetFact;
     type Summary = ();
-    type Extra = ();
 
     fn name(command: &Self::Command) -> &'static str {
         command.name()

@@ -1,125 +1,69 @@
 //! Permits: the right to call a workspace's agent once. Kept in memory; what remains is the outcome, as a fact.
 //!
-//! *Busy* is the number of open permits against the workspace's limit, never a flag, and each permit is a lease: one
-//! that is never given back (its holder died in a way that skipped even `Drop`) runs out.
+//! They are taken at the mailbox's door. The actor posts there what holds for callers, each time that its state changes;
+//! callers on any thread take slots and give them back under one short lock. So calls are ordered,
+//! counted and refused in one place for each workspace, and none of them waits for another thread.
+//!
+//! *Busy* is the number of taken slots against the workspace's limit, never a flag, and each slot is a lease: one that is
+//! never given back (its holder died in a way that skipped even `Drop`) runs out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix::prelude::*;
 use covalence_events::workspace::{CallFinished, CallOutcome};
-use covalence_events::{CallId, Principal};
-use tokio::sync::oneshot;
+use covalence_events::{CallId, Generation, Principal, WorkspaceId};
 
-use super::cell::{Cell, Unasked};
-use super::domain::Workspace;
-use super::{CallReport, CommandError, Grant, PermitRefused, PermitRequest, Shared};
+use super::{CallReport, CommandError, PermitRefused, PermitRequest, Runtime};
 use crate::context::Origin;
-use crate::workspace::{Command, Rejection, State, Status};
+use crate::workspace::{Rejection, State, Status};
 
 /// Longer than the longest call (30 min, contract 4.3).
-const LEASE: Duration = Duration::from_secs(31 * 60);
+const LEASE_NS: u64 = 31 * 60 * 1_000_000_000;
 /// What a caller is told to wait when all slots are taken (contract 4.7).
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Open permits of one workspace.
-#[derive(Debug, Default)]
-pub(super) struct Permits {
-    open: HashMap<CallId, Open>,
+/// The right to call the agent once. Dropping it reports the outcome as unknown, so that a slot is never lost.
+#[derive(Debug)]
+pub struct Permit {
+    /// The call's name.
+    pub call: CallId,
+    /// Where the agent answers.
+    pub url: Arc<str>,
+    /// Whether our own backend said so (then address checks do not apply, decision 2).
+    pub trusted: bool,
+    /// The generation that is called.
+    pub generation: Generation,
+    back: Option<Back>,
 }
 
+/// What it takes to give a permit back.
 #[derive(Debug)]
-struct Open {
+struct Back {
+    runtime: Runtime,
+    workspace: WorkspaceId,
+    permits: Arc<Permits>,
     request: PermitRequest,
     origin: Origin,
     since_ns: u64,
-    takes_slot: bool,
 }
 
-/// Asks for a permit.
-pub(super) struct Acquire {
-    pub(super) request: PermitRequest,
-    pub(super) origin: Origin,
-    pub(super) reply: oneshot::Sender<Result<Grant, PermitRefused>>,
-}
+impl Permit {
+    /// Gives the slot back and records how the call ended. Does not wait for the log.
+    pub fn finish(mut self, report: CallReport) {
+        self.give_back(report);
+    }
 
-impl Message for Acquire {
-    type Result = ();
-}
-
-/// Gives a permit back.
-#[derive(Debug)]
-pub(super) struct Release {
-    pub(super) call: CallId,
-    pub(super) report: CallReport,
-}
-
-impl Message for Release {
-    type Result = ();
-}
-
-impl Permits {
-    fn acquire(
-        &mut self,
-        state: Option<&State>,
-        message: &Acquire,
-        shared: &Arc<Shared>,
-    ) -> Result<Grant, PermitRefused> {
-        let state = state.ok_or(Rejection::NotFound)?;
-        if state.status == Status::Removed {
-            return Err(Rejection::Removed.into());
-        }
-        let Some(url) = state.url.clone().filter(|_| state.status != Status::Paused) else {
-            return Err(PermitRefused::NoUrl { status: state.status });
+    fn give_back(&mut self, report: CallReport) {
+        let Some(Back { runtime, workspace, permits, request, origin, since_ns }) = self.back.take() else {
+            return;
         };
-        let now = shared.clock.now().mono_ns;
-        let lease = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
-        // A workspace that calls itself (its first prompt, its idle loop) takes no slot, or it would wait for itself.
-        let takes_slot = message.request.caller != Principal::Workspace(state.id);
-        let max = state.profile.max_concurrent_tasks;
-        if takes_slot {
-            let taken = |permits: &Self| permits.open.values().filter(|open| open.takes_slot).count();
-            let mut open = taken(self);
-            if open >= max as usize {
-                self.open.retain(|_, open| now.saturating_sub(open.since_ns) < lease);
-                open = taken(self);
-            }
-            let open = u32::try_from(open).unwrap_or(u32::MAX);
-            if open >= max {
-                return Err(PermitRefused::Full { open, max, retry_after: FULL_RETRY_AFTER });
-            }
-        }
-        let call = CallId::generate();
-        let (request, origin) = (message.request.clone(), message.origin.clone());
-        self.open.insert(call, Open { request, origin, since_ns: now, takes_slot });
-        Ok(Grant { call, url, trusted: state.url_trusted, generation: state.generation })
-    }
-}
-
-impl Handler<Acquire> for Cell<Workspace> {
-    type Result = ();
-
-    fn handle(&mut self, message: Acquire, _: &mut Self::Context) {
-        let shared = Arc::clone(&self.runtime.shared);
-        let answer = self.extra.acquire(self.state.as_ref(), &message, &shared);
-        if let Err(Ok(grant)) = message.reply.send(answer) {
-            // Whoever asked is gone: nobody will give it back.
-            self.extra.open.remove(&grant.call);
-        }
-    }
-}
-
-impl Handler<Release> for Cell<Workspace> {
-    type Result = ();
-
-    fn handle(&mut self, Release { call, report }: Release, ctx: &mut Self::Context) {
-        let Some(open) = self.extra.open.remove(&call) else { return };
-        let elapsed_ns = self.runtime.shared.clock.now().mono_ns.saturating_sub(open.since_ns);
+        permits.give_back(self.call);
+        let elapsed_ns = runtime.shared.clock.now().mono_ns.saturating_sub(since_ns);
         let finished = CallFinished {
-            call,
-            caller: open.request.caller,
-            method: open.request.method,
+            call: self.call,
+            caller: request.caller,
+            method: request.method,
             outcome: report.outcome,
             status: report.status,
             duration_ms: elapsed_ns / 1_000_000,
@@ -127,14 +71,140 @@ impl Handler<Release> for Cell<Workspace> {
             response_bytes: report.response_bytes,
             error: report.error,
         };
-        let command = Command::RecordCallFinished(Box::new(finished));
-        self.take(Unasked { command, origin: open.origin }, ctx);
+        runtime.shared.outcomes.add(workspace, finished, origin);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_back(CallReport::dropped());
+    }
+}
+
+/// One workspace's door.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    door: Mutex<Door>,
+}
+
+#[derive(Debug, Default)]
+struct Door {
+    /// None before the workspace exists, and when its stream can't be folded.
+    terms: Option<Terms>,
+    /// Since when each slot is taken, on the monotonic clock.
+    taken: HashMap<CallId, u64>,
+}
+
+/// What a state means to a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Terms {
+    status: Status,
+    url: Option<Arc<str>>,
+    trusted: bool,
+    generation: Generation,
+    slots: u32,
+}
+
+/// What a caller gets to know.
+#[derive(Debug)]
+struct Grant {
+    url: Arc<str>,
+    trusted: bool,
+    generation: Generation,
+}
+
+impl Terms {
+    fn say(&self, state: &State) -> bool {
+        self.status == state.status
+            && self.url.as_deref() == state.url.as_deref()
+            && self.trusted == state.url_trusted
+            && self.generation == state.generation
+            && self.slots == state.profile.max_concurrent_tasks
+    }
+}
+
+impl Permits {
+    /// Takes note of a state; cheap when nothing changed for callers.
+    pub(super) fn post(&self, state: Option<&State>) {
+        let mut door = self.lock();
+        match (&door.terms, state) {
+            (Some(terms), Some(state)) if terms.say(state) => {}
+            (_, state) => {
+                door.terms = state.map(|state| Terms {
+                    status: state.status,
+                    url: state.url.as_deref().map(Arc::from),
+                    trusted: state.url_trusted,
+                    generation: state.generation,
+                    slots: state.profile.max_concurrent_tasks,
+                });
+            }
+        }
+    }
+
+    fn take(&self, call: CallId, takes_slot: bool, now_ns: u64) -> Result<Grant, PermitRefused> {
+        let Door { terms, taken } = &mut *self.lock();
+        let terms = terms.as_ref().ok_or(Rejection::NotFound)?;
+        if terms.status == Status::Removed {
+            return Err(Rejection::Removed.into());
+        }
+        let Some(url) = terms.url.as_ref().filter(|_| terms.status != Status::Paused) else {
+            return Err(PermitRefused::NoUrl { status: terms.status });
+        };
+        if takes_slot {
+            let max = terms.slots;
+            if taken.len() >= max as usize {
+                taken.retain(|_, since_ns| now_ns.saturating_sub(*since_ns) < LEASE_NS);
+            }
+            let open = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+            if open >= max {
+                return Err(PermitRefused::Full { open, max, retry_after: FULL_RETRY_AFTER });
+            }
+            taken.insert(call, now_ns);
+        }
+        Ok(Grant { url: Arc::clone(url), trusted: terms.trusted, generation: terms.generation })
+    }
+
+    fn give_back(&self, call: CallId) {
+        self.lock().taken.remove(&call);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Door> {
+        // Nothing that runs under the lock can panic half-way through a change.
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runtime {
+    /// Takes the right to call a workspace's agent once, or says why there is none.
+    pub fn permit(
+        &self,
+        id: WorkspaceId,
+        request: PermitRequest,
+        origin: Origin,
+    ) -> Result<Permit, PermitRefused> {
+        let entry = self.shared.registry.get(id).ok_or(Rejection::NotFound)?;
+        if !entry.address.connected() {
+            return Err(CommandError::ShuttingDown.into());
+        }
+        self.shared.outcomes.room()?;
+        let (call, since_ns) = (CallId::generate(), self.shared.clock.now().mono_ns);
+        // A workspace that calls itself (its first prompt, its idle loop) takes no slot, or it would wait for itself.
+        let takes_slot = request.caller != Principal::Workspace(id);
+        let grant = entry.permits.take(call, takes_slot, since_ns)?;
+        let permits = Arc::clone(&entry.permits);
+        Ok(Permit {
+            call,
+            url: grant.url,
+            trusted: grant.trusted,
+            generation: grant.generation,
+            back: Some(Back { runtime: self.clone(), workspace: id, permits, request, origin, since_ns }),
+        })
     }
 }
 
 impl CallReport {
     /// What is reported for a permit that is dropped: nobody knows how the call ended.
-    pub(super) fn dropped() -> Self {
+    fn dropped() -> Self {
         Self {
             outcome: CallOutcome::Unknown,
             status: None,

@@ -13,6 +13,7 @@ use covalence_events::{Generation, Timestamp, WorkspaceId};
 use super::Examined;
 use super::cell::Cell;
 use super::domain::Workspace;
+use super::permits::Permits;
 use crate::context::Roster;
 use crate::watch::{Seen, Unknown};
 use crate::workspace::state::{Instance, Operation};
@@ -122,6 +123,8 @@ impl Glance {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) address: Addr<Cell<Workspace>>,
+    /// The right to call its agent.
+    pub(super) permits: Arc<Permits>,
     glance: Mutex<Option<Glance>>,
     /// The last sign of life, in microseconds; beside the glance, since every heartbeat moves it.
     heard: AtomicI64,
@@ -166,6 +169,7 @@ impl Registry {
         let before = entries.get(&id);
         let entry = Arc::new(Entry {
             address: start(),
+            permits: before.map(|entry| Arc::clone(&entry.permits)).unwrap_or_default(),
             glance: Mutex::new(before.and_then(|entry| entry.glance())),
             heard: AtomicI64::new(before.map_or(0, |entry| entry.heard.load(Ordering::Relaxed))),
             examined: tokio::sync::Mutex::new(None),
@@ -197,6 +201,7 @@ impl Registry {
         let Some(entry) = self.get(state.id) else { return };
         let heard = state.last_life.unwrap_or(state.status_since);
         entry.heard.store(heard.timestamp_micros(), Ordering::Relaxed);
+        entry.permits.post(Some(state));
         let mut glance = entry.glance.lock().unwrap_or_else(PoisonError::into_inner);
         if glance.as_ref().is_some_and(|glance| glance.shows(state)) {
             return;
@@ -208,6 +213,13 @@ impl Registry {
 
     fn glance(&self, id: WorkspaceId) -> Option<Glance> {
         self.get(id)?.glance()
+    }
+
+    /// Takes note that nothing is known of a workspace any more: nobody may call it.
+    pub(super) fn withdraw(&self, id: WorkspaceId) {
+        if let Some(entry) = self.get(id) {
+            entry.permits.post(None);
+        }
     }
 }
 

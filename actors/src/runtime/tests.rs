@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::workspace::{BackendKind, CallOutcome, HeartbeatReceived, InstanceRef};
-use covalence_events::{Generation, NewEvent, Position, Principal, Version, WorkspaceId};
+use covalence_events::{Generation, NewEvent, Position, Principal, Recorded, Version, WorkspaceId};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::{
-    CallReport, CommandError, Examined, PermitRefused, PermitRequest, Ports, Recovery, Runtime, Settings,
+    CallReport, CommandError, Examined, Permit, PermitRefused, PermitRequest, Ports, Recovery, Runtime,
+    Settings,
 };
 use crate::context::Origin;
 use crate::effect::{
@@ -23,9 +24,10 @@ use crate::effect::{
 };
 use crate::policy::Policy;
 use crate::workspace::tests::create;
-use crate::workspace::{Command, Rejection, Status};
+use crate::workspace::{Command, Status};
 
 mod announce;
+mod calls;
 mod full_log;
 mod shutdown;
 mod silence;
@@ -227,10 +229,13 @@ async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Platform {
-    async fn tags(&self, workspace: WorkspaceId) -> Vec<&'static str> {
+    async fn events(&self, workspace: WorkspaceId) -> Vec<Arc<Recorded>> {
         let stream = covalence_events::StreamId::Workspace(workspace);
-        let events = self.log.read(stream, Version(1), usize::MAX).await.unwrap();
-        events.iter().map(|recorded| recorded.fact.tag()).collect()
+        self.log.read(stream, Version(1), usize::MAX).await.unwrap()
+    }
+
+    async fn tags(&self, workspace: WorkspaceId) -> Vec<&'static str> {
+        self.events(workspace).await.iter().map(|recorded| recorded.fact.tag()).collect()
     }
 
     async fn until(
@@ -246,6 +251,21 @@ impl Platform {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("not within ten seconds: {what}; {:?}", self.tags(workspace).await);
+    }
+
+    async fn until_tagged(&self, workspace: WorkspaceId, tag: &str) {
+        for _ in 0..2000 {
+            if self.tags(workspace).await.contains(&tag) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("not within ten seconds: {tag}; {:?}", self.tags(workspace).await);
+    }
+
+    fn permit(&self, workspace: WorkspaceId, caller: Principal) -> Result<Permit, PermitRefused> {
+        let request = PermitRequest { caller, method: "message/send".to_owned() };
+        self.runtime.permit(workspace, request, by_admin())
     }
 
     async fn online(&self) -> WorkspaceId {
@@ -366,11 +386,7 @@ async fn a_panicking_handler_fails_its_caller_alone_and_its_actor_is_rebuilt() {
         siblings.push(platform.online().await);
     }
     let victim = platform.online().await;
-    let permits: Vec<_> = join_all(siblings.iter().map(|id| {
-        let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
-        platform.runtime.permit(*id, request, by_admin())
-    }))
-    .await;
+    let permits: Vec<_> = siblings.iter().map(|id| platform.permit(*id, Principal::Admin)).collect();
     let error = platform.runtime.command(victim, Command::Panic, by_admin()).await.unwrap_err();
     assert!(matches!(error, CommandError::Panicked { command: "panic" }), "{error}");
     platform.beat(victim).await;
@@ -384,50 +400,10 @@ async fn a_panicking_handler_fails_its_caller_alone_and_its_actor_is_rebuilt() {
             error: None,
         });
         platform.beat(*id).await;
-        let tags = platform.tags(*id).await;
-        assert!(tags.contains(&"workspace.call_finished.v1"), "{tags:?}");
     }
-}
-
-#[actix::test]
-async fn permits_are_bounded_and_a_dropped_one_comes_back() {
-    let platform = platform().await;
-    let id = platform.online().await;
-    let ask = |caller| {
-        let request = PermitRequest { caller, method: "message/send".to_owned() };
-        platform.runtime.permit(id, request, by_admin())
-    };
-    let mut open = Vec::new();
-    for _ in 0..5 {
-        open.push(ask(Principal::Admin).await.unwrap());
+    for id in siblings {
+        platform.until_tagged(id, "workspace.call_finished.v1").await;
     }
-    assert!(matches!(ask(Principal::Admin).await, Err(PermitRefused::Full { open: 5, max: 5, .. })));
-    assert!(ask(Principal::Workspace(id)).await.is_ok(), "a self-call takes no slot");
-    open.pop();
-    assert!(ask(Principal::Admin).await.is_ok());
-    let missing = platform.runtime.permit(
-        WorkspaceId::generate(),
-        PermitRequest { caller: Principal::Admin, method: String::new() },
-        by_admin(),
-    );
-    assert!(matches!(missing.await, Err(PermitRefused::Rejected(Rejection::NotFound))));
-}
-
-#[actix::test]
-async fn an_outcome_that_a_full_log_refuses_is_recorded_later() {
-    let log = Arc::new(MemoryLog::new());
-    let full = full_log::FullAtFirst::refusing(3, "workspace.call_finished.v1", Arc::clone(&log));
-    let platform = platform_writing_to(Arc::new(full), log, Arc::default(), Settings::default()).await;
-    let id = platform.online().await;
-    let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
-    drop(platform.runtime.permit(id, request, by_admin()).await.unwrap());
-    for _ in 0..2000 {
-        if platform.tags(id).await.contains(&"workspace.call_finished.v1") {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the outcome was lost: {:?}", platform.tags(id).await);
 }
 
 #[actix::test]

@@ -58,13 +58,13 @@ async fn it_is_told_though_every_slot_is_taken_and_takes_none() {
     let max = platform.runtime.peek(id).await.unwrap().profile.max_concurrent_tasks;
     let mut permits = Vec::new();
     for _ in 0..max {
-        permits.push(platform.runtime.permit(id, request.clone(), by_admin()).await.unwrap());
+        permits.push(platform.runtime.permit(id, request.clone(), by_admin()).unwrap());
     }
     platform.restarted(id).await;
     platform.all_told(id).await;
     assert_eq!(platform.engine.told.lock().unwrap().len(), 1);
     drop(permits.pop());
-    platform.runtime.permit(id, request, by_admin()).await.unwrap();
+    platform.runtime.permit(id, request, by_admin()).unwrap();
 }
 
 #[actix::test]
@@ -121,7 +121,7 @@ async fn an_agent_that_asks_for_its_messages_is_not_called_and_the_log_says_so()
         generation: Some(Generation(1)),
         mint: None,
     };
-    platform.runtime.command(id, Command::Register(Box::new(register)), by_admin()).await.unwrap();
+    platform.runtime.command(id, Command::Register(Box::new(register)), by_admin()).unwrap();
     platform.restarted(id).await;
     platform.all_told(id).await;
     assert_eq!(platform.announced(id).await[0].outcome, CallOutcome::NotDelivered);

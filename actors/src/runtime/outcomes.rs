@@ -1,0 +1,197 @@
+//! How calls ended, on the way from callers to the log.
+//!
+//! Callers put outcomes down here and go; nobody waits for them. Those that come within a few milliseconds go to each
+//! actor's mailbox together, and from there into the log as one append: waking an actor for every call would cost more
+//! than the call's record itself.
+//!
+//! # Guarantees
+//! - An outcome is kept here, in a mailbox or by its actor until the log has taken it, however often it is full.
+//! - Outcomes of one workspace are recorded in the order in which they came, unless the log refused some of them once.
+//! - There are never more than [`UNRECORDED_MAX`] besides those of calls under way: beyond that, no permit is given.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use covalence_events::WorkspaceId;
+use covalence_events::log::AppendError;
+use covalence_events::workspace::CallFinished;
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use super::cell::{Cell, Undecided, refused};
+use super::domain::Workspace;
+use super::registry::Registry;
+use super::{BUSY_RETRY_AFTER, CommandError, metrics_names};
+use crate::context::Origin;
+use crate::workspace::Command;
+
+/// How long an outcome rests for others to come. Far below what anybody notices who follows the log, and below the second
+/// of telemetry that a power cut may lose.
+const REST: Duration = Duration::from_millis(5);
+/// Outcomes that the log has not taken yet. At the highest rate measured this is half a second, many times what a busy disk
+/// holds the log up for; each takes about half a kilobyte.
+const UNRECORDED_MAX: usize = 16_384;
+/// Outcomes in one append: a commit stays quick, and an append that is refused is tried again as a whole.
+const TOGETHER_MAX: usize = 1024;
+
+/// One call's outcome.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    command: Command,
+    origin: Origin,
+    _unrecorded: Unrecorded,
+}
+
+/// Counts an outcome for as long as it is not in the log.
+#[derive(Debug)]
+struct Unrecorded(Arc<AtomicUsize>);
+
+impl Drop for Unrecorded {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    waiting: Mutex<Vec<(WorkspaceId, Outcome)>>,
+    some: Notify,
+    unrecorded: Arc<AtomicUsize>,
+}
+
+/// Outcomes for one actor.
+pub(super) struct Batch(Vec<Outcome>);
+
+impl Message for Batch {
+    type Result = ();
+}
+
+impl Outcomes {
+    /// Whether another call may begin.
+    pub(super) fn room(&self) -> Result<(), CommandError> {
+        if self.unrecorded.load(Ordering::Relaxed) < UNRECORDED_MAX {
+            return Ok(());
+        }
+        metrics::counter!(metrics_names::MAILBOX_FULL).increment(1);
+        Err(CommandError::Busy { retry_after: BUSY_RETRY_AFTER })
+    }
+
+    /// Takes an outcome to be recorded.
+    pub(super) fn add(&self, workspace: WorkspaceId, finished: CallFinished, origin: Origin) {
+        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        let outcome = Outcome {
+            command: Command::RecordCallFinished(Box::new(finished)),
+            origin,
+            _unrecorded: Unrecorded(Arc::clone(&self.unrecorded)),
+        };
+        let mut waiting = self.lock();
+        waiting.push((workspace, outcome));
+        let first = waiting.len() == 1;
+        drop(waiting);
+        if first {
+            self.some.notify_one();
+        }
+    }
+
+    /// Hands outcomes on until cancelled.
+    pub(super) async fn run(&self, registry: &Registry) {
+        loop {
+            self.some.notified().await;
+            tokio::time::sleep(REST).await;
+            self.hand_on(registry);
+        }
+    }
+
+    /// Returns when the log has taken every outcome.
+    pub(super) async fn recorded(&self, registry: &Registry) {
+        while self.unrecorded.load(Ordering::Relaxed) > 0 {
+            self.hand_on(registry);
+            tokio::time::sleep(REST).await;
+        }
+    }
+
+    fn hand_on(&self, registry: &Registry) {
+        let waiting = std::mem::take(&mut *self.lock());
+        let mut by_workspace = HashMap::<_, Vec<_>>::new();
+        for (workspace, outcome) in waiting {
+            by_workspace.entry(workspace).or_default().push(outcome);
+        }
+        for (workspace, mut outcomes) in by_workspace {
+            let Some(entry) = registry.get(workspace) else { continue };
+            while !outcomes.is_empty() {
+                let rest = outcomes.split_off(outcomes.len().min(TOGETHER_MAX));
+                if let Err(SendError::Full(Batch(outcomes))) = entry.address.try_send(Batch(outcomes)) {
+                    self.take_back(workspace, outcomes.into_iter().chain(rest));
+                    break;
+                }
+                outcomes = rest;
+            }
+        }
+    }
+
+    /// A mailbox that is full of commands has room a moment later.
+    fn take_back(&self, workspace: WorkspaceId, outcomes: impl Iterator<Item = Outcome>) {
+        self.lock().splice(..0, outcomes.map(|outcome| (workspace, outcome)));
+        self.some.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(WorkspaceId, Outcome)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handler<Batch> for Cell<Workspace> {
+    type Result = ();
+
+    fn handle(&mut self, Batch(outcomes): Batch, ctx: &mut Self::Context) {
+        self.record(outcomes, ctx);
+    }
+}
+
+impl Cell<Workspace> {
+    fn record(&mut self, outcomes: Vec<Outcome>, ctx: &mut Context<Self>) {
+        let mut events = Vec::with_capacity(outcomes.len());
+        for outcome in &outcomes {
+            match self.decide(&outcome.command, &outcome.origin) {
+                Ok(decided) => events.extend(decided.events),
+                Err(Undecided::Rejected(rejection)) => {
+                    warn!(stream = %self.stream, %rejection, "an outcome was not recorded");
+                }
+                Err(Undecided::Panicked(panic)) => {
+                    error!(stream = %self.stream, panic, "an outcome was not recorded, its handler panicked");
+                }
+                Err(Undecided::Corrupt(reason)) => {
+                    warn!(stream = %self.stream, reason, "an outcome was not recorded");
+                }
+            }
+        }
+        if events.is_empty() {
+            return;
+        }
+        match self.queue(events, ctx) {
+            Err(error) => self.record_later(&error, outcomes, ctx),
+            Ok(None) => {}
+            Ok(Some(appending)) => {
+                ctx.spawn(appending.into_actor(self).map(|result, cell, ctx| {
+                    if let Err(error) = result {
+                        cell.rebuild(ctx);
+                        cell.record_later(&error, outcomes, ctx);
+                    }
+                }));
+            }
+        }
+    }
+
+    /// Nobody waits for these who would notice that the log refused them, so they come back until it takes them.
+    fn record_later(&self, error: &AppendError, outcomes: Vec<Outcome>, ctx: &mut Context<Self>) {
+        let CommandError::Busy { retry_after } = refused(error) else {
+            error!(stream = %self.stream, count = outcomes.len(), %error, "outcomes were not recorded");
+            return;
+        };
+        ctx.run_later(retry_after, |cell, ctx| cell.record(outcomes, ctx));
+    }
+}
