@@ -1,7 +1,11 @@
 //! What the relay mends in a request before the agent sees it (contract 4.4). A request that needs no mending goes on byte
 //! for byte, so that nothing in it is lost that we have no word for.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -21,6 +25,67 @@ const METHOD_MAX: usize = 100;
 
 /// Mends a request.
 pub fn normalise(body: Bytes) -> Result<Call, ApiError> {
+    match whole(&body).map(|request| named(request.method.as_deref().unwrap_or_default())) {
+        Some(method) => Ok(Call { method, body }),
+        None => mended(body),
+    }
+}
+
+/// The method's name as records keep it.
+fn named(method: &str) -> String {
+    method.chars().filter(|letter| !letter.is_control()).take(METHOD_MAX).collect()
+}
+
+/// What there is to mend in a request, found without a copy of the rest. What does not fit in here is looked at again in
+/// full: as `Option` and not the value counts, an explicit `null` is such a thing too.
+#[derive(Deserialize)]
+struct Request<'a> {
+    jsonrpc: Option<IgnoredAny>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    params: Option<Params>,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    message: Option<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "messageId")]
+    id: Option<IgnoredAny>,
+    role: Option<IgnoredAny>,
+    parts: Option<Vec<Part>>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    kind: Option<IgnoredAny>,
+    #[serde(rename = "type")]
+    old_kind: Option<IgnoredAny>,
+}
+
+impl Message {
+    fn is_whole(&self) -> bool {
+        let named = |part: &Part| part.kind.is_some() || part.old_kind.is_none();
+        self.id.is_some()
+            && self.role.is_some()
+            && self.parts.as_ref().is_some_and(|parts| parts.iter().all(named))
+    }
+}
+
+/// A request that surely needs no mending.
+fn whole(body: &[u8]) -> Option<Request<'_>> {
+    // A list would be read as the members in their order.
+    let text = std::str::from_utf8(body).ok().filter(|text| text.trim_start().starts_with('{'))?;
+    let request: Request<'_> = serde_json::from_str(text).ok()?;
+    let message = request.params.as_ref().and_then(|params| params.message.as_ref());
+    let whole = request.jsonrpc.is_some() && message.is_none_or(Message::is_whole);
+    whole.then_some(request)
+}
+
+fn mended(body: Bytes) -> Result<Call, ApiError> {
     let invalid = || ApiError::bad("invalid_json", "invalid JSON");
     let Ok(Value::Object(mut request)) = serde_json::from_slice(&body) else { return Err(invalid()) };
     let wrapped = !request.contains_key("jsonrpc");
@@ -32,7 +97,7 @@ pub fn normalise(body: Bytes) -> Result<Call, ApiError> {
         _ => false,
     };
     let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
-    let method = method.chars().filter(|letter| !letter.is_control()).take(METHOD_MAX).collect();
+    let method = named(method);
     let body = if wrapped || mended { Bytes::from(Value::Object(request).to_string()) } else { body };
     Ok(Call { method, body })
 }
@@ -126,6 +191,35 @@ mod tests {
         );
         let call = normalise(body.clone()).unwrap();
         assert_eq!((call.method.as_str(), &call.body), ("message/send", &body));
+    }
+
+    #[test]
+    fn what_the_quick_look_passes_the_full_one_would_not_have_touched() {
+        let message = |message: &str| {
+            format!("{{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{{\"message\":{message}}}}}")
+        };
+        let requests = [
+            message(r#"{"messageId":"a","role":"user","parts":[{"kind":"text"},{"text":"1.0"}]}"#),
+            message(r#"{"messageId":"a","role":"user","parts":[{"type":"text"}]}"#),
+            message(r#"{"messageId":null,"role":"user","parts":[]}"#),
+            message(r#"{"messageId":"a","role":"user","parts":"text"}"#),
+            message(r#"{"messageId":"a","messageId":"b","role":"user","parts":["text"]}"#),
+            message(r#"["a","user",[]]"#),
+            message("null"),
+            r#"{"jsonrpc":"2.0","method":5,"params":[]}"#.to_owned(),
+            r#" {"jsonrpc":null,"method":"m"}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","method":"a\u0007\u0062"}"#.to_owned(),
+            r#"["2.0","m"]"#.to_owned(),
+            "{\"jsonrpc\":\"2.0\"".to_owned(),
+        ];
+        for request in requests.map(Bytes::from) {
+            let (quick, full) = (normalise(request.clone()), super::mended(request.clone()));
+            match (quick, full) {
+                (Ok(quick), Ok(full)) => assert_eq!((quick.method, quick.body), (full.method, full.body)),
+                (Err(_), Err(_)) => {}
+                differing => panic!("{request:?}: {differing:?}"),
+            }
+        }
     }
 
     #[test]
