@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::runtime::Runtime;
+use covalence_actors::runtime::token::digest;
 use covalence_events::Timestamp;
 use covalence_events::log::EventLog;
 use covalence_events::workspace::BackendKind;
@@ -93,8 +94,6 @@ pub struct HttpState {
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
     /// What the operator decided.
     pub config: HttpConfig,
-    /// The admin token.
-    pub admin_token: Secret,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Renders `/metrics`.
@@ -105,8 +104,10 @@ pub struct HttpState {
 }
 
 /// What this edge keeps in memory for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    /// What the admin token is recognised by.
+    admin_sha256: [u8; 32],
     /// Changes of the hierarchy happen one after the other, so that checks against it hold until they are recorded.
     structure: tokio::sync::Mutex<()>,
     limits: edge::limit::Limits,
@@ -156,11 +157,16 @@ impl HttpState {
             log,
             backends,
             config,
-            admin_token,
             clock,
             metrics,
             ticks,
-            inner: Inner::default(),
+            inner: Inner {
+                admin_sha256: digest(admin_token.expose()),
+                structure: tokio::sync::Mutex::default(),
+                limits: edge::limit::Limits::default(),
+                replies: idempotency::Replies::default(),
+                calls: TaskTracker::new(),
+            },
         })
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, BoxBody, MessageBody as _, to_bytes_limited};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpResponse, web};
@@ -29,7 +29,7 @@ use crate::http::a2a::REQUEST_BYTES_MAX;
 use crate::http::auth::Identity;
 use crate::http::error::ApiError;
 use crate::http::request::{Ends, Known, text};
-const HEADER: &str = "idempotency-key";
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: &str = "idempotency-replayed";
 /// A key longer than this is not a key.
 const KEY_MAX: usize = 255;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{HOST, HeaderMap, ORIGIN};
+use actix_web::http::header::{AsHeaderName, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev, web};
 use covalence_actors::context::Origin;
 use covalence_events::{CorrelationId, Position, Principal, WorkspaceId};
@@ -19,6 +19,9 @@ use crate::http::error::{ApiError, REQUEST_ID};
 
 /// A request id longer than this is not an id.
 const REQUEST_ID_MAX: usize = 128;
+
+/// The claimed caller of an agent.
+const CALLER: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// Both ends of a connection, noted when it is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -103,13 +106,13 @@ impl Ctx {
     }
 
     /// A header's text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         text(self.request.headers(), name)
     }
 
     /// The origin of the facts that this request leads to.
     pub fn origin(&self, principal: Principal) -> Origin {
-        Origin { correlation: self.known.correlation, ..Origin::new(principal) }
+        Origin::part_of(self.known.correlation, principal)
     }
 
     /// Waits until the projections have passed a position; answers how far they are behind if they don't get there.
@@ -132,26 +135,25 @@ impl Ctx {
         }
         let info = self.request.connection_info();
         // No proxy header is trusted; the Host header has passed the edge's list of our names.
-        let host =
-            text(self.request.headers(), HOST.as_str()).map_or_else(|| info.host().to_owned(), str::to_owned);
+        let host = text(self.request.headers(), HOST).map_or_else(|| info.host().to_owned(), str::to_owned);
         let scheme = if self.request.app_config().secure() { "https" } else { "http" };
         format!("{scheme}://{host}")
     }
 
     /// The claimed caller, `X-Workspace-ID`.
     pub fn claimed(&self) -> Option<&str> {
-        self.header("x-workspace-id").map(str::trim).filter(|id| !id.is_empty())
+        self.header(CALLER).map(str::trim).filter(|id| !id.is_empty())
     }
 }
 
 /// A header's text, if it is text.
-pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The page that a browser speaks for.
 pub fn page(headers: &HeaderMap) -> Option<&str> {
-    text(headers, ORIGIN.as_str())
+    text(headers, ORIGIN)
 }
 
 /// The workspace that a path names.

@@ -41,7 +41,7 @@ pub fn host_of_url(url: &str) -> Option<String> {
 
 /// Whether a request is addressed to a name of ours. Without a `Host` it comes from no browser.
 pub fn host_is_ours(request: &ServiceRequest, state: &HttpState) -> bool {
-    let Some(host) = text(request.headers(), HOST.as_str()) else {
+    let Some(host) = text(request.headers(), HOST) else {
         return !request.headers().contains_key(HOST);
     };
     let host = host_name(host).trim_end_matches('.').to_ascii_lowercase();
@@ -70,7 +70,7 @@ pub fn judge(request: &ServiceRequest, state: &HttpState) -> Judgement {
         let unreadable = request.headers().contains_key(actix_web::http::header::ORIGIN);
         return if unreadable { Judgement::Foreign } else { Judgement::Untouched };
     };
-    let host = text(request.headers(), HOST.as_str()).unwrap_or_default();
+    let host = text(request.headers(), HOST).unwrap_or_default();
     let own = page.strip_prefix("http://").or_else(|| page.strip_prefix("https://"));
     if !host.is_empty() && own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
         return Judgement::Untouched;
