@@ -1,14 +1,16 @@
 //! One call through the platform: request to the agent, answer to the caller, outcome to the mailbox.
 //!
-//! The forward runs in a task of its own on the same thread: its caller hanging up changes nothing but that nobody reads
-//! the answer. Every way out reports to the permit; a panic does so by dropping it.
+//! The forward runs in its caller's task, and goes on in one of its own when that is dropped: a caller that hangs up changes
+//! nothing but that nobody reads the answer. Every way out reports to the permit; a panic does so by dropping it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use actix_web::http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpResponse, web};
@@ -18,8 +20,9 @@ use covalence_actors::context::Origin;
 use covalence_actors::runtime::{CallReport, Examined, Permit};
 use covalence_events::workspace::CallOutcome;
 use covalence_events::{Principal, WorkspaceId};
-use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc;
 
 use crate::http::HttpState;
 use crate::http::a2a::patience::{Patience, RanOut};
@@ -49,10 +52,20 @@ const ERROR_TEXT_MAX: usize = 4096;
 
 /// Names the call, as in the log.
 const CALL: HeaderName = HeaderName::from_static("x-covalence-call");
+/// Seconds after which a caller gives up.
+const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 /// Passed on to the agent beside the content type. No credential: the caller's ends here.
-const PASSED: &[&str] = &["accept", "a2a-version", "a2a-extensions", "traceparent", "tracestate", "baggage"];
+static PASSED: [HeaderName; 6] = [
+    ACCEPT,
+    HeaderName::from_static("a2a-version"),
+    HeaderName::from_static("a2a-extensions"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
 /// Passed back to the caller.
-const PASSED_BACK: &[&str] = &["a2a-version", "a2a-extensions"];
+static PASSED_BACK: [HeaderName; 2] =
+    [HeaderName::from_static("a2a-version"), HeaderName::from_static("a2a-extensions")];
 
 /// A client for one HTTP worker.
 pub fn client() -> awc::Client {
@@ -111,7 +124,7 @@ pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> An
         .ok_or_else(|| ApiError::internal("failed to create proxy request", "no client in this worker"))?;
     let forward = Forward {
         patience: patience(&ctx, id),
-        headers: passed(ctx.request.headers(), PASSED),
+        headers: passed(ctx.request.headers(), &PASSED),
         origin: ctx.origin(Principal::System),
         state: Arc::clone(&ctx.state),
         client,
@@ -119,28 +132,51 @@ pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> An
         addresses,
         body,
     };
-    let (answered, answer) = oneshot::channel();
-    let task = ctx.state.inner.calls.track_future(forward.run(permit, answered));
-    actix_web::rt::spawn(task);
-    answer
-        .await
-        .unwrap_or_else(|_| Err(ApiError::internal("internal error", "a forward ended without an answer")))
+    let tracker = ctx.state.inner.calls.clone();
+    OutliveCaller { work: Some(tracker.track_future(forward.run(permit)).boxed_local()) }.await
+}
+
+/// Work that goes on in a task of its own when whoever waits for it is gone.
+struct OutliveCaller {
+    work: Option<LocalBoxFuture<'static, Answer>>,
+}
+
+impl Future for OutliveCaller {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Answer> {
+        // Taken out while it is polled: work that panicked must not be polled again.
+        let Some(mut work) = self.work.take() else {
+            return Poll::Ready(Err(ApiError::internal(
+                "internal error",
+                "a forward was polled after its end",
+            )));
+        };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.work = Some(work);
+        }
+        polled
+    }
+}
+
+impl Drop for OutliveCaller {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            actix_web::rt::spawn(work);
+        }
+    }
 }
 
 fn patience(ctx: &Ctx, id: WorkspaceId) -> Patience {
-    let asked =
-        ctx.header("x-timeout").and_then(|seconds| seconds.trim().parse::<u64>().ok()).filter(|n| *n > 0);
+    let asked = ctx.header(TIMEOUT).and_then(|seconds| seconds.trim().parse::<u64>().ok()).filter(|n| *n > 0);
     let is_agent = matches!(ctx.known.identity, Identity::Workspace(_)) || ctx.claimed().is_some();
     let whole = asked.map(Duration::from_secs).or_else(|| is_agent.then_some(AGENT_CALL_MAX));
     Patience::new(Arc::clone(&ctx.state), id, whole)
 }
 
-fn passed(headers: &HeaderMap, names: &[&str]) -> Vec<(HeaderName, HeaderValue)> {
-    let pick = |name: &&str| {
-        let value = headers.get(*name)?.clone();
-        Some((HeaderName::try_from(*name).ok()?, value))
-    };
-    names.iter().filter_map(pick).collect()
+fn passed(headers: &HeaderMap, names: &[HeaderName]) -> Vec<(HeaderName, HeaderValue)> {
+    names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
 }
 
 fn report(outcome: CallOutcome, status: Option<StatusCode>, error: Option<String>) -> CallReport {
@@ -154,6 +190,9 @@ fn report(outcome: CallOutcome, status: Option<StatusCode>, error: Option<String
 }
 
 type AgentResponse = awc::ClientResponse;
+
+/// A piece of an event stream, or why there are no more.
+type Piece = Result<Bytes, std::io::Error>;
 
 /// Why there is no response from the agent.
 enum Failure {
@@ -177,25 +216,22 @@ struct Forward {
 }
 
 impl Forward {
-    async fn run(self, permit: Permit, answered: oneshot::Sender<Answer>) {
-        let call = permit.call.to_string();
-        let name = |answer: Answer| {
-            answer.map(|mut response| {
-                if let Ok(value) = HeaderValue::from_str(&call) {
-                    response.headers_mut().insert(CALL, value);
-                }
-                response
-            })
+    async fn run(self, permit: Permit) -> Answer {
+        let call = HeaderValue::from_str(&permit.call.to_string()).ok();
+        let name = |mut response: HttpResponse| {
+            if let Some(call) = call {
+                response.headers_mut().insert(CALL, call);
+            }
+            response
         };
         match self.send(&permit.url).await {
             Ok(response) if is_stream(&response) && !is_unreadable(&response) => {
-                self.stream(permit, response, answered, name).await;
+                Ok(name(self.stream(permit, response)))
             }
             Ok(response) => {
                 let (report, answer) = self.whole(response).await;
                 permit.finish(report);
-                // A caller that hung up is no error of anybody's.
-                let _ = answered.send(name(answer));
+                answer.map(name)
             }
             Err(failure) => {
                 let (outcome, error) = failure.outcome();
@@ -203,7 +239,7 @@ impl Forward {
                     request_bytes: self.body.len() as u64,
                     ..report(outcome, None, Some(error.clone()))
                 });
-                let _ = answered.send(Err(self.failed(&failure).await));
+                Err(self.failed(&failure).await)
             }
         }
     }
@@ -241,7 +277,7 @@ impl Forward {
     /// Reads an answer that is no stream.
     async fn whole(&self, mut response: AgentResponse) -> (CallReport, Answer) {
         let status = response.status();
-        let headers = passed(response.headers(), PASSED_BACK);
+        let headers = passed(response.headers(), &PASSED_BACK);
         let mut body = BytesMut::with_capacity(announced(response.headers()));
         let request_bytes = self.body.len() as u64;
         let broken = |error: String, read: usize| CallReport {
@@ -306,23 +342,21 @@ impl Forward {
         Ok(response.content_type("application/json").body(body))
     }
 
-    /// Passes an event stream on as it comes, to its end, whether anybody listens or not.
-    async fn stream(
-        self,
-        permit: Permit,
-        mut response: AgentResponse,
-        answered: oneshot::Sender<Answer>,
-        name: impl FnOnce(Answer) -> Answer,
-    ) {
-        let status = response.status();
-        let (pieces, receive) = mpsc::channel::<Result<Bytes, std::io::Error>>(sse::PIECES);
-        let mut head = HttpResponse::build(status);
-        for (name, value) in passed(response.headers(), PASSED_BACK) {
+    /// Begins to pass an event stream on as it comes, to its end, whether anybody listens or not.
+    fn stream(self, permit: Permit, response: AgentResponse) -> HttpResponse {
+        let (pieces, receive) = mpsc::channel(sse::PIECES);
+        let mut head = HttpResponse::build(response.status());
+        for (name, value) in passed(response.headers(), &PASSED_BACK) {
             head.insert_header((name, value));
         }
         head.insert_header((CONTENT_TYPE, "text/event-stream"));
         head.insert_header(("cache-control", "no-cache")).insert_header(("x-accel-buffering", "no"));
-        let _ = answered.send(name(Ok(head.streaming(Box::pin(sse::kept_alive(receive, sse::KEEP_ALIVE))))));
+        let tracker = self.state.inner.calls.clone();
+        actix_web::rt::spawn(tracker.track_future(self.pass_on(permit, response, pieces)));
+        head.streaming(Box::pin(sse::kept_alive(receive, sse::KEEP_ALIVE)))
+    }
+
+    async fn pass_on(self, permit: Permit, mut response: AgentResponse, pieces: mpsc::Sender<Piece>) {
         let (mut read, mut broken) = (0_u64, None);
         loop {
             let error = match self.patience.wait(response.next()).await {
@@ -343,7 +377,7 @@ impl Forward {
         permit.finish(CallReport {
             request_bytes: self.body.len() as u64,
             response_bytes: read,
-            ..report(outcome, Some(status), broken)
+            ..report(outcome, Some(response.status()), broken)
         });
     }
 
@@ -408,8 +442,7 @@ fn classify(error: &SendRequestError) -> Failure {
 
 fn is_stream(response: &AgentResponse) -> bool {
     response.status().is_success()
-        && text(response.headers(), CONTENT_TYPE.as_str())
-            .is_some_and(|kind| kind.starts_with("text/event-stream"))
+        && text(response.headers(), CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// Whether the body ends with the connection in HTTP/1.1: the client below us takes that for no body at all, and passing
@@ -425,7 +458,7 @@ fn is_unreadable(response: &AgentResponse) -> bool {
 /// How much an answer says that it is, for one allocation; an exaggeration costs nothing.
 fn announced(headers: &HeaderMap) -> usize {
     const BELIEVED_MAX: usize = 64 * 1024;
-    let said = text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+    let said = text(headers, CONTENT_LENGTH).and_then(|length| length.parse().ok());
     said.unwrap_or(0).min(BELIEVED_MAX)
 }
 
