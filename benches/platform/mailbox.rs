@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use anyhow::{Context as _, Result};
 use covalence_actors::context::Origin;
-use covalence_actors::runtime::{CallReport, PermitRequest, Ports, Recovery, Runtime, Settings};
+use covalence_actors::runtime::{
+    CallReport, CommandError, PermitRefused, PermitRequest, Ports, Recovery, Runtime, Settings,
+};
 use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::Create;
 use covalence_events::log::memory::MemoryLog;
@@ -145,8 +147,14 @@ pub(crate) fn profile(n: usize) -> Created {
 }
 
 async fn permit(runtime: &Runtime, id: WorkspaceId) -> Result<()> {
-    let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
-    let permit = runtime.permit(id, request, Origin::new(Principal::Admin))?;
+    let permit = loop {
+        let request = PermitRequest { caller: Principal::Admin, method: "message/send".to_owned() };
+        match runtime.permit(id, request, Origin::new(Principal::Admin)) {
+            // A loop that does nothing else is quicker than the record of what it does, and has to wait for it.
+            Err(PermitRefused::Command(CommandError::Busy { .. })) => tokio::task::yield_now().await,
+            answer => break answer?,
+        }
+    };
     permit.finish(CallReport {
         outcome: CallOutcome::Answered,
         status: Some(200),

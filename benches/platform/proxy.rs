@@ -41,7 +41,7 @@ impl Loaded {
         let before = cpu()?;
         let outcome = load()?;
         #[expect(clippy::cast_precision_loss, reason = "a count of a few million")]
-        let cpu_us = (cpu()? - before).as_secs_f64() * 1e6 / outcome.answers as f64;
+        let cpu_us = cpu()?.saturating_sub(before).as_secs_f64() * 1e6 / outcome.answers as f64;
         Ok(Self { outcome, cpu_us })
     }
 }
