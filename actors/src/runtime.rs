@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -120,6 +121,8 @@ struct Shared {
     fleet: OnceLock<Addr<Cell<Fleet>>>,
     dispatch: Dispatch,
     outcomes: Outcomes,
+    /// Heartbeats in the log's queue.
+    queued: Arc<AtomicUsize>,
     deadlines: Arc<deadlines::Deadlines>,
     arbiters: Vec<ArbiterHandle>,
     decide_seconds: metrics::Histogram,
@@ -212,6 +215,7 @@ impl Runtime {
             fleet: OnceLock::new(),
             dispatch: Dispatch::default(),
             outcomes: Outcomes::default(),
+            queued: Arc::default(),
             deadlines: Arc::default(),
             arbiters,
             decide_seconds: metrics::histogram!(metrics_names::DECIDE_SECONDS),

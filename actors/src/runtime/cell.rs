@@ -21,12 +21,17 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::domain::{Domain, Workspace};
+use super::outcomes::Counted;
 use super::{CommandError, Runtime};
 use crate::context::{Corrupt, Decision, Origin};
 use crate::workspace::{self, Rejection};
 
 /// Facts read at once while a state is rebuilt.
 const REBUILD_PAGE: usize = 1024;
+
+/// Heartbeats in the log's queue that have been answered already; more wait for their answer until the log has taken them,
+/// so that those who send without a pause are slowed down before the queue is full. A quarter of what it holds.
+pub(super) const EARLY_ANSWERS_MAX: usize = 1024;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -164,13 +169,26 @@ impl<D: Domain> Cell<D> {
             Err(error) => {
                 let _ = reply.send(Err(refused(&error)));
             }
-            Ok(appending) => {
+            Ok(None) => {
                 let _ = reply.send(Ok(self.done(Vec::new())));
-                let Some(appending) = appending else { return };
-                ctx.spawn(appending.into_actor(self).map(|result, cell, ctx| {
-                    if let Err(error) = result {
+            }
+            Ok(Some(appending)) => {
+                let (queued, before) = Counted::in_addition(&self.runtime.shared.queued);
+                let mut reply = Some(reply);
+                if before < EARLY_ANSWERS_MAX
+                    && let Some(reply) = reply.take()
+                {
+                    let _ = reply.send(Ok(self.done(Vec::new())));
+                }
+                ctx.spawn(appending.into_actor(self).map(move |result, cell, ctx| {
+                    drop(queued);
+                    let answer = result.map(|_| cell.done(Vec::new())).map_err(|error| {
                         warn!(stream = %cell.stream, %error, "telemetry was not recorded, rebuilding the actor");
                         cell.rebuild(ctx);
+                        refused(&error)
+                    });
+                    if let Some(reply) = reply {
+                        let _ = reply.send(answer);
                     }
                 }));
             }

@@ -42,14 +42,22 @@ const TOGETHER_MAX: usize = 1024;
 pub(super) struct Outcome {
     command: Command,
     origin: Origin,
-    _unrecorded: Unrecorded,
+    _unrecorded: Counted,
 }
 
-/// Counts an outcome for as long as it is not in the log.
+/// Counts something for as long as it is there.
 #[derive(Debug)]
-struct Unrecorded(Arc<AtomicUsize>);
+pub(super) struct Counted(Arc<AtomicUsize>);
 
-impl Drop for Unrecorded {
+impl Counted {
+    /// One more; answers how many there were before.
+    pub(super) fn in_addition(count: &Arc<AtomicUsize>) -> (Self, usize) {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        (Self(Arc::clone(count)), before)
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -82,11 +90,10 @@ impl Outcomes {
 
     /// Takes an outcome to be recorded.
     pub(super) fn add(&self, workspace: WorkspaceId, finished: CallFinished, origin: Origin) {
-        self.unrecorded.fetch_add(1, Ordering::Relaxed);
         let outcome = Outcome {
             command: Command::RecordCallFinished(Box::new(finished)),
             origin,
-            _unrecorded: Unrecorded(Arc::clone(&self.unrecorded)),
+            _unrecorded: Counted::in_addition(&self.unrecorded).0,
         };
         let mut waiting = self.lock();
         waiting.push((workspace, outcome));

@@ -1,14 +1,17 @@
 //! Permits at the mailbox's door, and what becomes of the outcomes of calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::workspace::{CallOutcome, Event};
+use covalence_events::workspace::{BackendKind, CallOutcome, Event};
 use covalence_events::{Fact, Principal, WorkspaceId};
 
+use super::super::cell::EARLY_ANSWERS_MAX;
 use super::super::{CallReport, PermitRefused, Settings};
 use super::full_log::FullAtFirst;
 use super::{by_admin, platform, platform_writing_to};
+use crate::workspace::tests::create;
 use crate::workspace::{Command, Rejection, Status};
 
 const FINISHED: &str = "workspace.call_finished.v1";
@@ -103,4 +106,20 @@ async fn an_outcome_that_ends_just_before_the_platform_is_recorded_before_the_lo
     platform.permit(id, Principal::Admin).unwrap().finish(answered());
     platform.runtime.shut_down(false).await;
     assert!(platform.tags(id).await.contains(&FINISHED));
+}
+
+#[actix::test]
+async fn beats_are_answered_before_the_log_takes_them_only_while_few_wait_there() {
+    let log = Arc::new(MemoryLog::new());
+    let silent = FullAtFirst::silent("workspace.heartbeat_received.v1", Arc::clone(&log));
+    let platform = platform_writing_to(Arc::new(silent), log, Arc::default(), Settings::default()).await;
+    let id = WorkspaceId::generate();
+    platform.runtime.command(id, create(BackendKind::External), by_admin()).await.unwrap();
+    let beat = || platform.runtime.command(id, Command::Heartbeat(Box::default()), by_admin());
+    // The first brings it online, which is no telemetry.
+    for _ in 0..=EARLY_ANSWERS_MAX {
+        beat().await.unwrap();
+    }
+    let late = tokio::time::timeout(Duration::from_millis(50), beat()).await;
+    assert!(late.is_err(), "{late:?}");
 }

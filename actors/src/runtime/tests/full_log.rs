@@ -8,17 +8,22 @@ use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, AppendError, Appending, EventLog, ReadError, Verified};
 use covalence_events::{EventId, Position, Recorded, StreamId, Version};
 
-/// A log whose queue is full for the first appends of one kind of fact.
+/// A log whose queue is full for the first appends of one kind of fact, or that never comes to answer them.
 #[derive(Debug)]
 pub(super) struct FullAtFirst {
     log: Arc<MemoryLog>,
     refusals: AtomicUsize,
+    silent: bool,
     of: &'static str,
 }
 
 impl FullAtFirst {
     pub(super) fn refusing(times: usize, of: &'static str, log: Arc<MemoryLog>) -> Self {
-        Self { log, refusals: AtomicUsize::new(times), of }
+        Self { log, refusals: AtomicUsize::new(times), silent: false, of }
+    }
+
+    pub(super) fn silent(of: &'static str, log: Arc<MemoryLog>) -> Self {
+        Self { log, refusals: AtomicUsize::new(0), silent: true, of }
     }
 }
 
@@ -31,7 +36,12 @@ impl EventLog for FullAtFirst {
         if meant && self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
             return Box::pin(std::future::ready(Err(AppendError::Busy)));
         }
-        self.log.append(appends, ack)
+        let appending = self.log.append(appends, ack);
+        if meant && self.silent && ack == Ack::Accepted {
+            Box::pin(std::future::pending())
+        } else {
+            appending
+        }
     }
 
     async fn read(
