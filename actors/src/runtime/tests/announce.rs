@@ -121,7 +121,7 @@ async fn an_agent_that_asks_for_its_messages_is_not_called_and_the_log_says_so()
         generation: Some(Generation(1)),
         mint: None,
     };
-    platform.runtime.command(id, Command::Register(Box::new(register)), by_admin()).unwrap();
+    platform.runtime.command(id, Command::Register(Box::new(register)), by_admin()).await.unwrap();
     platform.restarted(id).await;
     platform.all_told(id).await;
     assert_eq!(platform.announced(id).await[0].outcome, CallOutcome::NotDelivered);
