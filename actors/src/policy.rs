@@ -20,6 +20,26 @@ pub mod verdict;
 
 pub use self::parameters::{Parameter, ParameterError, Policy};
 
+/// What is done about a session that is taken for poisoned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionRestart {
+    /// A person is told what would help.
+    #[default]
+    Advise,
+    /// The workspace is restarted with a fresh session, through the usual admission.
+    Automatic,
+}
+
+impl SessionRestart {
+    /// The setting's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Advise => "advise",
+            Self::Automatic => "automatic",
+        }
+    }
+}
+
 impl Policy {
     /// Names exactly these numbers: FNV-1a over their text, stable across builds.
     pub fn hash(&self) -> PolicyHash {

@@ -35,6 +35,7 @@ mod deadlines;
 mod diary;
 mod dispatch;
 mod domain;
+mod drain;
 pub mod metrics_names;
 mod observer;
 mod outcomes;

@@ -17,6 +17,7 @@
 //! - Only proof of death (the engine or the kernel says that this very instance is not there) or silence for the whole
 //!   liveness window leads to a restart request; an error of the observer never does.
 //! - A generation is requested once, and has one outcome. Evidence about an older generation changes nothing.
+//! - A restart of what works is drained first: no new calls, and a bounded time for those under way.
 //! - After `Removed` only clean-up facts follow. A paused workspace is not started by anything but a resume or a restart
 //!   that a person asks for.
 
@@ -25,6 +26,7 @@ pub mod decide;
 pub mod evolve;
 pub mod react;
 pub mod restart_context;
+pub mod session;
 pub mod state;
 
 pub use command::{Command, Rejection};

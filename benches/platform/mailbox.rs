@@ -161,6 +161,7 @@ async fn permit(runtime: &Runtime, id: WorkspaceId) -> Result<()> {
         request_bytes: 0,
         response_bytes: 0,
         error: None,
+        failure: None,
     });
     Ok(())
 }

@@ -14,6 +14,11 @@ pub use suspicion::{
     ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
     VerdictWithheld,
 };
+mod drain;
+mod session;
+
+pub use drain::{DrainEnded, DrainOutcome, DrainRequested};
+pub use session::{FailureKind, FailureSign, SessionCleared, SessionPoisoned, SessionSuspected};
 
 vocabulary! {
     /// A fact about one workspace. Invariant: `Created` is the first of its stream, nothing but clean-up follows `Removed`.
@@ -64,6 +69,11 @@ vocabulary! {
         RestartRequested = "workspace.restart_requested.v1",
         /// An admitted restart begins.
         RestartStarted = "workspace.restart_started.v1",
+        /// Before an admitted restart replaces what works, its open calls may finish and no new ones come in. Its outcome is
+        /// `DrainEnded`.
+        DrainRequested = "workspace.drain_requested.v1",
+        /// The open calls are finished, or their time is up.
+        DrainEnded = "workspace.drain_ended.v1",
         /// A requested restart will not happen.
         RestartAbandoned = "workspace.restart_abandoned.v1",
         /// The supervisor gave up on it until a person steps in, or it is heard from.
@@ -88,6 +98,12 @@ vocabulary! {
         TokensRevoked = "workspace.tokens_revoked.v1",
         /// An A2A call through the platform ended.
         CallFinished = "workspace.call_finished.v1",
+        /// A call failed in a way that may come from the runtime's session.
+        SessionSuspected = "workspace.session_suspected.v1",
+        /// Calls fail alike, whatever they ask: the session is to be thrown away.
+        SessionPoisoned = "workspace.session_poisoned.v1",
+        /// A call was answered again: the session is not to blame any more.
+        SessionCleared = "workspace.session_cleared.v1",
         /// A command's handler panicked; the actor was rebuilt from its stream.
         HandlerPanicked = "workspace.handler_panicked.v1",
         /// Something speaks against it; nothing is proved.
@@ -755,6 +771,21 @@ pub struct CallFinished {
     /// What went wrong, redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How often it was tried before it ended so: for a slot, and at the agent.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub tries: u32,
+    /// What the failure is recognised by, if the agent answered with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureSign>,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_once(tries: &u32) -> bool {
+    *tries == 1
 }
 
 /// See [`Event::HandlerPanicked`].

@@ -16,7 +16,7 @@ pub mod row;
 pub mod standing;
 
 pub use hierarchy::{Access, AccessRule, RootTalk};
-pub use row::{Card, Failure, Instance, Restart, RestartStage, Row, Status};
+pub use row::{Advice, Card, Failure, Instance, Restart, RestartStage, Row, Status};
 pub use standing::{Condition, Standing};
 
 /// Candidates named when a text fits several workspaces; a person can't compare more.

@@ -153,6 +153,8 @@ pub(crate) fn call(caller: Principal, outcome: CallOutcome, duration_ms: u64) ->
         request_bytes: 10,
         response_bytes: 20,
         error: None,
+        tries: 1,
+        failure: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each projection makes of each kind of fact, and what holds for all of them.
 
 mod calls;
+mod care;
 mod credentials;
 mod hierarchy;
 mod properties;

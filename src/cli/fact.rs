@@ -83,11 +83,13 @@ fn short(id: &str) -> &str {
 
 fn colour(record: &Record) -> Option<Colour> {
     match record.word() {
-        "came_online" | "restart_admitted" | "engine_found" | "alarm_resolved" => Some(Colour::Green),
+        "came_online" | "restart_admitted" | "session_cleared" | "engine_found" | "alarm_resolved" => {
+            Some(Colour::Green)
+        }
         "went_offline" | "provision_failed" | "stop_failed" | "quarantined" | "restart_suppressed"
-        | "engine_lost" | "alarm_raised" | "handler_panicked" => Some(Colour::Red),
+        | "session_poisoned" | "engine_lost" | "alarm_raised" | "handler_panicked" => Some(Colour::Red),
         "degraded" | "restart_requested" | "restart_deferred" | "restart_started" | "verdict_reached"
-        | "evidence_observed" => Some(Colour::Yellow),
+        | "session_suspected" | "evidence_observed" => Some(Colour::Yellow),
         "heartbeat_received" => Some(Colour::Dim),
         _ => None,
     }
@@ -129,6 +131,18 @@ fn summary(record: &Record) -> String {
             field("window_s")
         ),
         "restart_started" => format!("admitted at position {}", field("admission")),
+        "drain_requested" => format!("generation {}, within {} ms", field("generation"), field("within_ms")),
+        "drain_ended" => {
+            format!(
+                "{} after {} ms{}",
+                field("outcome"),
+                field("took_ms"),
+                optional("open", ", open calls: ")
+            )
+        }
+        "session_suspected" => failure(data),
+        "session_poisoned" => field("message"),
+        "session_cleared" => format!("answered after {} that failed alike", field("in_a_row")),
         "provision_requested" => format!("generation {} for {}", field("generation"), field("origin")),
         "instance_started" => format!("generation {}{}", field("generation"), optional("url", " at ")),
         "provision_failed" => {
@@ -138,16 +152,23 @@ fn summary(record: &Record) -> String {
             format!("by {}, was {}, generation {}", field("via"), field("from"), field("generation"))
         }
         "call_finished" => format!(
-            "{} from {}: {}{} after {} ms{}",
+            "{} from {}: {}{} after {} ms{}{}",
             field("method"),
             field("caller"),
             field("outcome"),
             optional("status", " "),
             field("duration_ms"),
+            optional("tries", ", tries: "),
             optional("error", ": "),
         ),
         _ => every_field(data),
     }
+}
+
+/// What a failed answer is recognised by.
+fn failure(data: &Value) -> String {
+    let part = |name: &str| value_text(&data["failure"][name]).unwrap_or_default();
+    format!("{} {}: {}", part("kind"), part("fingerprint"), part("excerpt"))
 }
 
 fn limits(field: &impl Fn(&str) -> String) -> String {
@@ -236,6 +257,19 @@ mod tests {
         let line = shown("fleet.restart_deferred.v1", &deferred);
         assert!(!line.contains("474130649"), "{line}");
         assert!(line.contains(":00.474: "), "{line}");
+    }
+
+    #[test]
+    fn a_drain_and_what_calls_say_of_a_session_are_told_in_words() {
+        let ended = json!({"restart": "r", "outcome": "timed_out", "open": 2, "took_ms": 30_001});
+        assert!(
+            shown("workspace.drain_ended.v1", &ended).contains("timed_out after 30001 ms, open calls: 2"),
+            "{}",
+            shown("workspace.drain_ended.v1", &ended)
+        );
+        let failure = json!({"kind": "process", "fingerprint": "00ff", "excerpt": "boom"});
+        let suspected = json!({"call": "c", "failure": failure});
+        assert!(shown("workspace.session_suspected.v1", &suspected).contains("process 00ff: boom"));
     }
 
     #[test]

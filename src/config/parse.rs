@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use covalence_actors::effect::Secret;
-use covalence_actors::policy::Policy;
+use covalence_actors::policy::{Policy, SessionRestart};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -234,6 +234,7 @@ pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
         time("supervision.external_stale")?,
         time("supervision.provision_timeout")?,
     );
+    let drain_timeout = time("supervision.drain_timeout")?;
     let (stop_grace, backoff_base, backoff_cap, backoff_reset) = (
         time("supervision.stop_grace")?,
         time("supervision.backoff_base")?,
@@ -254,6 +255,8 @@ pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
         external_stale,
         provision_timeout,
         stop_grace,
+        drain_timeout,
+        session_restart: session_restart(layers)?,
         backoff_base,
         backoff_cap,
         backoff_jitter: required(layers, "supervision.backoff_jitter", SHARE, share)?,
@@ -264,6 +267,13 @@ pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
         in_flight_share: required(layers, "supervision.in_flight_share", SHARE, share)?,
         unknown_alarm,
         ..Policy::default()
+    })
+}
+
+fn session_restart(layers: &mut Layers) -> Result<SessionRestart, ConfigError> {
+    let all = [SessionRestart::Advise, SessionRestart::Automatic];
+    required(layers, "supervision.session_restart", "`advise` or `automatic`", |text| {
+        all.into_iter().find(|known| known.as_str() == text)
     })
 }
 

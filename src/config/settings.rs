@@ -229,6 +229,18 @@ pub const SETTINGS: &[Setting] = &[
     )
     .lenient(),
     setting("supervision.stop_grace", "", "10s", "time from SIGTERM to SIGKILL"),
+    setting(
+        "supervision.drain_timeout",
+        "",
+        "30s",
+        "time for the open calls of a working workspace before a restart ends them",
+    ),
+    setting(
+        "supervision.session_restart",
+        "",
+        "advise",
+        "`advise` or `automatic`: what is done about a poisoned session",
+    ),
     setting("supervision.backoff_base", "", "5s", "delay before the second restart in a row"),
     setting("supervision.backoff_cap", "", "300s", "longest delay before a restart"),
     setting(

@@ -14,6 +14,7 @@ use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTI
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use covalence_actors::runtime::{CommandError, PermitRefused};
 use covalence_actors::workspace::Rejection;
+use covalence_events::RestartId;
 use covalence_events::log::ReadError;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -108,6 +109,15 @@ impl ApiError {
         error
     }
 
+    /// 503 for a workspace that is being restarted, with the restart's name if there is one yet.
+    pub fn restarting(restart: Option<RestartId>) -> Self {
+        let error = Self::unavailable("agent_restarting", RESTARTING, RETRY_RESTART).with("restarting", true);
+        match restart {
+            Some(restart) => error.with("restart_id", restart.to_string()),
+            None => error,
+        }
+    }
+
     /// 500: a bug of ours. The reason goes to the log.
     pub fn internal(text: &'static str, reason: impl fmt::Display) -> Self {
         tracing::error!(%reason, "{text}");
@@ -130,6 +140,13 @@ impl ApiError {
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.more.detail = Some(detail.into());
+        self
+    }
+
+    /// Says when to try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.more.retry_after = Some(seconds);
         self
     }
 
@@ -241,6 +258,9 @@ impl From<PermitRefused> for ApiError {
                     .with("busy", true)
                     .detail(format!("{open} of {max} calls are under way"))
             }
+            PermitRefused::Restarting { restart } => {
+                Self::restarting(Some(restart)).with("delivery", "not_delivered")
+            }
             PermitRefused::NoUrl { status } => {
                 Self::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
                     .with("status", status.as_str())
@@ -260,6 +280,10 @@ impl From<ReadError> for ApiError {
 pub const DATASTORE_UNAVAILABLE: &str = "platform datastore unavailable — retry shortly";
 /// The contract's text for an agent without a free slot.
 pub const BUSY: &str = "workspace agent busy — retry after a short backoff";
+/// The contract's text for an agent whose instance is being replaced.
+pub const RESTARTING: &str = "workspace agent unreachable — container restart triggered";
+/// Seconds, of an agent that is being started again (contract 4.7).
+pub const RETRY_RESTART: u64 = 15;
 /// Seconds: a log that went read-only needs a person or a restart of ours; clients need not hammer.
 const RETRY_DATASTORE: u64 = 5;
 /// Seconds: about what a start takes.

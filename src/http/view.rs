@@ -86,6 +86,20 @@ pub struct SupervisionView {
     /// The restart under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartView>,
+    /// What would help, where something has to be done; for the operator and the workspace itself only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviceView>,
+}
+
+/// What would help.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdviceView {
+    /// A stable word: `session_poisoned`.
+    pub code: &'static str,
+    /// What happened, and what to do about it.
+    pub text: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
 }
 
 /// A restart under way.
@@ -95,7 +109,7 @@ pub struct RestartView {
     pub id: String,
     /// `death`, `hung`, `operator`, `configuration`, `session` or `shutdown`.
     pub cause: &'static str,
-    /// `requested`, `deferred`, `admitted` or `started`.
+    /// `requested`, `deferred`, `admitted`, `draining` or `started`.
     pub stage: &'static str,
     /// Why it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,13 +201,26 @@ impl From<&Row> for WorkspaceView {
     }
 }
 
+impl WorkspaceView {
+    /// The same for whoever may act on it. Advice quotes the agent's errors, so the open view has none.
+    pub fn advised(row: &Row) -> Self {
+        let mut view = Self::from(row);
+        view.supervision.advice = row.advice.as_deref().map(|advice| AdviceView {
+            code: advice.code,
+            text: advice.text.clone(),
+            since: advice.since,
+        });
+        view
+    }
+}
+
 impl SupervisionView {
     fn of(row: &Row) -> Self {
         let standing = &row.standing;
         let rule = standing.rule.as_deref().map(str::to_owned);
         let since = Some(standing.since);
         let restart = row.restart.as_deref().map(RestartView::of);
-        Self { state: row.standing.condition.as_str(), rule, since, restart }
+        Self { state: row.standing.condition.as_str(), rule, since, restart, advice: None }
     }
 }
 
@@ -201,6 +228,7 @@ impl RestartView {
     fn of(restart: &Restart) -> Self {
         let (rule, until) = match &restart.stage {
             RestartStage::Deferred { rule, until } => (Some(rule.clone()), *until),
+            RestartStage::Draining { until } => (None, Some(*until)),
             RestartStage::Requested | RestartStage::Admitted | RestartStage::Started => (None, None),
         };
         Self {
@@ -222,7 +250,7 @@ impl From<&Row> for WorkspaceRow {
             command: failure.command.clone(),
         });
         Self {
-            public: row.into(),
+            public: WorkspaceView::advised(row),
             last_sample_error: row.last_sample_error.clone(),
             current_task: row.current_task.clone(),
             workspace_dir: row.workspace_dir.clone(),

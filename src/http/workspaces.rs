@@ -104,7 +104,7 @@ pub struct Show {
     include_removed: Option<String>,
 }
 
-/// One workspace, as anybody may see it; with its own or the admin's token, everything.
+/// One workspace, as anybody may see it; with its own or the admin's token, what the supervisor advises too.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), Show),
     responses(
@@ -119,7 +119,9 @@ pub(crate) async fn show(ctx: Ctx, path: web::Path<String>, query: web::Query<Sh
     if row.status == Status::Removed && query.include_removed.as_deref() != Some("true") {
         return Err(gone(&row));
     }
-    Ok(HttpResponse::Ok().json(WorkspaceView::from(row.as_ref())))
+    let may_act = auth::workspace(&ctx, id).is_ok();
+    let view = if may_act { WorkspaceView::advised(&row) } else { WorkspaceView::from(row.as_ref()) };
+    Ok(HttpResponse::Ok().json(view))
 }
 
 /// Everything about one workspace, for its operator and for itself.

@@ -119,7 +119,7 @@ const FENCES: [Fence; 9] = [
 ];
 
 /// The parts of an actor that must be pure: the same input always leads to the same output.
-const PURE_PARTS: [&str; 6] = ["decide", "evolve", "state", "react", "policy", "watch"];
+const PURE_PARTS: [&str; 7] = ["decide", "evolve", "state", "react", "policy", "watch", "session"];
 
 /// What pure parts may import besides their siblings. `serde_json` and `uuid` only hold values, `thiserror` only derives.
 const PURE_IMPORTS: [&str; 10] = [
@@ -219,7 +219,7 @@ fn decisions_import_nothing_that_acts_waits_or_differs_from_run_to_run() {
         }
     }
     broken.report(
-        "decide, evolve, state, react, policy and watch import only events, their siblings and std; clocks, chance and the \
+        "decide, evolve, state, react, policy, session and watch import only events, their siblings and std; clocks, chance and the \
          outside come in with the context, and the order of a hash must not leak into events",
     );
     assert!(seen >= 5, "only {seen} pure modules found: PURE_PARTS no longer fits the tree");

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::SessionRestart;
+
 /// What kind of value a parameter has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -20,6 +22,8 @@ pub enum Kind {
     Number,
     /// `true` or `false`.
     Flag,
+    /// One of a few words.
+    Word,
 }
 
 /// One parameter as the document shows it.
@@ -154,6 +158,22 @@ impl Field for bool {
     }
 }
 
+impl Field for SessionRestart {
+    const KIND: Kind = Kind::Word;
+
+    fn read(text: &str) -> Option<Self> {
+        [Self::Advise, Self::Automatic].into_iter().find(|known| known.as_str() == text.trim())
+    }
+
+    fn write(self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn number(self) -> f64 {
+        f64::from(u8::from(self == Self::Automatic))
+    }
+}
+
 fn read<T: Field>(parameter: &Parameter, text: &str) -> Result<T, ParameterError> {
     T::read(text).filter(|value| parameter.range.contains(&value.number())).ok_or_else(|| {
         ParameterError::Invalid {
@@ -244,6 +264,8 @@ parameters! {
     provision_timeout: Duration = seconds(600), 1.0..=DAY, "a start without a sign of life for this long has failed", "contract";
     outcome_wait: Duration = seconds(60), 1.0..=600.0, "how long lists may take to tell what became of an operation that timed out", "moby does not cancel";
     stop_grace: Duration = seconds(10), 0.0..=600.0, "from SIGTERM to SIGKILL", "R56";
+    drain_timeout: Duration = seconds(30), 0.0..=600.0, "for the open calls of what is restarted though it works", "Kubernetes' termination grace";
+    session_restart: SessionRestart = SessionRestart::Advise, 0.0..=1.0, "what is done about a poisoned session", "R14";
     probation: Duration = seconds(20), 1.0..=600.0, "a restarted workspace that has been well for this long has proved itself", "Docker resets after 10 s";
     start_budget: Duration = seconds(60), 1.0..=600.0, "a canary that is not heard from within this has failed", "Docker";
     backoff_base: Duration = seconds(5), 0.0..=DAY, "delay before the second restart in a row; the first is immediate", "OTP, Docker";
@@ -308,6 +330,7 @@ impl Parameter {
             Kind::Count => format!("a whole number, {low} to {high}"),
             Kind::Number => format!("a number, {low} to {high}"),
             Kind::Flag => "`true` or `false`".to_owned(),
+            Kind::Word => "`advise` or `automatic`".to_owned(),
         }
     }
 }
@@ -375,6 +398,7 @@ impl fmt::Display for Kind {
             Self::Count => "count",
             Self::Number => "number",
             Self::Flag => "flag",
+            Self::Word => "word",
         })
     }
 }

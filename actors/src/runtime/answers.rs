@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use covalence_events::workspace::CallOutcome;
+use covalence_events::workspace::{CallOutcome, FailureSign};
 use covalence_events::{Fact, Position, Principal, Recorded, RestartId, Timestamp, fleet};
 
 use crate::workspace::{Rejection, Status};
@@ -80,6 +80,12 @@ pub enum PermitRefused {
         /// When to try again.
         retry_after: Duration,
     },
+    /// It is being restarted, and takes no calls until it is back.
+    #[error("workspace is being restarted")]
+    Restarting {
+        /// Which restart.
+        restart: RestartId,
+    },
     /// Nobody is known to answer for it right now.
     #[error("workspace has no URL")]
     NoUrl {
@@ -104,6 +110,8 @@ pub struct CallReport {
     pub response_bytes: u64,
     /// What went wrong, redacted.
     pub error: Option<String>,
+    /// What the failure is recognised by, if the agent answered with one.
+    pub failure: Option<FailureSign>,
 }
 
 /// What the fleet's supervisor said to a restart that a person asked for.

@@ -6,7 +6,7 @@ use covalence_events::{Fact, Recorded, fleet, workspace};
 use metrics::counter;
 use tracing::{debug, error, info, warn};
 
-use super::metrics_names::{RESTART_DECISIONS, VERDICTS};
+use super::metrics_names::{POISONED_SESSIONS, RESTART_DECISIONS, VERDICTS};
 
 /// Writes a line, and counts, where a recorded fact is worth it.
 pub(super) fn tell(recorded: &Recorded) {
@@ -101,6 +101,7 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
     let stream = recorded.stream;
     let (position, fact) = (recorded.position, event.tag());
@@ -138,6 +139,17 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         workspace::Event::OutcomeUnknown(e) => {
             warn!(%stream, operation = e.operation, detail = e.detail, "outcome unknown, lists will tell");
         }
+        workspace::Event::DrainEnded(e) => {
+            info!(%stream, outcome = e.outcome.as_str(), open = e.open, took_ms = e.took_ms, "drain ended");
+        }
+        workspace::Event::SessionSuspected(e) => {
+            info!(%stream, fingerprint = e.failure.fingerprint, excerpt = e.failure.excerpt, "session suspected");
+        }
+        workspace::Event::SessionPoisoned(e) => {
+            counter!(POISONED_SESSIONS).increment(1);
+            warn!(%stream, fingerprint = e.failure.fingerprint, message = e.message, "session poisoned");
+        }
+        workspace::Event::SessionCleared(e) => info!(%stream, in_a_row = e.in_a_row, "session cleared"),
         workspace::Event::RestartAbandoned(e) => info!(%stream, reason = e.reason, "restart abandoned"),
         workspace::Event::RestartAnnounced(e) => {
             if let Some(error) = &e.error {
@@ -165,6 +177,7 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::InstanceAdopted(_)
         | workspace::Event::RestartRequested(_)
         | workspace::Event::RestartStarted(_)
+        | workspace::Event::DrainRequested(_)
         | workspace::Event::Registered(_)
         | workspace::Event::CardUpdated(_)
         | workspace::Event::HeartbeatReceived(_)

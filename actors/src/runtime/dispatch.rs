@@ -133,6 +133,9 @@ impl Runtime {
                     runtime.confirm((workspace, restart), generation, instance, origin).await;
                 });
             }
+            workspace::Effect::Drain { restart, because } => {
+                self.drain(workspace, restart, Origin::caused_by(correlation, because));
+            }
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
             | workspace::Effect::Purge { .. }) => {
@@ -160,6 +163,7 @@ impl Runtime {
             // Not work on an instance; `work_for` does without a lane for these.
             workspace::Effect::RequestAdmission { .. }
             | workspace::Effect::SettleRestart { .. }
+            | workspace::Effect::Drain { .. }
             | workspace::Effect::ProveRestart { .. }
             | workspace::Effect::Announce { .. }
             | workspace::Effect::Confirm { .. } => {}
@@ -260,12 +264,25 @@ impl Runtime {
                 Inspection::Unknown(_) => tokio::time::sleep(FIND_PAUSE).await,
             }
         }
+        self.end_drained(backend, state).await;
         let (text, token) = mint(TokenPurpose::Provision, Some(state.generation));
         self.insist(state.id, Command::RecordProvisionToken(token), origin)
             .await
             .map_err(|_| Failure::Overtaken)?;
         let spec = spec(state, text);
         backend.provision(&spec).await.map_err(Failure::Failed)
+    }
+
+    /// What was drained is still there, and gets the time that the policy gives it from SIGTERM to SIGKILL; a start by
+    /// itself would clear it away in the backend's own time. If this fails, the start says why.
+    async fn end_drained(&self, backend: &dyn Backend, state: &State) {
+        let replaced = state.restart.as_ref().filter(|pending| pending.is_graceful());
+        if let (Some(_), Some(before)) = (replaced, state.generation.0.checked_sub(1)) {
+            let grace = self.shared.settings.policy.stop_grace;
+            if let Err(error) = backend.stop(state.id, Generation(before), grace).await {
+                debug!(workspace = %state.id, %error, "what is replaced was not stopped before the start");
+            }
+        }
     }
 
     async fn provision_failed(

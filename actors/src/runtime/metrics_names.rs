@@ -12,6 +12,8 @@ pub const PANICS: &str = "covalence_handler_panics_total";
 pub const TRANSIENT_ERRORS: &str = "covalence_transient_inspect_errors_total";
 /// Counter: what the supervisor said to wishes for a restart, by decision, rule and cause.
 pub const RESTART_DECISIONS: &str = "covalence_restart_decisions_total";
+/// Counter: sessions that were taken for poisoned (R14).
+pub const POISONED_SESSIONS: &str = "covalence_poisoned_sessions_total";
 /// Counter: verdicts on evidence, by verdict and rule.
 pub const VERDICTS: &str = "covalence_verdicts_total";
 
@@ -22,5 +24,6 @@ pub fn describe() {
     describe_counter!(PANICS, "Handlers that panicked");
     describe_counter!(TRANSIENT_ERRORS, "Answers of a backend that said nothing about a workspace");
     describe_counter!(RESTART_DECISIONS, "What the supervisor said to wishes for a restart");
+    describe_counter!(POISONED_SESSIONS, "Sessions that were taken for poisoned");
     describe_counter!(VERDICTS, "Verdicts on evidence");
 }

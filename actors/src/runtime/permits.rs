@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use covalence_events::workspace::{CallFinished, CallOutcome};
-use covalence_events::{CallId, Generation, Principal, WorkspaceId};
+use covalence_events::{CallId, Generation, Principal, RestartId, WorkspaceId};
+use tokio::sync::oneshot;
 
 use super::{CallReport, CommandError, PermitRefused, PermitRequest, Runtime};
 use crate::context::Origin;
@@ -34,6 +35,8 @@ pub struct Permit {
     pub trusted: bool,
     /// The generation that is called.
     pub generation: Generation,
+    /// How often it has been tried; whoever tries again counts here.
+    pub tries: u32,
     back: Option<Back>,
 }
 
@@ -70,6 +73,8 @@ impl Permit {
             request_bytes: report.request_bytes,
             response_bytes: report.response_bytes,
             error: report.error,
+            tries: self.tries,
+            failure: report.failure,
         };
         runtime.shared.outcomes.add(workspace, finished, origin);
     }
@@ -93,6 +98,10 @@ struct Door {
     terms: Option<Terms>,
     /// Since when each slot is taken, on the monotonic clock.
     taken: HashMap<CallId, u64>,
+    /// The same for a workspace's calls of itself, which take no slot.
+    own: HashMap<CallId, u64>,
+    /// Who waits until no call is open: drains, one at a time but for those that were overtaken.
+    idle: Vec<oneshot::Sender<()>>,
 }
 
 /// What a state means to a caller.
@@ -103,6 +112,8 @@ struct Terms {
     trusted: bool,
     generation: Generation,
     slots: u32,
+    /// The restart because of which no call comes in.
+    restart: Option<RestartId>,
 }
 
 /// What a caller gets to know.
@@ -120,6 +131,19 @@ impl Terms {
             && self.trusted == state.url_trusted
             && self.generation == state.generation
             && self.slots == state.profile.max_concurrent_tasks
+            && self.restart == restarting(state)
+    }
+}
+
+/// The restart because of which a workspace takes no calls: it is drained, or what is replaced is gone already.
+fn restarting(state: &State) -> Option<RestartId> {
+    let pending = state.restart.as_ref()?;
+    (pending.drain.is_some() || state.url.is_none()).then_some(pending.restart)
+}
+
+impl Door {
+    fn is_idle(&self) -> bool {
+        self.taken.is_empty() && self.own.is_empty()
     }
 }
 
@@ -136,16 +160,20 @@ impl Permits {
                     trusted: state.url_trusted,
                     generation: state.generation,
                     slots: state.profile.max_concurrent_tasks,
+                    restart: restarting(state),
                 });
             }
         }
     }
 
     fn take(&self, call: CallId, takes_slot: bool, now_ns: u64) -> Result<Grant, PermitRefused> {
-        let Door { terms, taken } = &mut *self.lock();
+        let Door { terms, taken, own, .. } = &mut *self.lock();
         let terms = terms.as_ref().ok_or(Rejection::NotFound)?;
         if terms.status == Status::Removed {
             return Err(Rejection::Removed.into());
+        }
+        if let Some(restart) = terms.restart {
+            return Err(PermitRefused::Restarting { restart });
         }
         let Some(url) = terms.url.as_ref().filter(|_| terms.status != Status::Paused) else {
             return Err(PermitRefused::NoUrl { status: terms.status });
@@ -160,12 +188,42 @@ impl Permits {
                 return Err(PermitRefused::Full { open, max, retry_after: FULL_RETRY_AFTER });
             }
             taken.insert(call, now_ns);
+        } else {
+            own.insert(call, now_ns);
         }
         Ok(Grant { url: Arc::clone(url), trusted: terms.trusted, generation: terms.generation })
     }
 
     fn give_back(&self, call: CallId) {
-        self.lock().taken.remove(&call);
+        let mut door = self.lock();
+        if door.taken.remove(&call).is_none() {
+            door.own.remove(&call);
+        }
+        if !door.idle.is_empty() && door.is_idle() {
+            for waiting in door.idle.drain(..) {
+                // Whoever gave up has been told that time is up.
+                let _ = waiting.send(());
+            }
+        }
+    }
+
+    /// Hears when no call is open, which may be now.
+    pub(super) fn when_idle(&self) -> oneshot::Receiver<()> {
+        let (told, idle) = oneshot::channel();
+        let mut door = self.lock();
+        door.idle.retain(|waiting| !waiting.is_closed());
+        if door.is_idle() {
+            let _ = told.send(());
+        } else {
+            door.idle.push(told);
+        }
+        idle
+    }
+
+    /// How many calls are open, those that take no slot included.
+    pub(super) fn open(&self) -> u32 {
+        let door = self.lock();
+        u32::try_from(door.taken.len() + door.own.len()).unwrap_or(u32::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Door> {
@@ -197,8 +255,17 @@ impl Runtime {
             url: grant.url,
             trusted: grant.trusted,
             generation: grant.generation,
+            tries: 1,
             back: Some(Back { runtime: self.clone(), workspace: id, permits, request, origin, since_ns }),
         })
+    }
+}
+
+impl Runtime {
+    /// Returns once a workspace's actor has taken in what it recorded before: who read in the log that it answers is not
+    /// to be refused for what its door said a moment earlier.
+    pub async fn settled(&self, id: WorkspaceId) {
+        let _ = self.peek(id).await;
     }
 }
 
@@ -211,6 +278,7 @@ impl CallReport {
             request_bytes: 0,
             response_bytes: 0,
             error: Some("the caller's task ended before the call did".to_owned()),
+            failure: None,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::workspace::{Command, Status};
 
 mod announce;
 mod calls;
+mod drain;
 mod full_log;
 mod shutdown;
 mod silence;
@@ -398,6 +399,7 @@ async fn a_panicking_handler_fails_its_caller_alone_and_its_actor_is_rebuilt() {
             request_bytes: 1,
             response_bytes: 1,
             error: None,
+            failure: None,
         });
         platform.beat(*id).await;
     }

@@ -68,6 +68,8 @@ pub enum Command {
         /// What it said, redacted.
         detail: String,
     },
+    /// The open calls of what is being replaced are finished, or their time is up.
+    RecordDrained(Drained),
     /// The fleet's supervisor refused a restart for good.
     RecordSuppression {
         /// Which.
@@ -143,6 +145,7 @@ impl Command {
             Self::UpdateCard { .. } => "update_card",
             Self::RecordPlatformStart => "record_platform_start",
             Self::RecordAdmission { .. } => "record_admission",
+            Self::RecordDrained(_) => "record_drained",
             Self::RecordSuppression { .. } => "record_suppression",
             Self::RecordConfirmed { .. } => "record_confirmed",
             Self::RecordQuarantineProbed => "record_quarantine_probed",
@@ -209,6 +212,15 @@ pub struct Restart {
     pub reset_session: bool,
     /// Whether it passes over holds; from a person only.
     pub forced: bool,
+}
+
+/// See [`Command::RecordDrained`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// The restart that waits for it.
+    pub restart: RestartId,
+    /// Calls that are still open; they are cut off now.
+    pub open: u32,
 }
 
 /// See [`Command::Remove`].

@@ -1,21 +1,29 @@
 //! State, command and context to facts, or to a rejection. Pure, synchronous, total.
 //!
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
-//! [`reported`], what follows from a verdict in [`supervised`], and from the platform's own end and start in [`platform`].
+//! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
+//! what works is replaced in [`drain`], and what calls say in [`called`].
 
+use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
 
 use super::command::{Command, Rejection};
 use super::state::State;
 use crate::context::{Context, Decision};
+use crate::policy::Policy;
 
 mod asked;
+mod called;
 mod doubt;
+mod drain;
 mod platform;
 mod reported;
 mod supervised;
 
-pub use supervised::deadline;
+/// When this workspace has to be looked at again though nothing happens.
+pub fn deadline(state: &State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
+    called::due(state).or_else(|| supervised::deadline(state, policy, observing_since))
+}
 
 /// The facts that one command leads to.
 pub(super) type Facts = Decision<Event>;
@@ -44,6 +52,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RecordAdmission { restart, admission } => {
             supervised::admitted(state, *restart, *admission, ctx)
         }
+        Command::RecordDrained(drained) => drain::ended(state, *drained, ctx),
         Command::RecordConfirmed { restart, evidence, url } => {
             supervised::confirmed(state, *restart, (evidence, url.as_deref()), ctx)
         }
@@ -68,7 +77,10 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
             Ok(reported::adopted(state, *generation, instance, ctx))
         }
         Command::RecordEvidence(evidence) => Ok(supervised::evidence(state, evidence, ctx)),
-        Command::RecordDeadline => Ok(supervised::overdue(state, ctx)),
+        Command::RecordDeadline => {
+            let said = called::overdue(state, ctx);
+            Ok(if said.is_empty() { supervised::overdue(state, ctx) } else { said })
+        }
         Command::RecordCallFinished(call) => Ok(reported::call_finished(state, call, ctx)),
         Command::RecordRestartAnnounced(announced) => Ok(reported::restart_announced(state, announced, ctx)),
         Command::RecordPanic { command, message } => Ok(reported::panicked(command, message, ctx)),

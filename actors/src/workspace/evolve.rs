@@ -6,7 +6,10 @@ use covalence_events::workspace::{
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
-use super::state::{Instance, LiveToken, Lost, Operation, PendingRestart, Probation, State, Status, Untold};
+use super::session::Session;
+use super::state::{
+    Drain, Instance, LiveToken, Lost, Operation, PendingRestart, Probation, State, Status, Untold,
+};
 use crate::context::Corrupt;
 use crate::policy::phi::Beats;
 
@@ -55,6 +58,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         probation: None,
         proved: None,
         quarantined: false,
+        session: Session::default(),
         profile,
     }
 }
@@ -68,7 +72,7 @@ fn apply(mut state: State, event: &Event, recorded: &Recorded) -> State {
 
 /// The facts that say what the workspace is, and that it was heard from.
 fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
-    let at = recorded.meta.at;
+    let (id, at) = (recorded.meta.id, recorded.meta.at);
     match event {
         Event::Renamed(e) => state.profile.name.clone_from(&e.name),
         Event::RoleChanged(e) => state.profile.role.clone_from(&e.role),
@@ -92,6 +96,7 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
             heard(state, e.generation, at);
         }
         Event::CallFinished(e) => {
+            state.session.fold(e, id, at);
             if e.outcome == CallOutcome::Answered {
                 heard(state, None, at);
             }
@@ -102,6 +107,9 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         }
         // The canvas's own, and the trail of reasons: no decision rests on them.
         Event::Folded(_) | Event::EvidenceObserved(_) | Event::HandlerPanicked(_) | Event::Created(_) => {}
+        Event::SessionSuspected(e) => state.session.suspected(&e.failure),
+        Event::SessionPoisoned(e) => state.session.poisoned(&e.failure),
+        Event::SessionCleared(_) => state.session.cleared(),
         // The life of the workspace: see `live`.
         Event::ProvisionRequested(_)
         | Event::InstanceStarted(_)
@@ -116,6 +124,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::Degraded(_)
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
+        | Event::DrainRequested(_)
+        | Event::DrainEnded(_)
         | Event::RestartAbandoned(_)
         | Event::Quarantined(_)
         | Event::RestartAnnounced(_)
@@ -151,6 +161,9 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.shut_down = false;
             (state.last_beat, state.beats) = (None, Beats::default());
             state.lost = None;
+            if e.reset_session {
+                state.session.reset();
+            }
             enter(state, Status::Provisioning, at);
         }
         Event::InstanceStarted(e) => {
@@ -222,6 +235,16 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                 pending.admission = Some(e.admission);
             }
         }
+        Event::DrainRequested(_) => {
+            if let Some(pending) = &mut state.restart {
+                pending.drain = Some(Drain { requested: recorded.meta.id, since: at });
+            }
+        }
+        Event::DrainEnded(_) => {
+            if let Some(pending) = &mut state.restart {
+                pending.drain = None;
+            }
+        }
         Event::RestartAbandoned(e) => {
             state.restart = None;
             if e.reason == "evidence_unconfirmed" {
@@ -281,6 +304,9 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
+        | Event::SessionSuspected(_)
+        | Event::SessionPoisoned(_)
+        | Event::SessionCleared(_)
         | Event::HandlerPanicked(_) => {}
         // What speaks for and against it: see `doubt`.
         Event::SuspicionRaised(_)
@@ -336,6 +362,8 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::Degraded(_)
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
+        | Event::DrainRequested(_)
+        | Event::DrainEnded(_)
         | Event::RestartAbandoned(_)
         | Event::Quarantined(_)
         | Event::Registered(_)
@@ -347,6 +375,9 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
+        | Event::SessionSuspected(_)
+        | Event::SessionPoisoned(_)
+        | Event::SessionCleared(_)
         | Event::HandlerPanicked(_)
         | Event::SuspicionRaised(_)
         | Event::RestartAnnounced(_)
@@ -394,6 +425,7 @@ fn pending(e: &RestartRequested, recorded: &Recorded) -> PendingRestart {
         forced: e.forced,
         confirming: None,
         admission: None,
+        drain: None,
     }
 }
 

@@ -66,6 +66,13 @@ pub enum Effect {
         /// The fact that says so.
         because: EventId,
     },
+    /// Let the open calls of what is replaced finish, for a bounded time.
+    Drain {
+        /// The restart that waits for it.
+        restart: RestartId,
+        /// The fact that asks.
+        because: EventId,
+    },
     /// Tell the fleet's supervisor how a restart ended.
     SettleRestart {
         /// Which.
@@ -78,6 +85,7 @@ pub enum Effect {
 }
 
 /// What a fact that just happened asks for. `state` is the one after it.
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
     match event {
         Event::ProvisionRequested(e) => vec![Effect::Provision { generation: e.generation, because: id }],
@@ -98,6 +106,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
             because: id,
         }],
         Event::RestartProved(e) => vec![Effect::ProveRestart { restart: e.restart, because: id }],
+        Event::DrainRequested(e) => vec![Effect::Drain { restart: e.restart, because: id }],
         Event::RestartAbandoned(e) => {
             vec![Effect::SettleRestart { restart: e.restart, outcome: ending(&e.reason), because: id }]
         }
@@ -128,6 +137,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::WentOffline(_)
         | Event::Degraded(_)
         | Event::RestartStarted(_)
+        | Event::DrainEnded(_)
         | Event::Quarantined(_)
         | Event::RestartAnnounced(_)
         | Event::Registered(_)
@@ -139,6 +149,9 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
+        | Event::SessionSuspected(_)
+        | Event::SessionPoisoned(_)
+        | Event::SessionCleared(_)
         | Event::HandlerPanicked(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
@@ -198,6 +211,10 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
     }
     if let Some((restart, because)) = state.proved {
         effects.push(Effect::ProveRestart { restart, because });
+    }
+    if let Some((pending, drain)) = state.restart.as_ref().and_then(|pending| Some((pending, pending.drain?)))
+    {
+        effects.push(Effect::Drain { restart: pending.restart, because: drain.requested });
     }
     effects
 }

@@ -11,6 +11,8 @@ use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timesta
 
 use crate::policy::phi::Beats;
 
+use super::session::Session;
+
 /// The wire status (contract 0.5; decision 19 maps supervision onto it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
@@ -151,6 +153,24 @@ pub struct PendingRestart {
     pub confirming: Option<(Position, EventId)>,
     /// The same, once it has begun.
     pub admission: Option<Position>,
+    /// What it waits for, while the calls of what it replaces may finish.
+    pub drain: Option<Drain>,
+}
+
+impl PendingRestart {
+    /// Whether it replaces something that works. What died or hangs has nothing to finish.
+    pub const fn is_graceful(&self) -> bool {
+        matches!(self.cause, RestartCause::Operator | RestartCause::Configuration | RestartCause::Session)
+    }
+}
+
+/// Open calls may finish, and no new ones come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The fact that asked.
+    pub requested: EventId,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// A restart that ended well, and that the agent has not been told of.
@@ -230,6 +250,8 @@ pub struct State {
     pub proved: Option<(RestartId, EventId)>,
     /// Whether the supervisor gave up on it.
     pub quarantined: bool,
+    /// What calls say about the runtime's session.
+    pub session: Session,
 }
 
 impl State {

@@ -13,8 +13,10 @@ use super::{Command, Effect, Rejection, Status, outstanding};
 use crate::effect::Provisioned;
 use crate::scenario::Scenario;
 
+mod drain;
 mod platform;
 mod properties;
+mod session;
 mod supervision;
 
 pub(crate) fn profile(backend: BackendKind) -> Created {

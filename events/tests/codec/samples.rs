@@ -90,6 +90,7 @@ pub(crate) fn grown() -> Vec<Fact> {
 /// See the module.
 pub(crate) fn all() -> Vec<Fact> {
     let workspace = life().into_iter().chain(running()).chain(supervision()).chain(traffic()).chain(doubts());
+    let workspace = workspace.chain(sessions()).chain(drains());
     workspace
         .map(Fact::Workspace)
         .chain(fleet().into_iter().chain(policy()).chain(choices()).map(Fact::Fleet))
@@ -287,8 +288,53 @@ fn traffic() -> Vec<w::Event> {
             request_bytes: 1024,
             response_bytes: 65_536,
             error: text("cut off"),
+            tries: 1,
+            failure: None,
         }
         .into(),
+    ]
+}
+
+fn failure() -> w::FailureSign {
+    w::FailureSign {
+        kind: w::FailureKind::NoConversation,
+        fingerprint: "00c0ffee00c0ffee".to_owned(),
+        excerpt: "no conversation found with session ID: …".to_owned(),
+        message: text("0123456789abcdef"),
+    }
+}
+
+/// A call that was tried more than once, and one that failed: fields that came after the fixture of its tag.
+pub(crate) fn later_fields() -> Vec<Fact> {
+    let retried = traffic().into_iter().filter_map(|event| match event {
+        w::Event::CallFinished(call) => {
+            Some(w::CallFinished { tries: 4, failure: Some(failure()), ..call }.into())
+        }
+        _ => None,
+    });
+    retried.map(Fact::Workspace).collect()
+}
+
+fn sessions() -> Vec<w::Event> {
+    vec![
+        w::SessionSuspected { call: id::<CallId>(8), failure: failure() }.into(),
+        w::SessionPoisoned {
+            call: id::<CallId>(8),
+            failure: failure(),
+            in_a_row: 3,
+            after_reset: true,
+            message: "restart it with a fresh session".to_owned(),
+        }
+        .into(),
+        w::SessionCleared { call: id::<CallId>(8), in_a_row: 2 }.into(),
+    ]
+}
+
+fn drains() -> Vec<w::Event> {
+    let restart = id::<RestartId>(3);
+    vec![
+        w::DrainRequested { restart, generation: Generation(7), within_ms: 30_000 }.into(),
+        w::DrainEnded { restart, outcome: w::DrainOutcome::TimedOut, open: Some(2), took_ms: 30_001 }.into(),
     ]
 }
 

@@ -14,7 +14,7 @@ use crate::projection::{ApplyError, Projection};
 
 mod life;
 
-use life::{live, trail};
+use life::{advise, live, trail};
 
 impl Projection for Roster {
     const NAME: &'static str = "roster";
@@ -51,6 +51,7 @@ impl Roster {
         live(row, event, recorded.meta.at);
         trail(row, event, recorded.meta.at);
         standing::supervise(row, event, recorded.meta.at);
+        advise(row, event, recorded.meta.at);
         if row.status != status {
             self.counts.subtract(status);
             self.counts.add(row.status);
@@ -191,6 +192,7 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         restarts: 0,
         failure: None,
         standing: Standing::new(at),
+        advice: None,
         evidence: None,
         lost: None,
     }
@@ -231,6 +233,7 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
+        | Event::SessionSuspected(_)
         | Event::HandlerPanicked(_)
         | Event::RestartAnnounced(_)
         | Event::EvidenceObserved(_)
@@ -249,6 +252,10 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::Degraded(_)
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
+        | Event::DrainRequested(_)
+        | Event::DrainEnded(_)
+        | Event::SessionPoisoned(_)
+        | Event::SessionCleared(_)
         | Event::RestartAbandoned(_)
         | Event::Quarantined(_)
         | Event::Paused(_)

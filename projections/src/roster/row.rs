@@ -156,6 +156,11 @@ pub enum RestartStage {
     },
     /// It may begin.
     Admitted,
+    /// The calls of what it replaces may finish.
+    Draining {
+        /// When their time is up.
+        until: Timestamp,
+    },
     /// It has begun.
     Started,
 }
@@ -167,6 +172,7 @@ impl RestartStage {
             Self::Requested => "requested",
             Self::Deferred { .. } => "deferred",
             Self::Admitted => "admitted",
+            Self::Draining { .. } => "draining",
             Self::Started => "started",
         }
     }
@@ -200,6 +206,17 @@ pub struct Failure {
     pub retryable: bool,
     /// The equivalent command to try by hand.
     pub command: Option<String>,
+}
+
+/// What would help, where a person has to do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// A stable word: `session_poisoned`.
+    pub code: &'static str,
+    /// For people who may act on it.
+    pub text: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// The last thing that was said about whether it lives.
@@ -315,6 +332,8 @@ pub struct Row {
     pub failure: Option<Box<Failure>>,
     /// Where it stands in the eyes of the supervisor.
     pub standing: Standing,
+    /// What would help, where something has to be done.
+    pub advice: Option<Box<Advice>>,
     /// The last thing that was said about whether it lives, other than signs of life.
     pub evidence: Option<Box<Evidence>>,
     /// What was pronounced dead last, in case that is taken back.

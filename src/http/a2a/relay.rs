@@ -186,6 +186,7 @@ fn report(outcome: CallOutcome, status: Option<StatusCode>, error: Option<String
         request_bytes: 0,
         response_bytes: 0,
         error,
+        failure: None,
     }
 }
 

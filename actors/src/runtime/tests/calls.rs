@@ -23,6 +23,7 @@ fn answered() -> CallReport {
         request_bytes: 1,
         response_bytes: 1,
         error: None,
+        failure: None,
     }
 }
 

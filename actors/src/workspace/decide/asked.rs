@@ -8,8 +8,9 @@ use covalence_events::workspace::{
 };
 use covalence_events::{EventId, Generation};
 
-use super::{Facts, doubt};
+use super::{Facts, doubt, drain};
 use crate::context::{Context, Decision};
+use crate::policy::admission;
 use crate::workspace::command::{Change, Create, NewToken, Register, Rejection, Remove, Restart};
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
@@ -210,14 +211,17 @@ pub(super) fn heartbeat(
     Ok(facts)
 }
 
-/// The agent was heard from: it is online, and a restart that has not begun is not needed any more.
+/// The agent was heard from: it is online, and a restart that has not begun is not needed any more, unless a person or a
+/// policy wanted it for another reason than death.
 pub(super) fn come_online(
     state: &State,
     via: OnlineVia,
     (ctx, cause): (&Context<'_>, EventId),
     facts: &mut Facts,
 ) {
-    let begun = state.restart.as_ref().filter(|pending| pending.admission.is_some());
+    // What is still drained is the generation before the restart: its life ends nothing.
+    let begun =
+        state.restart.as_ref().filter(|pending| pending.admission.is_some() && pending.drain.is_none());
     let online = CameOnline {
         via,
         from: state.status.as_str().to_owned(),
@@ -225,7 +229,9 @@ pub(super) fn come_online(
         restart: begun.map(|pending| pending.restart),
     };
     facts.push_because(ctx, Some(cause), online);
-    if begun.is_none() {
+    let refuted =
+        |pending: &PendingRestart| pending.drain.is_none() && admission::is_automatic(pending.cause);
+    if begun.is_none() && state.restart.as_ref().is_some_and(refuted) {
         abandon(state, "evidence_refuted", ctx, facts);
     }
 }
@@ -264,6 +270,7 @@ pub(super) fn end_restart(
     (ctx, cause): (&Context<'_>, EventId),
     facts: &mut Facts,
 ) {
+    drain::given_up(pending, ctx, facts);
     let abandoned = RestartAbandoned { restart: pending.restart, reason: reason.to_owned() };
     facts.push_because(ctx, Some(cause), abandoned);
 }

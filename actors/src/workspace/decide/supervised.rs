@@ -2,13 +2,13 @@
 
 use covalence_events::workspace::{
     CameOnline, ConfirmRequested, DeathRefuted, EvidenceClass, EvidenceObserved, EvidenceSource, OnlineVia,
-    ProvisionFailed, ProvisionOrigin, ProvisionRequested, Quarantined, RestartCause, RestartRequested,
-    RestartStarted, StopReason, StopRequested, VerdictReached, WentOffline,
+    ProvisionFailed, Quarantined, RestartCause, RestartRequested, RestartStarted, StopReason, StopRequested,
+    VerdictReached, WentOffline,
 };
 use covalence_events::{EventId, Position, RestartId, Timestamp};
 
 use super::asked::{abandon, end_restart};
-use super::{Facts, doubt};
+use super::{Facts, doubt, drain};
 use crate::context::{Context, Decision};
 use crate::policy::verdict::{self, Judgement, Target};
 use crate::policy::{Policy, admission};
@@ -114,6 +114,9 @@ fn ask_for_restart(
     if state.restart.as_ref().is_some_and(|pending| pending.admission.is_none()) {
         return;
     }
+    if drain::cut_short(state, (ctx, reached), facts) {
+        return;
+    }
     abandon(state, "died", ctx, facts);
     facts.push_because(ctx, Some(reached), wish(state, cause, vec![observed], ctx));
 }
@@ -131,7 +134,7 @@ fn wish(state: &State, cause: RestartCause, evidence: Vec<EventId>, ctx: &Contex
 }
 
 /// When this workspace has to be looked at again though nothing happens: a start that takes too long, or silence.
-pub fn deadline(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
+pub(super) fn deadline(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
     let own = match state.status {
         Status::Provisioning => Some(state.status_since.max(since) + policy.provision_timeout),
         Status::Online | Status::Degraded if state.is_external() => {
@@ -245,16 +248,7 @@ fn begin(
     facts: &mut Facts,
 ) {
     let started = facts.push_because(ctx, cause, RestartStarted { restart: pending.restart, admission });
-    facts.push_because(
-        ctx,
-        Some(started),
-        ProvisionRequested {
-            generation: state.generation.next(),
-            origin: ProvisionOrigin::Restart,
-            restart: Some(pending.restart),
-            reset_session: pending.reset_session,
-        },
-    );
+    drain::replace(state, pending, (ctx, started), facts);
 }
 
 /// What the fresh look found. Only *not there* lets a restart for death begin; one for hanging begins unless something was

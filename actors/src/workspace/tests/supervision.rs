@@ -333,6 +333,8 @@ fn an_answered_call_counts_as_life() {
         request_bytes: 1,
         response_bytes: 1,
         error: None,
+        tries: 1,
+        failure: None,
     };
     story.when(&Command::RecordCallFinished(Box::new(call))).unwrap();
     let mut story = story.after(Duration::from_secs(100));

@@ -1,12 +1,13 @@
 //! The facts that move a workspace through its life, and the trail of reasons for them.
 
-use covalence_events::Timestamp;
+use chrono::TimeDelta;
 use covalence_events::workspace::{
     Event, EvidenceClass, EvidenceObserved, InstanceStarted, ProvisionFailed, ProvisionRequested,
     RestartRequested,
 };
+use covalence_events::{RestartId, Timestamp};
 
-use crate::roster::row::{Evidence, Failure, Instance, Lost, Restart, RestartStage, Row, Status};
+use crate::roster::row::{Advice, Evidence, Failure, Instance, Lost, Restart, RestartStage, Row, Status};
 use crate::roster::standing;
 
 /// The verdict's rule that says that the instance itself is not there any more.
@@ -15,6 +16,9 @@ const PROOF_OF_DEATH: &str = "proof_of_death";
 const UNCONFIRMED: &str = "evidence_unconfirmed";
 /// The provisioning failure that says nothing about whether the instance runs.
 const OUT_OF_TIME: &str = "timeout";
+
+/// The word for the advice to throw a session away.
+const SESSION_POISONED: &str = "session_poisoned";
 
 /// The facts that move the workspace through its life.
 #[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
@@ -84,6 +88,8 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         Event::EvidenceObserved(_)
         | Event::RestartRequested(_)
         | Event::RestartStarted(_)
+        | Event::DrainRequested(_)
+        | Event::DrainEnded(_)
         | Event::RestartAnnounced(_)
         | Event::Created(_)
         | Event::Renamed(_)
@@ -100,6 +106,9 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)
+        | Event::SessionSuspected(_)
+        | Event::SessionPoisoned(_)
+        | Event::SessionCleared(_)
         | Event::HandlerPanicked(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
@@ -217,15 +226,38 @@ pub(super) fn trail(row: &mut Row, event: &Event, at: Timestamp) {
         }));
     } else if let Event::RestartStarted(e) = event {
         row.restarts += 1;
-        if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == e.restart) {
-            known.stage = RestartStage::Started;
-        }
+        stage(row, e.restart, RestartStage::Started);
+    } else if let Event::DrainRequested(e) = event {
+        let within = TimeDelta::milliseconds(i64::try_from(e.within_ms).unwrap_or(i64::MAX));
+        let until = at.checked_add_signed(within).unwrap_or(at);
+        stage(row, e.restart, RestartStage::Draining { until });
+    } else if let Event::DrainEnded(e) = event {
+        stage(row, e.restart, RestartStage::Started);
     } else if let Event::RestartAbandoned(_) | Event::Quarantined(_) = event {
         row.restart = None;
     } else if let Event::CameOnline(e) = event
         && e.restart.is_some()
     {
         row.restart = None;
+    }
+}
+
+fn stage(row: &mut Row, restart: RestartId, stage: RestartStage) {
+    if let Some(known) = row.restart.as_deref_mut().filter(|known| known.id == restart) {
+        known.stage = stage;
+    }
+}
+
+/// What a person should do about it, as long as that would help.
+pub(super) fn advise(row: &mut Row, event: &Event, at: Timestamp) {
+    // A chain, not a match: only these facts give advice or make it pointless.
+    if let Event::SessionPoisoned(e) = event {
+        let advice = Advice { code: SESSION_POISONED, text: e.message.clone(), since: at };
+        row.advice = Some(Box::new(advice));
+    } else if let Event::SessionCleared(_) | Event::SessionSuspected(_) | Event::Removed(_) = event {
+        row.advice = None;
+    } else if let Event::ProvisionRequested(ProvisionRequested { reset_session: true, .. }) = event {
+        row.advice = None;
     }
 }
 
