@@ -329,6 +329,7 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
         runtimes: config.runtimes.iter().map(|runtime| runtime.name.clone()).collect(),
         backend,
         call_idle_timeout: config.calls.idle_timeout,
+        call_busy_patience: config.calls.busy_patience,
     }
 }
 

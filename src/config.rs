@@ -272,6 +272,8 @@ impl TierLimits {
 pub struct Calls {
     /// A call without any sign of its workspace for this long is cut.
     pub idle_timeout: Duration,
+    /// A call without a deadline of its own is tried again at a busy agent for this long.
+    pub busy_patience: Duration,
 }
 
 /// How log lines look.

@@ -77,6 +77,8 @@ pub struct HttpConfig {
     pub backend: BackendKind,
     /// A call is given up when the workspace showed no sign of life for this long.
     pub call_idle_timeout: Duration,
+    /// A call without a deadline of its own is tried again at a busy agent for this long.
+    pub call_busy_patience: Duration,
 }
 
 /// When each of the platform's loops last came round: name and time.
@@ -113,6 +115,7 @@ struct Inner {
     limits: edge::limit::Limits,
     replies: idempotency::Replies,
     calls: TaskTracker,
+    waiting: a2a::retry::Waiting,
 }
 
 /// The parts that the composition root hands in; see [`HttpState`].
@@ -164,6 +167,7 @@ impl HttpState {
                 admin_sha256: digest(admin_token.expose()),
                 structure: tokio::sync::Mutex::default(),
                 limits: edge::limit::Limits::default(),
+                waiting: a2a::retry::Waiting::default(),
                 replies: idempotency::Replies::default(),
                 calls: TaskTracker::new(),
             },

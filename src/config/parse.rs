@@ -224,7 +224,10 @@ fn tier(layers: &mut Layers, memory: &str, cpu: &str) -> Result<TierLimits, Conf
 }
 
 pub(super) fn calls(layers: &mut Layers) -> Result<Calls, ConfigError> {
-    Ok(Calls { idle_timeout: required(layers, "calls.idle_timeout", DURATION, duration)? })
+    Ok(Calls {
+        idle_timeout: required(layers, "calls.idle_timeout", DURATION, duration)?,
+        busy_patience: required(layers, "calls.busy_patience", DURATION, duration)?,
+    })
 }
 
 pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {

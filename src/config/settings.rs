@@ -213,6 +213,13 @@ pub const SETTINGS: &[Setting] = &[
         "a call without any sign of its workspace for this long is cut",
     )
     .lenient(),
+    setting(
+        "calls.busy_patience",
+        "A2A_BUSY_PATIENCE_SECONDS",
+        "15",
+        "a call without a deadline is tried again at a busy agent for this long",
+    )
+    .lenient(),
     setting("supervision.liveness_ttl", "", "180s", "silence after which a running workspace counts as hung"),
     setting(
         "supervision.external_stale",

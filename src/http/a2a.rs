@@ -19,9 +19,12 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{gone, present, row};
 
 pub mod card;
+mod failure;
 pub mod normalise;
 pub mod patience;
 pub mod relay;
+mod restarting;
+pub mod retry;
 pub mod sse;
 
 /// A call's body. The contract's later servers take this much; a message with a file in it fits, a video does not.
@@ -57,11 +60,22 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
         return Err(ApiError::unavailable(
             "poll_delivery_unavailable",
             "workspace takes its messages by polling, which this server does not queue",
-            relay::RETRY_BUSY,
+            retry::RETRY_BUSY,
         ));
     }
-    let origin = ctx.origin(caller.clone());
-    let permit = match ctx.state.runtime.permit(id, PermitRequest { caller, method: call.method }, origin) {
+    let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
+    let permit = match ctx.state.runtime.permit(id, request, ctx.origin(caller.clone())) {
+        Err(refused) if retry::is_busy(&refused) => {
+            retry::slot(&ctx, id, PermitRequest { caller, method: call.method }, refused).await
+        }
+        Err(PermitRefused::NoUrl { .. } | PermitRefused::Restarting { .. }) => {
+            ctx.state.runtime.settled(id).await;
+            let origin = ctx.origin(caller.clone());
+            ctx.state.runtime.permit(id, PermitRequest { caller, method: call.method }, origin)
+        }
+        permit => permit,
+    };
+    let permit = match permit {
         Ok(permit) => permit,
         Err(PermitRefused::Rejected(Rejection::Removed)) => return Err(removed(&ctx, id)),
         Err(refused) => return Err(refused.into()),

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod busy;
 mod calls;
 mod document;
 mod lifecycle;

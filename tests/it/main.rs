@@ -16,6 +16,7 @@ mod demo;
 mod dependencies;
 mod docker_backend;
 mod engine_faults;
+mod graceful_restart;
 mod kill_and_heal;
 mod panic_boundary;
 mod platform_crash;

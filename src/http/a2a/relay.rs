@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{
     ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
@@ -17,16 +17,17 @@ use actix_web::{HttpResponse, web};
 use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
 use covalence_actors::context::Origin;
-use covalence_actors::runtime::{CallReport, Examined, Permit};
-use covalence_events::workspace::CallOutcome;
-use covalence_events::{Principal, WorkspaceId};
+use covalence_actors::runtime::{CallReport, Permit};
+use covalence_events::workspace::{CallOutcome, FailureKind, FailureSign};
+use covalence_events::{Generation, Principal, WorkspaceId};
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::http::HttpState;
 use crate::http::a2a::patience::{Patience, RanOut};
-use crate::http::a2a::{REQUEST_BYTES_MAX, sse};
+use crate::http::a2a::restarting::{Delivery, broke_off};
+use crate::http::a2a::{REQUEST_BYTES_MAX, failure, retry, sse};
 use crate::http::address::{self, Occasion};
 use crate::http::auth::Identity;
 use crate::http::error::{Answer, ApiError, BUSY};
@@ -43,17 +44,13 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(3);
 const CONNECTIONS_MAX: usize = 4096;
 /// An agent's call without a deadline of its own.
 const AGENT_CALL_MAX: Duration = Duration::from_secs(30 * 60);
-/// Seconds, of an agent that may still be at work on what it was sent.
-pub const RETRY_BUSY: u64 = 30;
-/// Seconds, of an agent that is being started again.
-const RETRY_RESTART: u64 = 15;
 /// Bytes of an agent's error text that are passed on.
 const ERROR_TEXT_MAX: usize = 4096;
 
 /// Names the call, as in the log.
 const CALL: HeaderName = HeaderName::from_static("x-covalence-call");
 /// Seconds after which a caller gives up.
-const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
+pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 /// Passed on to the agent beside the content type. No credential: the caller's ends here.
 static PASSED: [HeaderName; 6] = [
     ACCEPT,
@@ -123,7 +120,10 @@ pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> An
     let client = client
         .ok_or_else(|| ApiError::internal("failed to create proxy request", "no client in this worker"))?;
     let forward = Forward {
-        patience: patience(&ctx, id),
+        patience: patience(&ctx, id, &permit),
+        began: ctx.known.began,
+        asked: retry::asked(&ctx),
+        generation: permit.generation,
         headers: passed(ctx.request.headers(), &PASSED),
         origin: ctx.origin(Principal::System),
         state: Arc::clone(&ctx.state),
@@ -168,10 +168,12 @@ impl Drop for OutliveCaller {
     }
 }
 
-fn patience(ctx: &Ctx, id: WorkspaceId) -> Patience {
-    let asked = ctx.header(TIMEOUT).and_then(|seconds| seconds.trim().parse::<u64>().ok()).filter(|n| *n > 0);
+fn patience(ctx: &Ctx, id: WorkspaceId, permit: &Permit) -> Patience {
     let is_agent = matches!(ctx.known.identity, Identity::Workspace(_)) || ctx.claimed().is_some();
-    let whole = asked.map(Duration::from_secs).or_else(|| is_agent.then_some(AGENT_CALL_MAX));
+    let whole = retry::asked(ctx).or_else(|| is_agent.then_some(AGENT_CALL_MAX));
+    // A call that got its slot at once has used none of its time.
+    let waited = if permit.tries > 1 { ctx.known.began.elapsed() } else { Duration::ZERO };
+    let whole = whole.map(|whole| whole.saturating_sub(waited));
     Patience::new(Arc::clone(&ctx.state), id, whole)
 }
 
@@ -190,13 +192,19 @@ fn report(outcome: CallOutcome, status: Option<StatusCode>, error: Option<String
     }
 }
 
-type AgentResponse = awc::ClientResponse;
+/// What is recorded of an agent that failed because it was stopped under its call.
+fn interrupted(done: CallReport) -> CallReport {
+    let failure = done.failure.map(|sign| FailureSign { kind: FailureKind::Stopped, ..sign });
+    CallReport { failure, error: Some("interrupted by a restart".to_owned()), ..done }
+}
+
+pub(super) type AgentResponse = awc::ClientResponse;
 
 /// A piece of an event stream, or why there are no more.
 type Piece = Result<Bytes, std::io::Error>;
 
 /// Why there is no response from the agent.
-enum Failure {
+pub(super) enum Failure {
     /// It never got the request.
     NotReached(String),
     /// It may have.
@@ -205,19 +213,26 @@ enum Failure {
     RanOut(RanOut),
 }
 
-struct Forward {
-    state: Arc<HttpState>,
+/// One call on its way.
+pub(super) struct Forward {
+    pub(super) state: Arc<HttpState>,
     client: awc::Client,
-    id: WorkspaceId,
+    pub(super) id: WorkspaceId,
+    /// Which generation was called.
+    pub(super) generation: Generation,
+    /// When the request came.
+    pub(super) began: Instant,
+    /// The time that its caller gives it.
+    pub(super) asked: Option<Duration>,
     addresses: Vec<SocketAddr>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-    origin: Origin,
+    pub(super) origin: Origin,
     patience: Patience,
 }
 
 impl Forward {
-    async fn run(self, permit: Permit) -> Answer {
+    async fn run(self, mut permit: Permit) -> Answer {
         let call = HeaderValue::from_str(&permit.call.to_string()).ok();
         let name = |mut response: HttpResponse| {
             if let Some(call) = call {
@@ -225,7 +240,7 @@ impl Forward {
             }
             response
         };
-        match self.send(&permit.url).await {
+        match self.deliver(&mut permit).await {
             Ok(response) if is_stream(&response) && !is_unreadable(&response) => {
                 Ok(name(self.stream(permit, response)))
             }
@@ -246,7 +261,7 @@ impl Forward {
     }
 
     /// Sends to the checked addresses in turn, while nothing has been sent to any of them.
-    async fn send(&self, url: &str) -> Result<AgentResponse, Failure> {
+    pub(super) async fn send(&self, url: &str) -> Result<AgentResponse, Failure> {
         let mut failure = None;
         for address in
             self.addresses.iter().copied().map(Some).chain(self.addresses.is_empty().then_some(None))
@@ -301,21 +316,34 @@ impl Forward {
                 }
                 Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
                 Ok(Some(Err(error))) => {
-                    return (broken(error.to_string(), body.len()), Err(body_lost(status)));
+                    let restarting = self.restarting().await;
+                    return (broken(error.to_string(), body.len()), Err(broke_off(status, restarting)));
                 }
-                Err(ran_out) => return (broken(ran_out.to_string(), body.len()), Err(body_lost(status))),
+                Err(ran_out) => {
+                    return (
+                        broken(ran_out.to_string(), body.len()),
+                        Err(broke_off(status, self.replaced())),
+                    );
+                }
             }
         }
         if body.is_empty() && status.is_success() && is_unreadable(&response) {
             let error = "the answer has neither a length nor chunks".to_owned();
-            return (broken(error, 0), Err(body_lost(status)));
+            return (broken(error, 0), Err(broke_off(status, None)));
         }
         let done = CallReport {
             request_bytes,
             response_bytes: body.len() as u64,
+            failure: failure::sign(status, &body, &self.body),
             ..report(CallOutcome::Answered, Some(status), None)
         };
-        (done, self.answer(status, headers, body.freeze()).await)
+        if done.failure.is_some()
+            && let Some(restarting) = self.replaced()
+        {
+            return (interrupted(done), Ok(restarting.answer(status, &self.body)));
+        }
+        let wished = self.wished(&response);
+        (done, self.answer(status, headers, body.freeze(), wished).await)
     }
 
     /// The contract's table for what an agent answered.
@@ -324,12 +352,16 @@ impl Forward {
         status: StatusCode,
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Bytes,
+        wished: Option<Duration>,
     ) -> Answer {
         if !status.is_success() && status.as_u16() >= 300 {
             if is_gateway_trouble(status)
-                && let Some(restarting) = self.examined().await
+                && let Some(restarting) = self.restarting().await
             {
-                return Err(restarting);
+                return Err(restarting.error(Delivery::of_answer(status)));
+            }
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                return Err(retry::busy(error_text(status, &body), wished));
             }
             return Err(ApiError::new(status, "agent_error", error_text(status, &body)));
         }
@@ -358,19 +390,24 @@ impl Forward {
     }
 
     async fn pass_on(self, permit: Permit, mut response: AgentResponse, pieces: mpsc::Sender<Piece>) {
-        let (mut read, mut broken) = (0_u64, None);
+        let (mut read, mut broken, mut last) = (0_u64, None, Bytes::new());
         loop {
-            let error = match self.patience.wait(response.next()).await {
+            let (error, restarting) = match self.patience.wait(response.next()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(piece))) => {
                     read += piece.len() as u64;
+                    last = piece.clone();
                     let _ = pieces.send(Ok(piece)).await;
                     continue;
                 }
-                Ok(Some(Err(error))) => error.to_string(),
-                Err(ran_out) => ran_out.to_string(),
+                Ok(Some(Err(error))) => (error.to_string(), self.restarting().await),
+                Err(ran_out) => (ran_out.to_string(), self.replaced()),
             };
-            let _ = pieces.send(Err(std::io::Error::other(error.clone()))).await;
+            let end = match restarting {
+                Some(restarting) if sse::is_between_events(&last) => Ok(restarting.event(&self.body)),
+                _ => Err(std::io::Error::other(error.clone())),
+            };
+            let _ = pieces.send(end).await;
             broken = Some(error);
             break;
         }
@@ -378,6 +415,7 @@ impl Forward {
         permit.finish(CallReport {
             request_bytes: self.body.len() as u64,
             response_bytes: read,
+            failure: failure::sign_of_stream(&last, &self.body),
             ..report(outcome, Some(response.status()), broken)
         });
     }
@@ -385,38 +423,20 @@ impl Forward {
     /// What a caller is told of a call without a response; a fresh look at the instance says whether it is being restarted.
     async fn failed(&self, failure: &Failure) -> ApiError {
         if !matches!(failure, Failure::RanOut(_))
-            && let Some(restarting) = self.examined().await
+            && let Some(restarting) = self.restarting().await
         {
-            return restarting;
+            return restarting.error(Delivery::of(failure));
         }
-        let busy = |code| {
-            ApiError::unavailable(code, BUSY, RETRY_BUSY).with("busy", true).with("delivery", "unknown")
-        };
-        match failure {
+        let delivery = Delivery::of(failure).as_str();
+        let busy = |code| ApiError::unavailable(code, BUSY, retry::RETRY_BUSY).with("busy", true);
+        let error = match failure {
             Failure::NotReached(_) => {
                 ApiError::new(StatusCode::BAD_GATEWAY, "agent_unreachable", "failed to reach workspace agent")
             }
             Failure::Lost(_) => busy("agent_connection_lost"),
             Failure::RanOut(ran_out) => busy("agent_timeout").detail(ran_out.to_string()),
-        }
-    }
-
-    async fn examined(&self) -> Option<ApiError> {
-        match self.state.runtime.examine(self.id, self.origin.clone()).await {
-            Ok(Examined::Dead { .. }) => Some(
-                ApiError::unavailable(
-                    "agent_restarting",
-                    "workspace agent unreachable — container restart triggered",
-                    RETRY_RESTART,
-                )
-                .with("restarting", true),
-            ),
-            Ok(Examined::Alive | Examined::Unknown) => None,
-            Err(error) => {
-                tracing::debug!(workspace = %self.id, %error, "the instance could not be looked at");
-                None
-            }
-        }
+        };
+        error.with("delivery", delivery)
     }
 }
 
@@ -464,13 +484,8 @@ fn announced(headers: &HeaderMap) -> usize {
 }
 
 /// Answers of something between us and the agent, rather than of the agent.
-fn is_gateway_trouble(status: StatusCode) -> bool {
+pub(super) fn is_gateway_trouble(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502 | 503 | 504 | 521..=524)
-}
-
-fn body_lost(status: StatusCode) -> ApiError {
-    ApiError::new(StatusCode::BAD_GATEWAY, "agent_response_lost", "failed to read agent response")
-        .with("delivery_confirmed", status.as_u16() < 400)
 }
 
 /// The agent's own error text, or its status in words.

@@ -43,6 +43,12 @@ impl Boundary {
     }
 }
 
+/// Whether a stream whose last piece this is stands between two events. A line end that is split over two pieces is taken
+/// for the middle of one, which costs an explanation and damages nothing.
+pub fn is_between_events(last: &[u8]) -> bool {
+    last.is_empty() || last.ends_with(b"\n\n") || last.ends_with(b"\r\n\r\n")
+}
+
 /// Pieces as they come, with a comment after each stretch of silence between events.
 pub fn kept_alive<E>(
     pieces: mpsc::Receiver<Result<Bytes, E>>,

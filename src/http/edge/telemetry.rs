@@ -24,6 +24,7 @@ pub fn describe() {
     metrics::describe_counter!(REQUESTS, "HTTP requests by method, route and status");
     metrics::describe_gauge!(SECONDS, metrics::Unit::Seconds, "seconds spent in HTTP requests, summed");
     metrics::describe_counter!(PANICS, "HTTP handlers that panicked");
+    crate::http::a2a::retry::describe();
 }
 
 /// The request's span.

@@ -77,7 +77,12 @@ async fn platform() -> Platform {
 }
 
 /// An external workspace whose agent is registered at a port of this machine; its id and token.
-async fn registered(platform: &Platform, name: &str, parent: Option<&str>, port: u16) -> (String, String) {
+pub(super) async fn registered(
+    platform: &Platform,
+    name: &str,
+    parent: Option<&str>,
+    port: u16,
+) -> (String, String) {
     let (id, token) = platform.external(name, parent).await;
     let body = json!({"id": id, "url": format!("http://localhost:{port}/"), "delivery_mode": "push",
         "agent_card": {"name": name, "url": "http://inside:8000/", "protocolVersion": "0.3.0", "capabilities": {"streaming": true}}});
@@ -86,7 +91,7 @@ async fn registered(platform: &Platform, name: &str, parent: Option<&str>, port:
     (id, token)
 }
 
-async fn finished(platform: &Platform, id: &str, count: usize) -> Vec<CallFinished> {
+pub(super) async fn finished(platform: &Platform, id: &str, count: usize) -> Vec<CallFinished> {
     let id = id.parse().unwrap();
     for _ in 0..100 {
         let calls = platform.state.views.calls.read().recent(id, 50);
@@ -256,7 +261,11 @@ async fn a_deadline_ends_a_call_with_unknown_outcome() {
 
 #[actix_web::test]
 async fn a_full_workspace_is_busy() {
-    let platform = platform().await;
+    let platform = Platform::tuned(|config| {
+        config.surroundings.development = true;
+        config.call_busy_patience = Duration::from_millis(300);
+    })
+    .await;
     let (port, seen) = serve_agent();
     let (lead, lead_token) = platform.external("lead", None).await;
     let (id, _) = registered(&platform, "agent", Some(&lead), port).await;

@@ -1,6 +1,6 @@
 //! A platform in this process: a server on a port of its own, and a client.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -42,14 +42,31 @@ impl Clock for WallClock {
 
 /// A backend that starts nothing and says that it did: the edge needs generations, not processes.
 #[derive(Debug, Default)]
-struct Table(Mutex<HashMap<WorkspaceId, Generation>>);
+pub(super) struct Table {
+    running: Mutex<HashMap<WorkspaceId, Generation>>,
+    /// Gone, though the list still shows it: only a look by its exact id tells.
+    gone: Mutex<HashSet<(WorkspaceId, Generation)>>,
+    /// Where generations after the first answer; nobody does where the first one says that it is.
+    successors: Mutex<Option<String>>,
+}
 
 impl Table {
-    fn answer(workspace: WorkspaceId, generation: Generation) -> Provisioned {
-        let instance = Some(InstanceRef { id: format!("{workspace}:{generation}") });
+    /// The instance that runs is gone, and nobody has noticed.
+    pub(super) fn lose(&self, workspace: WorkspaceId) {
+        let generation = self.running.lock().unwrap()[&workspace];
+        self.gone.lock().unwrap().insert((workspace, generation));
+    }
+
+    /// Where generations after the first answer from now on.
+    pub(super) fn successors_answer_at(&self, url: String) {
+        *self.successors.lock().unwrap() = Some(url);
+    }
+
+    fn answer(&self, workspace: WorkspaceId, generation: Generation) -> Provisioned {
+        let successor = self.successors.lock().unwrap().clone().filter(|_| generation > Generation(1));
         Provisioned {
-            instance,
-            url: Some("http://127.0.0.1:9".to_owned()),
+            instance: Some(InstanceRef { id: format!("{workspace}:{generation}") }),
+            url: Some(successor.unwrap_or_else(|| "http://127.0.0.1:9".to_owned())),
             withheld: Vec::new(),
             image: None,
         }
@@ -63,26 +80,28 @@ impl Backend for Table {
     }
 
     async fn provision(&self, spec: &ProvisionSpec) -> Result<Provisioned, ProvisionError> {
-        self.0.lock().unwrap().insert(spec.workspace, spec.generation);
-        Ok(Self::answer(spec.workspace, spec.generation))
+        self.running.lock().unwrap().insert(spec.workspace, spec.generation);
+        Ok(self.answer(spec.workspace, spec.generation))
     }
 
     async fn find(&self, workspace: WorkspaceId, generation: Generation) -> Inspection {
-        match self.0.lock().unwrap().get(&workspace) {
-            Some(running) if *running == generation => {
-                Inspection::Running(Self::answer(workspace, generation))
+        let running = self.running.lock().unwrap().get(&workspace).copied();
+        let gone = self.gone.lock().unwrap().contains(&(workspace, generation));
+        match running {
+            Some(running) if running == generation && !gone => {
+                Inspection::Running(self.answer(workspace, generation))
             }
             _ => Inspection::NotThere { code: "not_found", detail: String::new(), exit_status: None },
         }
     }
 
     async fn inspect(&self, workspace: WorkspaceId, _: &InstanceRef) -> Inspection {
-        let generation = self.0.lock().unwrap().get(&workspace).copied().unwrap_or_default();
+        let generation = self.running.lock().unwrap().get(&workspace).copied().unwrap_or_default();
         self.find(workspace, generation).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, BackendError> {
-        let running = self.0.lock().unwrap();
+        let running = self.running.lock().unwrap();
         let listed = running.iter().map(|(workspace, generation)| Listed {
             workspace: Some(*workspace),
             generation: Some(*generation),
@@ -95,7 +114,7 @@ impl Backend for Table {
     }
 
     async fn stop(&self, workspace: WorkspaceId, _: Generation, _: Duration) -> Result<(), BackendError> {
-        self.0.lock().unwrap().remove(&workspace);
+        self.running.lock().unwrap().remove(&workspace);
         Ok(())
     }
 
@@ -120,6 +139,7 @@ impl Backend for Table {
 pub(super) struct Platform {
     pub(super) base: String,
     pub(super) state: Arc<HttpState>,
+    pub(super) table: Arc<Table>,
     client: awc::Client,
 }
 
@@ -143,17 +163,22 @@ fn config() -> HttpConfig {
         runtimes: BTreeSet::from(["echo".to_owned(), "command".to_owned()]),
         backend: BackendKind::Process,
         call_idle_timeout: Duration::from_secs(300),
+        call_busy_patience: Duration::from_secs(15),
     }
 }
 
 /// A state without a server.
 pub(super) async fn state(tune: impl FnOnce(&mut HttpConfig)) -> Arc<HttpState> {
+    state_over(tune, Arc::default()).await
+}
+
+async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Arc<HttpState> {
     let mut config = config();
     tune(&mut config);
     let log: Arc<dyn EventLog> = Arc::new(MemoryLog::default());
     let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
     let backends: HashMap<BackendKind, Arc<dyn Backend>> = HashMap::from([
-        (BackendKind::Process, Arc::new(Table::default()) as Arc<dyn Backend>),
+        (BackendKind::Process, table as Arc<dyn Backend>),
         (BackendKind::External, Arc::new(ExternalBackend)),
     ]);
     let ports = Ports {
@@ -195,13 +220,14 @@ impl Platform {
     }
 
     pub(super) async fn tuned(tune: impl FnOnce(&mut HttpConfig)) -> Self {
-        let state = state(tune).await;
+        let table = Arc::<Table>::default();
+        let state = state_over(tune, Arc::clone(&table)).await;
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", socket.local_addr().unwrap());
         let server = listen(&state, vec![Listener { socket }], 1).unwrap();
         drop(actix_web::rt::spawn(server));
         let client = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
-        Self { base, state, client }
+        Self { base, state, table, client }
     }
 
     pub(super) fn ask(&self, method: Method, path: &str) -> Ask {
