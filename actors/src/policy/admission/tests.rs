@@ -225,9 +225,4 @@ proptest! {
         let (plain, delay) = (backoff(&policy, in_a_row, 0.5), backoff(&policy, in_a_row, chance));
         prop_assert!(delay >= plain.mul_f64(0.799) && delay <= plain.mul_f64(1.201));
     }
-
-    #[test]
-    fn the_same_inputs_lead_to_the_same_decision(cause in causes(), inputs in any_inputs()) {
-        prop_assert_eq!(judged(cause, &inputs), judged(cause, &inputs.clone()));
-    }
 }
