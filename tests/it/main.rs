@@ -27,5 +27,6 @@ mod reboot;
 mod restart_context;
 mod roster_and_actor;
 mod second_server;
+mod storm;
 mod support;
 mod tidy;

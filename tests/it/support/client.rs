@@ -71,8 +71,12 @@ impl Client {
     pub(crate) fn new(url: String, token: String) -> Self {
         static CRYPTO: Once = Once::new();
         CRYPTO.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_LIMIT).build().expect("a client");
-        Self { http, url, token }
+        Self { http: http(REQUEST_LIMIT), url, token }
+    }
+
+    /// The same caller with another patience.
+    pub(crate) fn with_limit(&self, limit: Duration) -> Self {
+        Self { http: http(limit), ..self.clone() }
     }
 
     /// The token that it shows.
@@ -175,6 +179,10 @@ impl Client {
             facts.extend(page);
         }
     }
+}
+
+fn http(limit: Duration) -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(limit).build().expect("a client")
 }
 
 /// A `message/send` request with one text.

@@ -1,7 +1,8 @@
 //! A proxy in front of the real engine's socket that misbehaves on demand.
 //!
 //! Each connection carries one request, since the engine's client keeps none alive. A rule names a part of the request
-//! line and what happens to requests that have it; everything else goes through to the real engine.
+//! line and what happens to requests that have it; what no rule is about meets the weather, if there is any, and else goes
+//! through to the real engine.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// No request head of the engine's client is longer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -43,10 +45,22 @@ struct Rule {
     left: Option<usize>,
 }
 
-#[derive(Debug, Default)]
+/// What a request meets, if anything, by its request line.
+pub(crate) type Weather = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
+
+#[derive(Default)]
 struct Shared {
     rules: Mutex<Vec<Rule>>,
+    weather: Mutex<Option<Weather>>,
     requests: Mutex<Vec<String>>,
+    /// Ends the connections that are open; a new one stands for those that come.
+    open: Mutex<CancellationToken>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 /// The proxy. Ends with its value.
@@ -71,7 +85,8 @@ impl FaultProxy {
         proxy
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("engine.sock")
     }
 
@@ -99,6 +114,16 @@ impl FaultProxy {
         self.shared.rules.lock().unwrap().clear();
     }
 
+    /// Requests that no rule is about meet this from now on; `None`: nothing.
+    pub(crate) fn weather(&self, weather: Option<Weather>) {
+        *self.shared.weather.lock().unwrap() = weather;
+    }
+
+    /// Cuts every connection that is open, streams of events among them.
+    pub(crate) fn cut_open(&self) {
+        std::mem::take(&mut *self.shared.open.lock().unwrap()).cancel();
+    }
+
     /// Request lines so far that have this part.
     pub(crate) fn count(&self, part: &str) -> usize {
         self.shared.requests.lock().unwrap().iter().filter(|line| line.contains(part)).count()
@@ -121,19 +146,32 @@ impl FaultProxy {
         let (engine, shared) = (self.engine.clone(), Arc::clone(&self.shared));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, engine.clone(), Arc::clone(&shared)));
+                let open = shared.open.lock().unwrap().clone();
+                let serving = serve(client, engine.clone(), Arc::clone(&shared));
+                tokio::spawn(async move { open.run_until_cancelled(serving).await });
             }
         });
         *self.accepting.lock().unwrap() = Some(accepting);
     }
 }
 
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        if let Some(accepting) = self.accepting.lock().unwrap().take() {
+            accepting.abort();
+        }
+        self.cut_open();
+    }
+}
+
 impl Shared {
     fn fault_for(&self, line: &str) -> Option<Fault> {
         let mut rules = self.rules.lock().unwrap();
-        let rule = rules.iter_mut().find(|rule| line.contains(&rule.part) && rule.left != Some(0))?;
-        rule.left = rule.left.map(|left| left - 1);
-        Some(rule.fault.clone())
+        if let Some(rule) = rules.iter_mut().find(|rule| line.contains(&rule.part) && rule.left != Some(0)) {
+            rule.left = rule.left.map(|left| left - 1);
+            return Some(rule.fault.clone());
+        }
+        self.weather.lock().unwrap().as_mut()?(line)
     }
 
     fn closes_at_accept(&self) -> bool {
@@ -208,7 +246,7 @@ async fn ask(client: &mut UnixStream, engine: &Path, head: &[u8], body_bytes: us
     loop {
         let end = answer.windows(4).position(|end: &[u8]| end == b"\r\n\r\n").map(|place| place + 4);
         if let Some(end) = end
-            && (answer.len() >= end + body_bytes || answer.starts_with(b"HTTP/1.1 204"))
+            && (answer.len() >= end + body_bytes || is_bodyless(&answer[..end]))
         {
             answer.truncate(end + body_bytes);
             return answer;
@@ -223,4 +261,11 @@ async fn ask(client: &mut UnixStream, engine: &Path, head: &[u8], body_bytes: us
             }
         }
     }
+}
+
+fn is_bodyless(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    head.starts_with("http/1.1 204")
+        || head.starts_with("http/1.1 304")
+        || head.contains("\r\ncontent-length: 0\r\n")
 }

@@ -47,6 +47,8 @@ pub(crate) enum RunsIn {
     Processes,
     /// The engine is asked.
     Containers,
+    /// On an engine that the story itself looks after: it asks, and cleans up.
+    Elsewhere,
 }
 
 impl Settings {
@@ -217,6 +219,7 @@ impl Platform {
                     .collect()
             }
             RunsIn::Containers => docker::containers_by_workspace(&self.instance()),
+            RunsIn::Elsewhere => BTreeMap::new(),
         }
     }
 
@@ -228,6 +231,7 @@ impl Platform {
         match self.settings.runs_in {
             RunsIn::Processes => processes::signal(name.parse().expect("a pid"), Signal::KILL),
             RunsIn::Containers => drop(docker::docker(&["kill", name])),
+            RunsIn::Elsewhere => unreachable!("nothing was found to run"),
         }
     }
 
@@ -288,6 +292,7 @@ impl Drop for Platform {
         match self.settings.runs_in {
             RunsIn::Processes => processes::end_agents(self.home.path()),
             RunsIn::Containers => docker::remove_all(&self.instance()),
+            RunsIn::Elsewhere => {}
         }
         if std::thread::panicking() {
             eprintln!("--- the platform's own words ---\n{}", self.stderr());
