@@ -69,13 +69,15 @@ pub struct DockerConfig {
 pub struct DockerBackend {
     config: DockerConfig,
     engine: engine::Engine,
+    /// Held while the workspaces' network is looked for and made.
+    network: tokio::sync::Mutex<()>,
 }
 
 impl DockerBackend {
     /// An adapter for the engine that the configuration names. Asks it nothing yet.
     pub fn new(config: DockerConfig) -> Self {
         let engine = engine::Engine::new(config.host.as_deref());
-        Self { config, engine }
+        Self { config, engine, network: tokio::sync::Mutex::default() }
     }
 
     /// Whether an engine answers there, within seconds.

@@ -143,6 +143,28 @@ pub(super) async fn mutate<T>(
     within(what, MUTATION_TIMEOUT, call).await
 }
 
+/// How often a step of a start that changes nothing when it is repeated is tried, before its error counts.
+const TRIES: u32 = 4;
+/// Between two of them.
+const TRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Makes a call that may be repeated until the engine answers in words of its own, or has failed to for [`TRIES`] times.
+/// A start asks ten times and more: with three in ten answers lost, one in thirty would get through else.
+pub(super) async fn persist<T, F: Future<Output = Result<T, Failure>>>(
+    mut call: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    for _ in 1..TRIES {
+        match call().await {
+            Err(failure) if matches!(failure.class, Class::Unknown | Class::NotSent) => {
+                tracing::debug!(error = failure.detail, "asked again");
+                tokio::time::sleep(TRY_PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+    call().await
+}
+
 /// One call under a limit.
 pub(super) async fn within<T>(
     what: &str,

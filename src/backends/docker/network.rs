@@ -44,6 +44,8 @@ impl DockerBackend {
     /// The engine lets two of one name exist, and refuses the name from then on. So the id is used everywhere, the oldest
     /// counts, and who made a younger one beside it takes that away again.
     pub(super) async fn ensure_network(&self) -> Result<String, Failure> {
+        // First starts come side by side; each would make one, and while there are two the engine refuses the name.
+        let _alone = self.network.lock().await;
         if let Some(id) = self.oldest_network().await? {
             return Ok(id);
         }

@@ -15,7 +15,7 @@ use bollard::query_parameters::{
 use covalence_actors::effect::{ProvisionError, ProvisionSpec, Provisioned};
 use tokio::time::Instant;
 
-use super::engine::{mutate, observe};
+use super::engine::{mutate, observe, persist, within};
 use super::errors::{Class, Failure};
 use super::files::{self, Archive, Existing, Owner};
 use super::observe::{State, generation_of, inspected_state, published_port};
@@ -29,6 +29,8 @@ use crate::runtimes::{Runner, Runtime};
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// Leftovers of older generations get this long to end gracefully before they are removed.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(10);
+/// A volume is a directory: made in no time, or the engine is in trouble.
+const VOLUME_TIMEOUT: Duration = Duration::from_secs(5);
 /// A mutation without an answer is looked for this long before its outcome counts as unknown.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks of settling: short against a start of 70 to 500 ms, long against an inspect of 1 ms.
@@ -59,12 +61,12 @@ impl DockerBackend {
         let Some(image) = runtime.image.as_deref() else {
             return Err(invalid(format!("runtime `{}` has no image to run in a container", runtime.name)));
         };
-        self.engine.ask_identity().await.map_err(|failure| not_started(failure, None))?;
+        persist(|| self.engine.ask_identity()).await.map_err(|failure| not_started(failure, None))?;
         if let Some(running) = self.clear_leftovers(spec).await? {
             return Ok(running);
         }
         let docker = self.engine.client().map_err(|failure| not_started(failure, None))?;
-        let owner = image_owner(&docker, image).await.map_err(|failure| {
+        let owner = persist(|| image_owner(&docker, image)).await.map_err(|failure| {
             if failure.class == Class::NoSuchImage {
                 image_missing(image, runtime)
             } else {
@@ -105,7 +107,8 @@ impl DockerBackend {
     /// Takes away what older provisionings left. Answers this generation itself if it runs already.
     async fn clear_leftovers(&self, spec: &ProvisionSpec) -> Result<Option<Provisioned>, ProvisionError> {
         let failed = |failure| not_started(failure, None);
-        for container in self.containers_of(Some(spec.workspace)).await.map_err(failed)? {
+        let left = persist(|| self.containers_of(Some(spec.workspace))).await.map_err(failed)?;
+        for container in left {
             let (Some(id), generation) = (container.id.clone(), generation_of(&container)) else { continue };
             if generation.is_some_and(|generation| generation > spec.generation) {
                 return Err(ProvisionError {
@@ -121,7 +124,7 @@ impl DockerBackend {
             {
                 return Ok(Some(running));
             }
-            self.retire(&id, spec.workspace, generation, LEFTOVER_GRACE).await.map_err(failed)?;
+            persist(|| self.retire(&id, spec.workspace, generation, LEFTOVER_GRACE)).await.map_err(failed)?;
         }
         Ok(None)
     }
@@ -141,10 +144,10 @@ impl DockerBackend {
     }
 
     async fn prepare(&self, docker: &Docker, spec: &ProvisionSpec, plan: &mut Plan) -> Result<(), Failure> {
-        plan.join_network(&self.ensure_network().await?);
+        plan.join_network(&persist(|| self.ensure_network()).await?);
         for (name, _) in &plan.volumes {
             if spec.reset_session && *name == names::session_volume(spec.workspace) {
-                remove_volume(docker, name).await?;
+                persist(|| remove_volume(docker, name)).await?;
             }
             let request = VolumeCreateRequest {
                 name: Some(name.clone()),
@@ -152,7 +155,8 @@ impl DockerBackend {
                 ..VolumeCreateRequest::default()
             };
             // Creating a volume that exists is a no-op, so a lost answer needs no settling.
-            mutate("create the volume", docker.create_volume(request)).await?;
+            let what = "create the volume";
+            persist(|| within(what, VOLUME_TIMEOUT, docker.create_volume(request.clone()))).await?;
         }
         Ok(())
     }
@@ -230,8 +234,9 @@ impl DockerBackend {
         spec: &ProvisionSpec,
         (runtime, plan, owner): (&Runtime, &Plan, Owner),
     ) -> Result<(), ProvisionError> {
-        let existing =
-            files::existing_configuration(docker, id).await.map_err(|failure| not_started(failure, None))?;
+        let existing = persist(|| files::existing_configuration(docker, id))
+            .await
+            .map_err(|failure| not_started(failure, None))?;
         let configuration = match existing {
             Existing::Written => Vec::new(),
             Existing::Generated => self.gather(spec, runtime).await.unwrap_or_default(),
@@ -239,7 +244,9 @@ impl DockerBackend {
         };
         let (path, archive) = pack(spec, plan, owner, &configuration)
             .map_err(|error| invalid(redact(&format!("can't pack the configuration: {error}"), &[])))?;
-        files::upload(docker, id, path, archive).await.map_err(|failure| not_started(failure, None))?;
+        persist(|| files::upload(docker, id, path, archive.clone()))
+            .await
+            .map_err(|failure| not_started(failure, None))?;
         let call = docker.start_container(id, None::<StartContainerOptions>);
         match mutate("start the container", call).await {
             Ok(()) => Ok(()),
