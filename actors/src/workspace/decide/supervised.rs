@@ -318,8 +318,14 @@ pub(super) fn suppressed(
     let mut facts = Decision::default();
     if rule == admission::INTENSITY {
         facts.push(ctx, Quarantined { restart, rule: rule.to_owned(), message: message.to_owned() });
-    } else {
-        abandon(state, rule, ctx, &mut facts);
+        return Ok(facts);
+    }
+    abandon(state, rule, ctx, &mut facts);
+    // A refused wish took the place of one for its death, if there was one: what is dead goes on waiting.
+    let dead = state.status == Status::Offline && state.instance == Instance::None && state.is_desired();
+    if dead && !admission::is_automatic(waits.cause) {
+        let because = ctx.origin.causation.into_iter().collect();
+        facts.push(ctx, wish(state, RestartCause::Death, because, ctx));
     }
     Ok(facts)
 }

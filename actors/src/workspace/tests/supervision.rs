@@ -163,6 +163,28 @@ fn death_before_the_first_sign_of_life_settles_the_restart_and_asks_for_another(
 }
 
 #[test]
+fn a_refused_wish_of_a_person_leaves_the_dead_waiting() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let first = asked(&story);
+    let wish =
+        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false });
+    story.when(&wish).unwrap();
+    let refused =
+        |restart| Command::RecordSuppression { restart, rule: "hold".to_owned(), message: String::new() };
+    let tags = story.tags_when(&refused(asked(&story)));
+    assert_eq!(tags, ["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]);
+    let pending = story.state().restart.clone().unwrap();
+    assert_eq!(pending.cause, RestartCause::Death);
+    assert_ne!(pending.restart, first);
+
+    let mut alive = online();
+    alive.when(&wish).unwrap();
+    assert_eq!(alive.tags_when(&refused(asked(&alive))), ["workspace.restart_abandoned.v1"]);
+    assert_eq!(alive.state().restart, None);
+}
+
+#[test]
 fn a_suppressed_restart_quarantines_it_until_somebody_steps_in() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
