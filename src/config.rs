@@ -138,6 +138,8 @@ pub struct Config {
     pub workspaces: Workspaces,
     /// A2A calls.
     pub calls: Calls,
+    /// Who is told of alarms.
+    pub alarms: Alarms,
     /// The numbers of the supervision policy.
     pub supervision: Policy,
     /// What runtimes' names stand for: the built-in ones with the file's `[runtimes]` laid over them.
@@ -276,6 +278,13 @@ pub struct Calls {
     pub busy_patience: Duration,
 }
 
+/// Who is told of alarms besides the log.
+#[derive(Clone, Debug)]
+pub struct Alarms {
+    /// Where they are posted to as JSON. The operator's own word: any host will do.
+    pub webhook: Option<Url>,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -310,6 +319,7 @@ impl Config {
             access: parse::access(layers)?,
             workspaces: parse::workspaces(layers)?,
             calls: parse::calls(layers)?,
+            alarms: parse::alarms(layers)?,
             supervision: parse::supervision(layers)?,
             runtimes: parse::runtimes(layers, &backend.images)?,
             backend,

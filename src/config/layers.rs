@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use covalence_actors::policy::{ParameterError, Policy};
+
 use crate::config::ConfigError;
 use crate::config::settings::{SETTINGS, Setting, find};
 
@@ -150,7 +152,7 @@ impl Layers {
     }
 
     fn apply_environment_and_flags(&mut self, flags: &Flags, environment: &dyn Lookup) {
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             if let Some(value) = flags.values.get(setting.key) {
                 self.set(setting.key, value.clone(), Source::Flag);
                 continue;
@@ -250,7 +252,7 @@ impl Layers {
     pub(super) fn parse<T>(
         &mut self,
         key: &str,
-        allowed: &'static str,
+        allowed: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(entry) = self.entries.get_mut(key) else { return Ok(None) };
@@ -296,8 +298,16 @@ fn text_of(value: toml::Value) -> Option<String> {
     }
 }
 
-/// The setting whose last part is the same, for a person who forgot the section.
+/// The setting that a person may have meant: one with the same last part in another section, or a parameter of the
+/// supervision policy with nearly that name.
 fn nearest(key: &str) -> Option<&'static str> {
     let last = key.rsplit('.').next()?;
-    SETTINGS.iter().map(|setting| setting.key).find(|known| known.rsplit('.').next() == Some(last))
+    let elsewhere =
+        SETTINGS.iter().map(|setting| setting.key).find(|known| known.rsplit('.').next() == Some(last));
+    elsewhere.or_else(|| match Policy::default().set(key.strip_prefix("supervision.")?, "") {
+        Err(ParameterError::Unknown { hint: Some(hint), .. }) => {
+            find(&format!("supervision.{hint}")).map(|setting| setting.key)
+        }
+        _ => None,
+    })
 }

@@ -7,13 +7,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use covalence_actors::effect::Secret;
-use covalence_actors::policy::{Policy, SessionRestart};
+use covalence_actors::policy::parameters::PARAMETERS;
+use covalence_actors::policy::{ParameterError, Policy};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::config::{
-    Access, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, Server, TierLimits,
-    Workspaces,
+    Access, Alarms, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, Server,
+    TierLimits, Workspaces,
 };
 use crate::runtimes::{ImageNames, Runtimes, RuntimesConfig};
 
@@ -21,7 +22,6 @@ const ADDRESS: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]
 const PORT: &str = "a port, 0 to 65535";
 const POSITIVE: &str = "a whole number from 1 to 4294967295";
 const DURATION: &str = "seconds, or a duration such as `500ms`, `90s`, `10m` or `2h`, more than 0";
-const SHARE: &str = "a number from 0 to 1";
 const HTTP_URL: &str = "an `http://` or `https://` address";
 const BACKENDS: &str = "`process` or `docker`";
 
@@ -39,7 +39,7 @@ fn or_invalid<T>(layers: &Layers, key: &str, value: Option<T>, allowed: &str) ->
 fn required<T>(
     layers: &mut Layers,
     key: &str,
-    allowed: &'static str,
+    allowed: &str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<T, ConfigError> {
     let value = layers.parse(key, allowed, parse)?;
@@ -231,53 +231,31 @@ pub(super) fn calls(layers: &mut Layers) -> Result<Calls, ConfigError> {
 }
 
 pub(super) fn supervision(layers: &mut Layers) -> Result<Policy, ConfigError> {
-    let mut time = |key| required(layers, key, DURATION, duration);
-    let (liveness_ttl, external_stale, provision_timeout) = (
-        time("supervision.liveness_ttl")?,
-        time("supervision.external_stale")?,
-        time("supervision.provision_timeout")?,
-    );
-    let drain_timeout = time("supervision.drain_timeout")?;
-    let (stop_grace, backoff_base, backoff_cap, backoff_reset) = (
-        time("supervision.stop_grace")?,
-        time("supervision.backoff_base")?,
-        time("supervision.backoff_cap")?,
-        time("supervision.backoff_reset")?,
-    );
-    let (intensity_window, unknown_alarm) =
-        (time("supervision.intensity_window")?, time("supervision.unknown_alarm")?);
-    if backoff_base > backoff_cap {
-        let value = layers.text("supervision.backoff_base").map(str::to_owned);
-        let origin = "`supervision.backoff_base`".to_owned();
-        return Err(ConfigError::invalid(origin, value, "at most `supervision.backoff_cap`"));
+    let mut policy = Policy::default();
+    for parameter in PARAMETERS {
+        let key = format!("supervision.{}", parameter.name);
+        let accepted = |text: &str| policy.clone().set(parameter.name, text).ok().map(|()| text.to_owned());
+        let text = required(layers, &key, &parameter.allowed(), accepted)?;
+        policy.set(parameter.name, &text).map_err(|error| contradiction(layers, &error))?;
     }
-    let share = |text: &str| f64::from_str(text).ok().filter(|share| (0.0..=1.0).contains(share));
-    let number = |text: &str| NonZeroU32::from_str(text).ok().map(NonZeroU32::get);
-    Ok(Policy {
-        liveness_ttl,
-        external_stale,
-        provision_timeout,
-        stop_grace,
-        drain_timeout,
-        session_restart: session_restart(layers)?,
-        backoff_base,
-        backoff_cap,
-        backoff_jitter: required(layers, "supervision.backoff_jitter", SHARE, share)?,
-        backoff_reset,
-        intensity_max: required(layers, "supervision.intensity_max", POSITIVE, number)?,
-        intensity_window,
-        in_flight_min: required(layers, "supervision.in_flight_min", POSITIVE, number)?,
-        in_flight_share: required(layers, "supervision.in_flight_share", SHARE, share)?,
-        unknown_alarm,
-        ..Policy::default()
-    })
+    policy.check().map_err(|error| contradiction(layers, &error))?;
+    Ok(policy)
 }
 
-fn session_restart(layers: &mut Layers) -> Result<SessionRestart, ConfigError> {
-    let all = [SessionRestart::Advise, SessionRestart::Automatic];
-    required(layers, "supervision.session_restart", "`advise` or `automatic`", |text| {
-        all.into_iter().find(|known| known.as_str() == text)
-    })
+/// Names the setting that is at fault, where it was set.
+fn contradiction(layers: &Layers, error: &ParameterError) -> ConfigError {
+    let (name, allowed) = match error {
+        ParameterError::Unknown { name, .. } => (name.as_str(), "the name of a parameter".to_owned()),
+        ParameterError::Invalid { name, allowed, .. } => (name.as_str(), allowed.clone()),
+        ParameterError::Order { name, limit } => (*name, format!("at most `supervision.{limit}`")),
+    };
+    let key = format!("supervision.{name}");
+    let origin = layers.entry(&key).map_or_else(|| format!("`{key}`"), super::layers::Entry::origin);
+    ConfigError::invalid(origin, layers.text(&key).map(str::to_owned), &allowed)
+}
+
+pub(super) fn alarms(layers: &mut Layers) -> Result<Alarms, ConfigError> {
+    Ok(Alarms { webhook: address(layers, "alarms.webhook")? })
 }
 
 pub(super) fn runtimes(layers: &Layers, images: &ImageNames) -> Result<Runtimes, ConfigError> {

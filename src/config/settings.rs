@@ -1,7 +1,12 @@
 //! Every setting there is: its key in the file, its environment variable, its default.
 //!
 //! This table is the only list. The file's unknown keys are found by it, `config show` prints it, and a test holds
-//! `.env.example` and `docs/configuration.md` to it.
+//! `.env.example` and `docs/configuration.md` to it. The section `[supervision]` is the policy's own list.
+
+use std::sync::LazyLock;
+
+use covalence_actors::policy::Policy;
+use covalence_actors::policy::parameters::{PARAMETERS, Parameter};
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,34 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 }
 
 /// All settings, in the order in which they are shown.
-pub const SETTINGS: &[Setting] = &[
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let supervision = PARAMETERS.iter().map(parameter);
+    PLATFORM.iter().copied().chain(supervision).chain(OTHERS.iter().copied()).collect()
+});
+
+/// Parameters that the wire contract's deployments set by a variable, in seconds.
+const VARIABLES: [(&str, &str); 2] =
+    [("external_stale", "REMOTE_LIVENESS_STALE_AFTER"), ("provision_timeout", "PROVISION_TIMEOUT_SECONDS")];
+
+/// A parameter of the supervision policy as a setting. Its key and its default are made once and kept for ever.
+fn parameter(parameter: &Parameter) -> Setting {
+    let env = VARIABLES.iter().find(|(name, _)| *name == parameter.name).map(|(_, variable)| *variable);
+    let default = Policy::default().get(parameter.name).unwrap_or_default();
+    let default = match env {
+        Some(_) => default.trim_end_matches('s').to_owned(),
+        None => default,
+    };
+    Setting {
+        key: format!("supervision.{}", parameter.name).leak(),
+        env,
+        default: Some(default.leak()),
+        about: parameter.meaning,
+        secret: false,
+        lenient: env.is_some(),
+    }
+}
+
+const PLATFORM: &[Setting] = &[
     setting(
         "data_dir",
         "COVALENCE_DATA_DIR",
@@ -220,58 +252,16 @@ pub const SETTINGS: &[Setting] = &[
         "a call without a deadline is tried again at a busy agent for this long",
     )
     .lenient(),
-    setting("supervision.liveness_ttl", "", "180s", "silence after which a running workspace counts as hung"),
     setting(
-        "supervision.external_stale",
-        "REMOTE_LIVENESS_STALE_AFTER",
-        "90",
-        "silence after which an external workspace is offline",
+        "alarms.webhook",
+        "COVALENCE_ALARM_WEBHOOK",
+        "",
+        "address that alarms are posted to as JSON; unset: they are only recorded",
     )
-    .lenient(),
-    setting(
-        "supervision.provision_timeout",
-        "PROVISION_TIMEOUT_SECONDS",
-        "600",
-        "a provisioning without a sign of life for this long has failed",
-    )
-    .lenient(),
-    setting("supervision.stop_grace", "", "10s", "time from SIGTERM to SIGKILL"),
-    setting(
-        "supervision.drain_timeout",
-        "",
-        "30s",
-        "time for the open calls of a working workspace before a restart ends them",
-    ),
-    setting(
-        "supervision.session_restart",
-        "",
-        "advise",
-        "`advise` or `automatic`: what is done about a poisoned session",
-    ),
-    setting("supervision.backoff_base", "", "5s", "delay before the second restart in a row"),
-    setting("supervision.backoff_cap", "", "300s", "longest delay before a restart"),
-    setting(
-        "supervision.backoff_jitter",
-        "",
-        "0.2",
-        "share, 0 to 1, by which each delay is stretched or shrunk",
-    ),
-    setting("supervision.backoff_reset", "", "600s", "health that starts the delays from the beginning"),
-    setting("supervision.intensity_max", "", "5", "restarts of one workspace within `intensity_window`"),
-    setting("supervision.intensity_window", "", "600s", "window of `intensity_max`"),
-    setting("supervision.in_flight_min", "", "2", "restarts that may be in flight at once, at least"),
-    setting(
-        "supervision.in_flight_share",
-        "",
-        "0.1",
-        "share of the fleet, 0 to 1, that may restart at once, if that is more",
-    ),
-    setting(
-        "supervision.unknown_alarm",
-        "",
-        "300s",
-        "an unknown answer that lasts this long raises an alarm",
-    ),
+    .secret(),
+];
+
+const OTHERS: &[Setting] = &[
     setting("log.filter", "COVALENCE_LOG", "info", "what is logged, for example `info,covalence=debug`"),
     setting("log.format", "COVALENCE_LOG_FORMAT", "human", "`human` or `json`"),
     setting(

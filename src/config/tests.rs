@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use covalence_actors::policy::Policy;
+use covalence_actors::policy::parameters::PARAMETERS;
 
 use super::{BackendChoice, Config, Flags, Layers, Source, token};
 use crate::config::settings::SETTINGS;
@@ -220,7 +221,7 @@ fn a_default_runtime_must_be_a_known_one() {
 fn every_setting_is_documented() {
     let example = include_str!("../../.env.example");
     let page = include_str!("../../docs/configuration.md");
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let row = format!("| `{}` |", setting.key);
         assert!(page.contains(&row), "docs/configuration.md lacks `{}`", setting.key);
         let Some(name) = setting.env else { continue };
@@ -271,4 +272,47 @@ fn every_setting_is_named_once() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn every_parameter_of_the_policy_is_in_the_table_of_its_numbers() {
+    let page = include_str!("../../docs/supervision.md");
+    let policy = Policy::default();
+    let rows: Vec<String> = PARAMETERS
+        .iter()
+        .map(|parameter| {
+            let default = policy.get(parameter.name).unwrap();
+            let (name, meaning, source) = (parameter.name, parameter.meaning, parameter.source);
+            format!("| `{name}` | `{default}` | {meaning} | {source} |")
+        })
+        .collect();
+    let rows = rows.join("\n");
+    assert!(page.contains(&rows), "the table in docs/supervision.md has to be:\n{rows}");
+}
+
+#[test]
+fn parameters_of_the_policy_are_settings_with_their_own_limits() {
+    let (_dir, flags) = with_file("[supervision]\nphi_threshold = 9.5\nhold_max = \"8h\"\n");
+    let policy = Config::load(&flags, &Variables::new()).unwrap().supervision;
+    assert_eq!(policy.get("phi_threshold").as_deref(), Some("9.5"));
+    assert_eq!(policy.get("hold_max").as_deref(), Some("28800s"));
+    for (text, said) in [
+        ("phi_treshold = 9", "did you mean `supervision.phi_threshold`?"),
+        ("phi_threshold = 99", "expected a number, 1 to 16"),
+        ("backoff_base = \"10m\"", "expected at most `supervision.backoff_cap`"),
+    ] {
+        let (_dir, flags) = with_file(&format!("[supervision]\n{text}\n"));
+        let error = error_of(&flags, &Variables::new());
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn the_contracts_two_variables_are_lenient() {
+    let variables =
+        Variables::from([("REMOTE_LIVENESS_STALE_AFTER", "120"), ("PROVISION_TIMEOUT_SECONDS", "-1")]);
+    let config = Config::load(&Flags::default(), &variables).unwrap();
+    assert_eq!(config.supervision.external_stale.as_secs(), 120);
+    assert_eq!(config.supervision.provision_timeout.as_secs(), 600);
+    assert!(config.warnings[0].ends_with("using 600"), "{:?}", config.warnings);
 }

@@ -92,6 +92,7 @@ impl Field for Duration {
             "ms" => 0.001,
             "m" | "min" => 60.0,
             "h" => 3600.0,
+            "d" => DAY,
             _ => return None,
         };
         Self::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()
@@ -247,15 +248,15 @@ const ANY_COUNT: f64 = 100_000.0;
 
 parameters! {
     list_every: Duration = seconds(5), 1.0..=300.0, "one list of everything that an engine runs, this often", "constant work (AWS); moby's list takes no container lock";
-    observe_timeout: Duration = seconds(3), 0.1..=60.0, "our own limit around every observation, stretched by the observer's score", "finding 4";
+    observe_timeout: Duration = seconds(3), 0.1..=60.0, "our own limit around every observation, stretched by the observer's score", "Docker's own client waits 120 s";
     confirm_at_once: u32 = 2, 1.0..=64.0, "looks at single instances at the same time", "the engine locks per container";
     heartbeat_interval: Duration = seconds(30), 1.0..=600.0, "how often agents send a heartbeat", "R50";
     phi_threshold: f64 = 8.0, 1.0..=16.0, "from this phi on, silence is suspicious", "Akka, Cassandra";
     phi_pause: Duration = seconds(30), 0.0..=600.0, "silence beyond the usual interval that is acceptable", "one missed beat";
     phi_sigma_min: Duration = seconds(3), 0.1..=60.0, "beats vary by at least this much", "Akka, scaled";
     phi_samples_min: u32 = 4, 1.0..=100.0, "intervals that must be known before silence is judged by them", "Orleans";
-    probe_late: Duration = seconds(45), 1.0..=600.0, "a heartbeat that is late by this much makes us ask for the agent's card", "decision 18";
-    probe_timeout: Duration = seconds(3), 0.1..=30.0, "how long that may take", "decision 18";
+    probe_late: Duration = seconds(45), 1.0..=600.0, "a heartbeat that is late by this much makes us ask for the agent's card", "a beat and a half";
+    probe_timeout: Duration = seconds(3), 0.1..=30.0, "how long that may take", "as for the engine";
     probe_tries: u32 = 3, 1.0..=10.0, "unanswered requests for the card before they count as suspicion", "kubelet";
     liveness_ttl: Duration = seconds(180), 10.0..=DAY, "without any sign of life for this long, a running workspace counts as hung, if enough speaks for it", "R12: more than five missed beats";
     hung_sources: u32 = 2, 1.0..=4.0, "sources that must speak against a workspace before it counts as hung", "Orleans votes";
@@ -292,28 +293,28 @@ parameters! {
     circuit_window: Duration = seconds(30), 1.0..=600.0, "engine calls that the circuit looks back on", "Finagle";
     circuit_calls_min: u32 = 10, 1.0..=10_000.0, "with fewer calls, their share of errors means nothing", "Envoy";
     circuit_error_share: f64 = 0.3, 0.01..=1.0, "share of errors that opens it", "Envoy";
-    circuit_pings: u32 = 2, 1.0..=10.0, "lists or pings in a row that fail open it too", "section 1.4.3";
-    circuit_slow: Duration = seconds(2), 0.01..=60.0, "and a 95th percentile above this that is also far above the usual one", "section 1.4.3";
-    circuit_slow_factor: f64 = 5.0, 1.0..=100.0, "how far", "section 1.4.3";
+    circuit_pings: u32 = 2, 1.0..=10.0, "lists or pings in a row that fail open it too", "two in a row are no accident";
+    circuit_slow: Duration = seconds(2), 0.01..=60.0, "and a 95th percentile above this that is also far above the usual one", "an engine that is well answers in milliseconds";
+    circuit_slow_factor: f64 = 5.0, 1.0..=100.0, "how far", "beyond a busy day's ups and downs";
     circuit_probe_base: Duration = seconds(5), 0.1..=60.0, "an open circuit is probed after this, doubling", "Linkerd";
-    circuit_probe_cap: Duration = seconds(15), 0.1..=600.0, "and at least this often", "decision 20";
+    circuit_probe_cap: Duration = seconds(15), 0.1..=600.0, "and at least this often", "a recovery is seen soon";
     score_brake: u32 = 4, 1.0..=8.0, "from this score of our own on, restarts are frozen", "Lifeguard, Orleans";
     pause_max: Duration = seconds(5), 0.5..=60.0, "if we stood still for longer, nothing is concluded for as long again", "Cassandra";
-    append_slow: Duration = Duration::from_millis(250), 0.001..=60.0, "appends whose 99th percentile is above this raise our score", "section 1.4.3";
+    append_slow: Duration = Duration::from_millis(250), 0.001..=60.0, "appends whose 99th percentile is above this raise our score", "a disk that is well takes a few milliseconds";
     brake_window: Duration = seconds(30), 1.0..=600.0, "what happens within this counts as together", "Kubernetes";
     brake_suspects_min: u32 = 3, 1.0..=ANY_COUNT, "T1: so many suspects at least", "Kubernetes: 3";
     brake_suspects_share: f64 = 0.2, 0.01..=1.0, "T1: and this share of the cell", "stricter than 55 %, cells are small";
-    brake_deaths_min: u32 = 4, 1.0..=ANY_COUNT, "T2: so many proven deaths at least", "section 1.4.3";
-    brake_deaths_share: f64 = 0.34, 0.01..=1.0, "T2: and this share of the cell", "section 1.4.3";
+    brake_deaths_min: u32 = 4, 1.0..=ANY_COUNT, "T2: so many proven deaths at least", "one more than T1, since these are proved";
+    brake_deaths_share: f64 = 0.34, 0.01..=1.0, "T2: and this share of the cell", "a third cannot be chance";
     freeze_death_every: Duration = seconds(60), 0.0..=DAY, "while frozen, one proven death is restarted this often", "Kubernetes: 0.01 a second";
     canary_retry: Duration = seconds(300), 1.0..=DAY, "after a canary that failed, the next is tried after this", "static stability";
     release_after: Duration = seconds(30), 0.0..=DAY, "a brake is released when nothing spoke for it for this long", "Akka stable-after";
-    release_suspects_share: f64 = 0.1, 0.0..=1.0, "and no more than this share of the cell is suspect", "section 1.4.3";
+    release_suspects_share: f64 = 0.1, 0.0..=1.0, "and no more than this share of the cell is suspect", "half of what engages it";
     grace: Duration = seconds(60), 0.0..=DAY, "after our own start, silence proves nothing for this long", "Nomad, Mesos";
     grace_deaths_share: f64 = 0.2, 0.0..=1.0, "more of the cell found dead meanwhile is started by canary", "Mesos";
     unknown_alarm: Duration = seconds(300), 1.0..=DAY, "a condition that lasts this long raises an alarm", "R10";
-    hold_max: Duration = seconds(14_400), 1.0..=7.0 * DAY, "the longest that a hold may last", "section 1.4.3";
-    hold_warning: Duration = seconds(900), 0.0..=DAY, "so long before its end a person is told", "section 1.4.3";
+    hold_max: Duration = seconds(14_400), 1.0..=7.0 * DAY, "the longest that a hold may last", "half a shift";
+    hold_warning: Duration = seconds(900), 0.0..=DAY, "so long before its end a person is told", "time enough to act";
 }
 
 impl Parameter {
@@ -403,17 +404,19 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A name that shares its beginning or all but a letter or two with what was typed.
+/// A name that differs from what was typed in the middle only, or little at one end.
 fn similar(name: &str) -> Option<&'static str> {
     let distance = |known: &str| {
-        let common = known.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
-        known.len().max(name.len()) - common
+        let (shorter, longer) = (known.len().min(name.len()), known.len().max(name.len()));
+        let before = known.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        let after = known.bytes().rev().zip(name.bytes().rev()).take_while(|(a, b)| a == b).count();
+        longer - before - after.min(shorter - before)
     };
     PARAMETERS
         .iter()
         .map(|parameter| parameter.name)
         .min_by_key(|known| distance(known))
-        .filter(|known| distance(known) <= known.len() / 2)
+        .filter(|known| distance(known) <= known.len() / 3)
 }
 
 #[cfg(test)]
