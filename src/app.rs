@@ -24,6 +24,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::alarms::Alarms;
 use crate::backends::docker::{DockerBackend, DockerConfig};
 use crate::backends::environment::CommonEnvironment;
 use crate::backends::external::ExternalBackend;
@@ -52,9 +53,7 @@ const CALLS_GRACE: Duration = Duration::from_secs(30);
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     // Before the log is opened: its writer takes its instruments then.
     let metrics = telemetry::install_metrics()?;
-    covalence_events::metrics::describe();
-    covalence_actors::runtime::metrics_names::describe();
-    covalence_projections::metrics::describe();
+    describe_metrics();
     let history = open(&config.data_dir)?;
     let admin_token = match &config.access.admin_token {
         Some(token) => token.clone(),
@@ -83,6 +82,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let following = Arc::clone(&views);
     let followed = Arc::clone(&log);
     tasks.spawn(async move { following.follow(followed).await });
+    tell_alarms(&config, (&log, &views, &clock), &tasks)?;
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
@@ -123,6 +123,28 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     runtime.shut_down(config.stop_workspaces || config.demo).await;
     tasks.shutdown_background();
     info!("stopped");
+    Ok(())
+}
+
+/// Tells the recorder what the names of all crates mean.
+fn describe_metrics() {
+    covalence_events::metrics::describe();
+    covalence_actors::runtime::metrics_names::describe();
+    covalence_projections::metrics::describe();
+    crate::metrics_names::describe();
+}
+
+/// Alarms go to the configured address, if there is one.
+fn tell_alarms(
+    config: &Config,
+    (log, views, clock): (&Arc<dyn EventLog>, &Arc<Views>, &Arc<dyn Clock>),
+    tasks: &tokio::runtime::Runtime,
+) -> anyhow::Result<()> {
+    let Some(webhook) = config.alarms.webhook.clone() else { return Ok(()) };
+    let (log, views, clock) = (Arc::clone(log), Arc::clone(views), Arc::clone(clock));
+    let alarms = Alarms::new(webhook, &config.data_dir, log, views)
+        .context("the client that posts alarms could not be made")?;
+    tasks.spawn(alarms.run(move || clock.now().at));
     Ok(())
 }
 

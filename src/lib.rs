@@ -14,9 +14,11 @@
 //! authority, adapts engines to ports, and wires everything up. No domain rule lives here.
 //!
 //! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
-//! programs do; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and on; [`channel`] is the
-//! platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`] and [`shutdown`] are what a process needs; [`demo`] is a team to look at.
+//! programs do, [`alarms`] how it calls people; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
+//! on; [`channel`] is the platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`], [`metrics_names`] and
+//! [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
+pub mod alarms;
 pub mod app;
 pub mod backends;
 pub mod channel;
@@ -27,6 +29,7 @@ pub mod data_dir;
 pub mod demo;
 pub mod http;
 pub mod images;
+pub mod metrics_names;
 pub mod runtimes;
 pub mod shutdown;
 pub mod telemetry;
