@@ -5,7 +5,8 @@
 //! (read your own writes), and answers from them.
 //!
 //! Read in this order: [`router`] (what there is), [`edge`] (what every request passes), [`auth`] (who may), [`error`]
-//! (the one status table), then the resources: [`workspaces`], [`registry`], [`a2a`], [`events`], [`admin`], [`health`].
+//! (the one status table), then the resources: [`workspaces`], [`registry`], [`a2a`], [`events`], [`supervision`], [`admin`],
+//! [`health`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -41,6 +42,7 @@ pub mod registry;
 pub mod request;
 pub mod router;
 pub mod server;
+pub mod supervision;
 #[cfg(test)]
 mod tests;
 pub mod view;

@@ -213,17 +213,18 @@ impl From<Rejection> for ApiError {
             | Rejection::AlreadyPaused
             | Rejection::NotPaused
             | Rejection::NoSuchHold
-            | Rejection::NoBrake
-            | Rejection::NotQuarantined
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
-            Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
             Rejection::Removed => StatusCode::GONE,
+            Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
             Rejection::AlreadyExists
             | Rejection::External
+            | Rejection::NoBrake
+            | Rejection::NotQuarantined
             | Rejection::RestartNotPending
             | Rejection::StaleGeneration { .. } => StatusCode::CONFLICT,
         };
-        Self::new(status, rejection.code(), rejection.to_string())
+        let error = Self::new(status, rejection.code(), rejection.to_string());
+        if matches!(rejection, Rejection::HoldTooLong { .. }) { error.field("lasts") } else { error }
     }
 }
 

@@ -1,17 +1,26 @@
 //! Whether the platform is there, is ready, and how it fares.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpResponse, get, head};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::http::error::Answer;
+use crate::http::error::{Answer, ErrorBody};
 use crate::http::request::Ctx;
+use crate::http::supervision::gauges;
 
 /// Facts that a projection may be behind while it counts as keeping up: two seconds' worth at the rate that it folds at.
 const LAG_MAX: u64 = 50_000;
+
+/// Rounds that a loop may miss before it counts as stuck.
+const STUCK_AFTER_ROUNDS: u32 = 6;
+/// And never sooner than this: a loop waits for an engine's slowest answers.
+const STUCK_AFTER_LEAST: Duration = Duration::from_secs(60);
 
 /// See [`get_health`].
 #[derive(Debug, Serialize, ToSchema)]
@@ -102,20 +111,51 @@ pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
 #[utoipa::path(tag = "operations", responses((status = 200, body = String, content_type = "text/plain")))]
 #[get("/metrics")]
 pub(crate) async fn metrics(ctx: Ctx) -> HttpResponse {
+    gauges::set(&ctx.state);
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8")))
         .body(ctx.state.metrics.render())
 }
 
-/// When each of the platform's loops last came round.
-#[utoipa::path(tag = "operations", responses((status = 200, body = serde_json::Value)))]
+/// One of the platform's loops.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LoopHealth {
+    /// When it last came round.
+    last_tick_at: DateTime<Utc>,
+    /// How long ago that is.
+    seconds_ago: i64,
+    /// Whether that is too long ago for a loop that is well.
+    stuck: bool,
+}
+
+/// See [`liveness`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Liveness {
+    /// Whether any of them is stuck.
+    stuck: bool,
+    /// Each loop by its name.
+    subsystems: BTreeMap<String, LoopHealth>,
+}
+
+/// When each of the platform's loops last came round, and whether it is stuck.
+#[utoipa::path(
+    tag = "operations", responses((status = 200, body = Liveness), (status = 401, body = ErrorBody)),
+    security(("bearer" = []))
+)]
 #[get("/admin/liveness")]
 pub(crate) async fn liveness(ctx: Ctx) -> Answer {
     crate::http::auth::admin(&ctx)?;
     let now = ctx.state.clock.now().at;
-    let subsystems: serde_json::Map<_, _> = (ctx.state.ticks)()
+    // Each comes round with every list; a list has a limit of its own, so several in a row are no bad luck any more.
+    let patience = (ctx.state.runtime.policy().list_every * STUCK_AFTER_ROUNDS).max(STUCK_AFTER_LEAST);
+    let subsystems: BTreeMap<String, LoopHealth> = (ctx.state.ticks)()
         .into_iter()
-        .map(|(name, at)| (name, json!({"last_tick_at": at, "seconds_ago": (now - at).num_seconds().max(0)})))
+        .map(|(name, at)| {
+            let ago = (now - at).to_std().unwrap_or_default();
+            let seconds_ago = i64::try_from(ago.as_secs()).unwrap_or(i64::MAX);
+            (name, LoopHealth { last_tick_at: at, seconds_ago, stuck: ago > patience })
+        })
         .collect();
-    Ok(HttpResponse::Ok().json(json!({"subsystems": subsystems})))
+    let stuck = subsystems.values().any(|subsystem| subsystem.stuck);
+    Ok(HttpResponse::Ok().json(Liveness { stuck, subsystems }))
 }

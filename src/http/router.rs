@@ -7,6 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use crate::http::supervision::{self, holds, policy};
 use crate::http::{a2a, admin, error, events, health, registry, workspaces};
 
 /// The document's head.
@@ -22,6 +23,7 @@ use crate::http::{a2a, admin, error, events, health, registry, workspaces};
         (name = "workspaces", description = "the roles that people create, change, restart, pause and remove"),
         (name = "registry", description = "what agents say of themselves and may know of each other"),
         (name = "a2a", description = "calls to agents through the platform"),
+        (name = "supervision", description = "what was decided about restarts and why, holds, the policy"),
         (name = "events", description = "what happened, in the wire contract's names"),
         (name = "operations", description = "health, metrics, the raw log, output, strangers"),
     )
@@ -61,6 +63,9 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::lifecycle::restart_workspace)
         .service(workspaces::lifecycle::pause_workspace)
         .service(workspaces::lifecycle::resume_workspace)
+        .service(supervision::of_workspace)
+        .service(holds::lift_quarantine)
+        .service(policy::set_strategy)
         .service(a2a::agent_card)
         .service(a2a::card_before_0_3)
         .service(a2a::card_of_runtimes)
@@ -71,11 +76,28 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(registry::check_access)
         .service(events::all)
         .service(events::of_workspace)
+        .configure(supervision)
         .service(admin::log::log)
         .service(admin::log::verify)
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);
+}
+
+/// The operator's hand.
+fn supervision(config: &mut ServiceConfig<'_>) {
+    config
+        .service(supervision::fleet)
+        .service(holds::list)
+        .service(holds::set)
+        .service(holds::release)
+        .service(holds::emergency_stop)
+        .service(holds::release_brake)
+        .service(policy::show)
+        .service(policy::set)
+        .service(policy::check)
+        .service(policy::roll_back)
+        .service(policy::set_mode);
 }
 
 /// The routes without a schema: the document itself, and everything that is not there.

@@ -8,3 +8,4 @@ mod document;
 mod lifecycle;
 mod platform;
 mod registry;
+mod supervision;

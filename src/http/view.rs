@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use covalence_events::WorkspaceId;
-use covalence_projections::roster::{Card, Restart, RestartStage, Row};
+use covalence_projections::roster::{Card, Condition, Restart, RestartStage, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -75,9 +75,10 @@ pub struct WorkspaceView {
 /// What the supervisor thinks of a workspace.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SupervisionView {
-    /// `unknown`, `healthy`, `suspect`, `dead`, `restarting`, `stopped` or `quarantined`.
+    /// `unknown`, `healthy`, `suspect`, `candidate`, `confirming`, `held`, `restarting`, `probation`, `outcome_unknown`,
+    /// `quarantined` or `stopped`.
     pub state: &'static str,
-    /// The rule or sign behind it.
+    /// The rule, cause or sign behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// Since when.
@@ -107,7 +108,7 @@ pub struct AdviceView {
 pub struct RestartView {
     /// Its name in the log.
     pub id: String,
-    /// `death`, `hung`, `operator`, `configuration`, `session` or `shutdown`.
+    /// `death`, `hung`, `operator`, `configuration`, `session`, `team` or `shutdown`.
     pub cause: &'static str,
     /// `requested`, `deferred`, `admitted`, `draining` or `started`.
     pub stage: &'static str,
@@ -205,22 +206,34 @@ impl WorkspaceView {
     /// The same for whoever may act on it. Advice quotes the agent's errors, so the open view has none.
     pub fn advised(row: &Row) -> Self {
         let mut view = Self::from(row);
-        view.supervision.advice = row.advice.as_deref().map(|advice| AdviceView {
-            code: advice.code,
-            text: advice.text.clone(),
-            since: advice.since,
-        });
+        view.supervision = SupervisionView::advised(row);
         view
     }
 }
 
 impl SupervisionView {
-    fn of(row: &Row) -> Self {
+    /// The same with advice, for whoever may act on it.
+    pub fn advised(row: &Row) -> Self {
+        let advice = row.advice.as_deref().map(|advice| AdviceView {
+            code: advice.code,
+            text: advice.text.clone(),
+            since: advice.since,
+        });
+        Self { advice, ..Self::of(row) }
+    }
+
+    /// What anybody may see of a row's standing.
+    pub fn of(row: &Row) -> Self {
         let standing = &row.standing;
-        let rule = standing.rule.as_deref().map(str::to_owned);
-        let since = Some(standing.since);
-        let restart = row.restart.as_deref().map(RestartView::of);
-        Self { state: row.standing.condition.as_str(), rule, since, restart, advice: None }
+        // Since when nothing speaks against it is nobody's question.
+        let since = (standing.condition != Condition::Healthy).then_some(standing.since);
+        Self {
+            state: standing.condition.as_str(),
+            rule: standing.rule.as_deref().map(str::to_owned),
+            since,
+            restart: row.restart.as_deref().map(RestartView::of),
+            advice: None,
+        }
     }
 }
 

@@ -22,6 +22,19 @@ async fn admin_routes_take_the_admin_token_and_nothing_else() {
         (Method::GET, "/admin/log".to_owned()),
         (Method::GET, "/admin/liveness".to_owned()),
         (Method::GET, "/admin/strangers".to_owned()),
+        (Method::GET, "/admin/supervision".to_owned()),
+        (Method::GET, "/admin/holds".to_owned()),
+        (Method::POST, "/admin/holds".to_owned()),
+        (Method::DELETE, format!("/admin/holds/{id}")),
+        (Method::POST, "/admin/emergency-stop".to_owned()),
+        (Method::POST, "/admin/brakes/process/release".to_owned()),
+        (Method::GET, "/admin/policy".to_owned()),
+        (Method::PUT, "/admin/policy".to_owned()),
+        (Method::POST, "/admin/policy/check".to_owned()),
+        (Method::POST, "/admin/policy/rollback".to_owned()),
+        (Method::PUT, "/admin/mode".to_owned()),
+        (Method::POST, format!("/workspaces/{id}/quarantine/lift")),
+        (Method::PUT, format!("/workspaces/{id}/strategy")),
     ] {
         let ask = || platform.ask(method.clone(), &path);
         let nobody = ask().send().await;
@@ -41,9 +54,13 @@ async fn a_workspace_s_routes_take_its_own_token_or_the_admin_s() {
     let (id, token) = platform.external("one", None).await;
     let (_, other) = platform.external("two", None).await;
     let head = platform.settled_head().await;
-    for (method, route) in
-        [(Method::PATCH, ""), (Method::POST, "/restart"), (Method::POST, "/pause"), (Method::GET, "/details")]
-    {
+    for (method, route) in [
+        (Method::PATCH, ""),
+        (Method::POST, "/restart"),
+        (Method::POST, "/pause"),
+        (Method::GET, "/details"),
+        (Method::GET, "/supervision"),
+    ] {
         let path = format!("/workspaces/{id}{route}");
         let ask = || platform.ask(method.clone(), &path);
         assert_eq!(ask().send().await.says(), (401, "missing workspace auth token"), "{path}");
@@ -176,6 +193,10 @@ async fn health_says_ok_and_every_answer_carries_the_security_headers() {
     assert_eq!(platform.get("/ready").send().await.json["status"], "ready");
     let liveness = platform.get("/admin/liveness").bearer(ADMIN).send().await;
     assert!(liveness.json["subsystems"]["test"]["seconds_ago"].is_u64(), "{liveness:?}");
+    assert_eq!(
+        (&liveness.json["stuck"], &liveness.json["subsystems"]["test"]["stuck"]),
+        (&json!(false), &json!(false))
+    );
     platform.get("/workspaces/f0000000-0000-4000-8000-000000000000").send().await;
     let metrics = platform.get("/metrics").send().await.text;
     assert!(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::platform::{ADMIN, Platform, Reply};
 
-async fn beat(platform: &Platform, id: &str) {
+pub(super) async fn beat(platform: &Platform, id: &str) {
     platform.wait_for(id, "provisioning").await;
     // The backend of these platforms starts nothing, so nobody has the instance's token: the write side is told directly.
     let beat = covalence_events::workspace::HeartbeatReceived::default();

@@ -3,27 +3,24 @@
 #![expect(unused_qualifications, reason = "the OpenAPI macro repeats the names of query types")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
+use chrono::{DateTime, Utc};
+use covalence_actors::runtime::{CommandError, Restarted};
 use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::Restart;
-use covalence_events::workspace::{Event, RestartCause};
-use covalence_events::{EventId, Fact, Position, Recorded, RestartId, WorkspaceId, fleet};
+use covalence_events::workspace::RestartCause;
+use covalence_events::{EventId, Position, RestartId, WorkspaceId};
 use covalence_projections::{Row, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::error::{Answer, ApiError, ErrorBody};
-use crate::http::outcome::await_fact;
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{paused_above, present, row, settled};
 use crate::http::{auth, body};
-
-/// The supervisor decides in milliseconds; a caller waits no longer than for its own write.
-const DECISION_WITHIN: Duration = Duration::from_secs(2);
 
 /// How it is restarted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -39,6 +36,9 @@ pub struct RestartBody {
     /// Whether the runtime's session is thrown away first.
     #[serde(default)]
     reset: bool,
+    /// Whether it passes over holds; for the admin only. An emergency stop is not passed over.
+    #[serde(default)]
+    force: bool,
 }
 
 /// What became of it.
@@ -50,26 +50,23 @@ pub struct RestartedView {
     config_dir: &'static str,
     /// Whether the session is thrown away first.
     reset_session: bool,
-    /// The fact that decided, by its id; absent while none has.
+    /// The fact that let it begin, by its id; absent while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     decision: Option<EventId>,
     /// The restart's name in the log.
-    #[schema(value_type = Option<String>)]
-    restart: Option<RestartId>,
-    /// Why it waits; absent if it does not.
+    #[schema(value_type = String)]
+    restart: RestartId,
+    /// The rule that makes it wait, or `decision` while there is none; absent if it does not wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<String>,
+    /// When it is looked at again, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<DateTime<Utc>>,
 }
 
-enum Decision {
-    Admitted(EventId),
-    Deferred(EventId, String),
-    Suppressed(EventId, String),
-}
-
-/// Replaces the running generation. A person's restart passes the fleet's limits: 200 when admitted, 202 while it waits for
-/// a slot, 409 when a hold refuses it.
+/// Replaces the running generation. A person's restart passes over backoff, intensity and brakes: 200 when admitted, 202
+/// while it waits for a slot, 409 when a hold refuses it. With `force` it passes over holds too.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), RestartQuery), request_body = Option<RestartBody>,
     responses(
@@ -89,6 +86,10 @@ pub(crate) async fn restart_workspace(
     let principal = auth::workspace(&ctx, id)?;
     let wish: RestartBody =
         if body.is_empty() { RestartBody::default() } else { body::json(&body, "invalid JSON body")? };
+    if wish.force {
+        // Whoever set the hold outranks the workspace that it holds.
+        auth::admin(&ctx)?;
+    }
     let row = present(&ctx, id)?;
     if row.is_external() {
         return Ok(HttpResponse::Ok().json(json!({
@@ -97,73 +98,58 @@ pub(crate) async fn restart_workspace(
             "message": "external workspace: the platform does not run it, so there is nothing to restart",
         })));
     }
-    paused_above(&ctx, id)?;
+    if !wish.force {
+        paused_above(&ctx, id)?;
+    }
     let reset_session = wish.reset || query.reset.as_deref() == Some("true");
-    let command = Command::Restart(Restart { cause: RestartCause::Operator, reset_session, forced: false });
-    let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
-    let asked = receipt.events.iter().find_map(|fact| requested(fact));
-    let decision = match (asked, receipt.position) {
-        (Some(restart), Some(position)) => decided(&ctx, restart, position).await,
-        _ => None,
-    };
-    answer(&ctx, asked, decision, reset_session, receipt.position).await
+    let asked = Restart { cause: RestartCause::Operator, reset_session, forced: wish.force };
+    let (receipt, decided) = ctx.state.runtime.restart(id, asked, ctx.origin(principal)).await?;
+    answer(&ctx, decided, reset_session, receipt.position).await
 }
 
-fn requested(fact: &Recorded) -> Option<RestartId> {
-    match &fact.fact {
-        Fact::Workspace(Event::RestartRequested(request)) => Some(request.restart),
-        Fact::Workspace(_) | Fact::Fleet(_) => None,
+impl RestartedView {
+    fn new(reset_session: bool, restart: RestartId) -> Self {
+        Self {
+            status: Status::Provisioning.as_str(),
+            config_dir: "existing-volume",
+            reset_session,
+            decision: None,
+            restart,
+            waits_for: None,
+            until: None,
+        }
     }
 }
 
-async fn decided(ctx: &Ctx, restart: RestartId, from: Position) -> Option<Decision> {
-    await_fact(&ctx.state, from, DECISION_WITHIN, |fact| {
-        let id = fact.meta.id;
-        match &fact.fact {
-            Fact::Fleet(fleet::Event::RestartAdmitted(e)) if e.restart == restart => {
-                Some(Decision::Admitted(id))
-            }
-            Fact::Fleet(fleet::Event::RestartDeferred(e)) if e.restart == restart => {
-                Some(Decision::Deferred(id, e.rule.clone()))
-            }
-            Fact::Fleet(fleet::Event::RestartSuppressed(e)) if e.restart == restart => {
-                Some(Decision::Suppressed(id, e.rule.clone()))
-            }
-            Fact::Workspace(_) | Fact::Fleet(_) => None,
+async fn answer(ctx: &Ctx, decided: Restarted, reset_session: bool, position: Option<Position>) -> Answer {
+    match decided {
+        Restarted::Admitted { restart, admission } => {
+            let decision = fact_at(ctx, admission).await?;
+            let view = RestartedView { decision, ..RestartedView::new(reset_session, restart) };
+            Ok(settled(ctx, Some(admission), StatusCode::OK, view).await)
         }
-    })
-    .await
+        Restarted::Waiting { restart, rule, until } => {
+            let waits_for = Some(rule.unwrap_or_else(|| "decision".to_owned()));
+            let view = RestartedView { waits_for, until, ..RestartedView::new(reset_session, restart) };
+            Ok(settled(ctx, position, StatusCode::ACCEPTED, view).await)
+        }
+        Restarted::Refused { restart, rule, until, decision } => {
+            let fact = fact_at(ctx, decision).await?;
+            let error = ApiError::conflict("restart_refused", format!("restart refused by rule `{rule}`"))
+                .with("decision", json!(fact))
+                .with("restart", json!(restart))
+                .with("rule", rule);
+            Err(match until {
+                Some(until) => error.with("until", json!(until)),
+                None => error,
+            })
+        }
+    }
 }
 
-async fn answer(
-    ctx: &Ctx,
-    restart: Option<RestartId>,
-    decision: Option<Decision>,
-    reset_session: bool,
-    position: Option<Position>,
-) -> Answer {
-    let view = |decision, waits_for| RestartedView {
-        status: Status::Provisioning.as_str(),
-        config_dir: "existing-volume",
-        reset_session,
-        decision,
-        restart,
-        waits_for,
-    };
-    Ok(match decision {
-        Some(Decision::Admitted(id)) => settled(ctx, position, StatusCode::OK, view(Some(id), None)).await,
-        Some(Decision::Deferred(id, rule)) => {
-            settled(ctx, position, StatusCode::ACCEPTED, view(Some(id), Some(rule))).await
-        }
-        Some(Decision::Suppressed(id, rule)) => {
-            return Err(ApiError::conflict("restart_refused", format!("restart refused by rule `{rule}`"))
-                .with("decision", id.to_string())
-                .with("rule", rule));
-        }
-        // Already under way, so that nothing was asked for; or not decided in time.
-        None if restart.is_none() => settled(ctx, position, StatusCode::OK, view(None, None)).await,
-        None => settled(ctx, position, StatusCode::ACCEPTED, view(None, Some("decision".to_owned()))).await,
-    })
+/// The id of the fact at a position.
+async fn fact_at(ctx: &Ctx, position: Position) -> Result<Option<EventId>, ApiError> {
+    Ok(ctx.state.log.read_all(position, 1).await?.first().map(|fact| fact.meta.id))
 }
 
 /// Whether everything below goes along.
@@ -278,7 +264,7 @@ async fn each(
                 position = position.max(receipt.position);
             }
             // It changed on its own since we looked: not ours to complain about.
-            Err(covalence_actors::runtime::CommandError::Rejected(_)) => {}
+            Err(CommandError::Rejected(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
