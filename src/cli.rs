@@ -17,16 +17,19 @@ mod events;
 mod fact;
 pub mod failure;
 mod health;
+mod hold;
 mod images;
 mod log;
 mod log_reader;
 mod logs;
 mod name;
 pub mod output;
+mod policy;
 mod send;
 mod serve;
 mod status;
 mod strangers;
+mod supervision;
 mod wait;
 mod when;
 mod workspaces;
@@ -42,6 +45,9 @@ Examples:
   covalence send lead 'hello'                 send a message, print the answer
   covalence events --workspace lead --since -15m
                                               what happened to it, and why
+  covalence status                            what holds restarts back, who fails, what was decided
+  covalence hold --reason 'new disk' --for 30m
+                                              restart nothing for half an hour
 
 Exit codes:
   0 done   1 failed   2 wrong usage   3 not found   4 refused by the current state
@@ -91,6 +97,22 @@ enum Command {
     /// List, show and change workspaces
     #[command(visible_alias = "ws")]
     Workspaces(workspaces::Workspaces),
+    /// Restart a workspace
+    Restart(workspaces::Restart),
+    /// Hold restarts back
+    Hold(hold::Hold),
+    /// End a hold, a quarantine or a brake
+    Release(hold::Release),
+    /// Start nothing any more, whoever asks
+    StopAll(hold::StopAll),
+    /// Show, check and change the supervision policy
+    Policy(policy::Policy),
+    /// Say whether automatic restarts are done, or only recorded
+    Mode(supervision::Mode),
+    /// Say who is restarted when a member of a team dies
+    Strategy(supervision::Strategy),
+    /// Show why a workspace was restarted, and why not
+    Supervision(supervision::Supervision),
     /// Send a message to a workspace and print its answer
     Send(send::Send),
     /// Print what a workspace's agent wrote
@@ -105,7 +127,7 @@ enum Command {
     Strangers(strangers::Strangers),
     /// Show the configuration
     Config(config::Config),
-    /// Show the server and its workspaces in a few lines
+    /// Show the fleet on one screen: what holds restarts back, who fails, what was decided
     Status(status::Status),
     /// Ask whether the server lives: exit code 0 or 1
     Health(health::Health),
@@ -120,6 +142,14 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run(&mut shared).await,
             Command::Workspaces(command) => command.run(&shared).await,
+            Command::Restart(command) => command.run(&shared.client()?, shared.output()).await,
+            Command::Hold(command) => command.run(&shared).await,
+            Command::Release(command) => command.run(&shared).await,
+            Command::StopAll(command) => command.run(&shared).await,
+            Command::Policy(command) => command.run(&shared).await,
+            Command::Mode(command) => command.run(&shared).await,
+            Command::Strategy(command) => command.run(&shared).await,
+            Command::Supervision(command) => command.run(&shared).await,
             Command::Send(command) => command.run(&shared).await,
             Command::Logs(command) => command.run(&shared).await,
             Command::Events(command) => command.run(&shared).await,

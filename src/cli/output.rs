@@ -139,6 +139,26 @@ impl Cell {
         };
         Self { text: printable(status), colour: Some(colour) }
     }
+
+    /// It is on its way, or worth a look.
+    pub fn warning(text: &str) -> Self {
+        Self { text: printable(text), colour: Some(Colour::Yellow) }
+    }
+
+    /// It is not well.
+    pub fn alarming(text: &str) -> Self {
+        Self { text: printable(text), colour: Some(Colour::Red) }
+    }
+
+    /// A decision's word, in the colour of what it lets happen.
+    pub fn judged(word: &str) -> Self {
+        let colour = match word {
+            "admitted" | "refuted" => Colour::Green,
+            "suppressed" => Colour::Red,
+            _ => Colour::Yellow,
+        };
+        Self { text: printable(word), colour: Some(colour) }
+    }
 }
 
 /// The text on one line, without anything that a terminal would obey.

@@ -74,6 +74,20 @@ fn what_the_issue_and_other_tools_type_is_understood() {
         "covalence health",
         "covalence completions bash",
         "covalence status",
+        "covalence hold lead --subtree --reason r --for 30m",
+        "covalence hold --reason r --for 30m",
+        "covalence release lead",
+        "covalence release --fleet --reason done",
+        "covalence release --brake docker",
+        "covalence stop-all --reason fire --yes",
+        "covalence restart lead --force",
+        "covalence policy show",
+        "covalence policy check policy.toml",
+        "covalence policy set intensity_max=7 backoff_cap=4m --reason r --dry-run",
+        "covalence policy rollback 0123456789abcdef --reason r",
+        "covalence mode advise lead --subtree --reason r",
+        "covalence strategy lead one_for_all",
+        "covalence supervision show lead",
     ] {
         if let Err(error) = Cli::try_parse_from(line.split(' ')) {
             panic!("{line}: {error}");
@@ -86,4 +100,14 @@ fn a_wrong_time_is_refused_with_what_is_accepted() {
     let error = Cli::try_parse_from(["covalence", "events", "--since", "soon"]).unwrap_err();
     assert!(error.to_string().contains("RFC 3339"), "{error}");
     assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn a_hold_needs_a_reason_and_an_end() {
+    for line in ["covalence hold lead --for 30m", "covalence hold lead --reason r"] {
+        let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+    let error = Cli::try_parse_from(["covalence", "hold", "--subtree", "--reason", "r", "--for", "1h"]);
+    assert!(error.is_err(), "a subtree needs its root");
 }

@@ -12,6 +12,8 @@ use crate::cli::output::{Cell, Output, text};
 mod change;
 mod create;
 
+pub(super) use change::Restart;
+
 /// List, show and change workspaces
 #[derive(Debug, Args)]
 pub(super) struct Workspaces {
@@ -35,7 +37,7 @@ enum Command {
     /// Create a workspace and start it
     Create(create::Create),
     /// Restart a workspace
-    Restart(change::Restart),
+    Restart(Restart),
     /// Stop a workspace and its descendants, and keep them
     Pause(change::Pause),
     /// Start a paused workspace again

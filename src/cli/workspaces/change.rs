@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::client::Client;
 use crate::cli::failure::Outcome;
@@ -44,14 +44,17 @@ fn answered(output: Output, named: &Named, answer: &Value) -> Outcome {
 /// Restart a workspace
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  covalence workspaces restart lead --wait\n  covalence workspaces restart lead --reset --yes"
+    after_help = "Examples:\n  covalence restart lead --wait\n  covalence restart lead --reset --yes\n  covalence workspaces restart lead --force    though a hold says no"
 )]
-pub(super) struct Restart {
+pub(in crate::cli) struct Restart {
     /// Workspace: name, id, or the beginning of either
     workspace: String,
     /// Throw its runtime's session away
     #[arg(long)]
     reset: bool,
+    /// Pass over holds and a paused parent, but not over an emergency stop
+    #[arg(long)]
+    force: bool,
     /// Ask no question
     #[arg(long, short)]
     yes: bool,
@@ -60,12 +63,14 @@ pub(super) struct Restart {
 }
 
 impl Restart {
-    pub(super) async fn run(self, client: &Client, output: Output) -> Outcome {
+    pub(in crate::cli) async fn run(self, client: &Client, output: Output) -> Outcome {
         let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
         if self.reset {
             confirm(&format!("throwing the session of `{}` away", printable(&named.name)), self.yes)?;
         }
-        let mut answer = post(client, &named.id, "restart", &[("reset", self.reset)]).await?;
+        let request = client.request(Method::POST, &["workspaces", &named.id, "restart"]);
+        let wish = json!({"reset": self.reset, "force": self.force});
+        let mut answer = client.json(request.json(&wish)).await?;
         // Nothing of ours runs there, so nothing restarts.
         if text(&answer, "status") == "noop" {
             return answered(output, &named, &answer);
