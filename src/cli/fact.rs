@@ -11,11 +11,13 @@ use serde_json::Value;
 use crate::cli::log_reader::Record;
 use crate::cli::output::{Colour, Output, printable, text};
 
+mod supervision;
+
 /// Longer values are cut: a line is for reading, `--json` has everything.
 const VALUE_MAX: usize = 120;
 /// Names get this much room; longer ones push the rest of their line.
 const NAME_WIDTH: usize = 16;
-/// The longest type's word.
+/// The longest type's word of what is read most.
 const WORD_WIDTH: usize = 19;
 
 /// What workspaces are called, learned from the roster and from facts as they pass.
@@ -83,25 +85,41 @@ fn short(id: &str) -> &str {
 
 fn colour(record: &Record) -> Option<Colour> {
     match record.word() {
-        "came_online" | "restart_admitted" | "session_cleared" | "engine_found" | "alarm_resolved" => {
+        "came_online" | "restart_admitted" | "restart_proved" | "suspicion_cleared" | "death_refuted"
+        | "brake_released" | "hold_released" | "session_cleared" | "engine_found" | "alarm_resolved" => {
             Some(Colour::Green)
         }
         "went_offline" | "provision_failed" | "stop_failed" | "quarantined" | "restart_suppressed"
-        | "session_poisoned" | "engine_lost" | "alarm_raised" | "handler_panicked" => Some(Colour::Red),
+        | "session_poisoned" | "brake_engaged" | "engine_lost" | "alarm_raised" | "handler_panicked" => {
+            Some(Colour::Red)
+        }
         "degraded" | "restart_requested" | "restart_deferred" | "restart_started" | "verdict_reached"
-        | "session_suspected" | "evidence_observed" => Some(Colour::Yellow),
+        | "session_suspected" | "suspicion_raised" | "verdict_withheld" | "outcome_unknown"
+        | "observer_changed" | "circuit_changed" | "hold_set" | "evidence_observed" => Some(Colour::Yellow),
         "heartbeat_received" => Some(Colour::Dim),
         _ => None,
     }
 }
 
+/// A fact's fields as words of a line.
+struct Fields<'a>(&'a Value);
+
+impl Fields<'_> {
+    fn of(&self, name: &str) -> String {
+        self.0.get(name).and_then(value_text).unwrap_or_else(|| "?".to_owned())
+    }
+
+    /// With something before it, where it is there.
+    fn after(&self, name: &str, before: &str) -> String {
+        self.0.get(name).and_then(value_text).map(|value| format!("{before}{value}")).unwrap_or_default()
+    }
+}
+
 fn summary(record: &Record) -> String {
     let data = record.data();
-    let field =
-        |name: &str| value_text(data.get(name).unwrap_or(&Value::Null)).unwrap_or_else(|| "?".to_owned());
-    let optional = |name: &str, before: &str| {
-        data.get(name).and_then(value_text).map(|value| format!("{before}{value}")).unwrap_or_default()
-    };
+    let fields = Fields(data);
+    let field = |name: &str| fields.of(name);
+    let optional = |name: &str, before: &str| fields.after(name, before);
     match record.word() {
         "evidence_observed" => {
             format!(
@@ -119,9 +137,10 @@ fn summary(record: &Record) -> String {
         }
         "went_offline" => format!("by {}{}", field("rule"), optional("message", ": ")),
         "restart_requested" => format!("because of {}, generation {}", field("cause"), field("generation")),
-        "restart_admitted" => format!("for {}: {}", field("cause"), limits(&field)),
+        "restart_admitted" => format!("for {}: {}{}", field("cause"), limits(&field), tokens(data)),
         "restart_deferred" => {
-            format!("by {}{}: {}", field("rule"), optional("until", " until "), limits(&field))
+            let until = optional("until", " until ");
+            format!("by {}{until}: {}{}", field("rule"), limits(&field), tokens(data))
         }
         "restart_suppressed" => format!(
             "by {}: {} of {} restarts in {} s",
@@ -161,7 +180,7 @@ fn summary(record: &Record) -> String {
             optional("tries", ", tries: "),
             optional("error", ": "),
         ),
-        _ => every_field(data),
+        word => supervision::summary(word, data).unwrap_or_else(|| every_field(data)),
     }
 }
 
@@ -179,6 +198,11 @@ fn limits(field: &impl Fn(&str) -> String) -> String {
         field("recent"),
         field("recent_max")
     )
+}
+
+/// The tokens that there were, where the fact keeps what it was decided with.
+fn tokens(data: &Value) -> String {
+    data["inputs"]["tokens"].as_f64().map(|tokens| format!(", {tokens:.1} tokens")).unwrap_or_default()
 }
 
 fn every_field(data: &Value) -> String {
