@@ -300,6 +300,31 @@ pub struct Moment {
     pub mono_ns: u64,
 }
 
+/// The time of one run of the platform: where the wall clock stood when it began, but not before the last fact of the log,
+/// and from there on the clock that never jumps. A wall clock that is set meanwhile moves no deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLine {
+    begun: Timestamp,
+}
+
+impl TimeLine {
+    /// Begins when the wall clock shows this, after a log whose last fact is of this time.
+    pub fn new(wall: Timestamp, latest: Option<Timestamp>) -> Self {
+        Self { begun: latest.map_or(wall, |latest| latest.max(wall)) }
+    }
+
+    /// The moment so long after the beginning, to the microsecond: as facts keep it.
+    pub fn at(self, since: Duration) -> Moment {
+        let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        let at = self.begun.timestamp_micros().saturating_add(micros);
+        Moment {
+            // Out of range only beyond the year 262000.
+            at: Timestamp::from_timestamp_micros(at).unwrap_or(Timestamp::MAX_UTC),
+            mono_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// Tells the time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// This moment.
