@@ -70,6 +70,12 @@ pub fn suspects_threshold(policy: &Policy, size: u32) -> u32 {
     at_least(size, policy.brake_suspects_share).max(policy.brake_suspects_min)
 }
 
+/// Suspects up to which a brake may be released: their share of a large cell, and in a small one as many as do not engage
+/// T1. A brake that a single hung workspace kept on would keep that workspace from ever being restarted.
+pub fn release_threshold(policy: &Policy, size: u32) -> u32 {
+    share_of(size, policy.release_suspects_share).max(policy.brake_suspects_min.saturating_sub(1))
+}
+
 /// Deaths from which on T2 engages; fewer within the grace after our own start.
 pub fn deaths_threshold(policy: &Policy, reading: &BrakeReading) -> u32 {
     let usual = at_least(reading.size, policy.brake_deaths_share).max(policy.brake_deaths_min);
@@ -100,7 +106,7 @@ pub fn freeze_trigger(policy: &Policy, reading: &BrakeReading) -> Option<(BrakeT
 pub fn is_calm(policy: &Policy, reading: &BrakeReading) -> bool {
     freeze_trigger(policy, reading).is_none()
         && reading.deaths_recent < deaths_threshold(policy, reading)
-        && reading.suspects <= share_of(reading.size, policy.release_suspects_share)
+        && reading.suspects <= release_threshold(policy, reading.size)
 }
 
 /// Judges a reading. `None` leaves things as they are.

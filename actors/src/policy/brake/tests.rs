@@ -104,8 +104,10 @@ fn it_is_released_after_thirty_calm_seconds_with_few_suspects() {
     let brake = engaged(BrakeMode::Freeze, BrakeTrigger::Observer);
     let judged = |reading: BrakeReading| judge(&policy, Some(&brake), &reading, Canary::None, at(60));
     assert_eq!(judged(BrakeReading { calm_ms: 29_999, ..of(15) }), None);
-    assert_eq!(judged(BrakeReading { suspects: 2, calm_ms: 30_000, ..of(15) }), None);
-    assert_eq!(judged(BrakeReading { suspects: 1, calm_ms: 30_000, ..of(15) }), Some(Change::Release));
+    assert_eq!(judged(BrakeReading { suspects: 3, calm_ms: 30_000, ..of(15) }), None);
+    assert_eq!(judged(BrakeReading { suspects: 2, calm_ms: 30_000, ..of(15) }), Some(Change::Release));
+    assert_eq!(judged(BrakeReading { suspects: 11, calm_ms: 30_000, ..of(100) }), None);
+    assert_eq!(judged(BrakeReading { suspects: 10, calm_ms: 30_000, ..of(100) }), Some(Change::Release));
 }
 
 #[test]
