@@ -312,9 +312,14 @@ impl Runtime {
             Err(Failure::Failed(_) | Failure::Overtaken) => return,
         };
         self.called(kind, trouble, took);
+        self.adapt(kind, !trouble);
+    }
+
+    /// The number of starts at once follows how an engine bears what it is asked.
+    pub(super) fn adapt(&self, kind: BackendKind, well: bool) {
         let policy = self.shared.sight.policy();
-        if let Some((from, to)) = self.shared.dispatch.starts.learn(kind, &policy.0, !trouble) {
-            let reason = if trouble { "engine_trouble" } else { "going_well" };
+        if let Some((from, to)) = self.shared.dispatch.starts.learn(kind, &policy.0, well) {
+            let reason = if well { "going_well" } else { "engine_trouble" };
             let changed = ProvisionLimitChanged { cell: kind, from, to, reason: reason.to_owned() };
             self.insist_fleet(fleet::Command::RecordProvisionLimit(changed), Origin::new(Principal::System));
         }

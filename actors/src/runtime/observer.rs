@@ -87,6 +87,9 @@ impl Runtime {
     }
 
     async fn step(&self, watch: &mut Watch, input: Input, backend: &Arc<dyn Backend>, ear: &Ear) {
+        if input.is_engine_trouble() {
+            self.adapt(backend.kind(), false);
+        }
         let (policy, now) = (self.shared.sight.policy(), self.shared.clock.now().at);
         // How somebody else's call went is about the engine alone; under load there are many of these.
         let about_engine = matches!(input, Input::Called { .. });

@@ -7,7 +7,7 @@ use covalence_events::fleet::StrangerFound;
 use covalence_events::workspace::{EvidenceClass, EvidenceObserved, EvidenceSource, InstanceRef};
 use covalence_events::{Generation, Timestamp, WorkspaceId};
 
-use super::{Around, Outcome, Output, Seen, Watch};
+use super::{Around, Input, Outcome, Output, Seen, Watch};
 use crate::effect::{BackendError, Inspection, Listed, ListedState};
 use crate::fleet::Command;
 use crate::policy::Policy;
@@ -202,6 +202,17 @@ pub fn looked(inspection: &Inspection, generation: Generation, instance: &Instan
         code: code.to_owned(),
         detail,
         exit_status,
+    }
+}
+
+impl Input {
+    /// Whether an observation failed in a way that says something about the engine. Fewer starts at once are asked of it from
+    /// then on: a start that times out says so only much later.
+    pub fn is_engine_trouble(&self) -> bool {
+        matches!(
+            self,
+            Self::Listed { result: Err(_), .. } | Self::Inspected { inspection: Inspection::Unknown(_), .. }
+        )
     }
 }
 
