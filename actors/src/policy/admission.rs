@@ -161,7 +161,8 @@ fn persons(
 /// What holds back the workspace that keeps dying, and whoever is only silent.
 fn own_limits(policy: &Policy, cause: RestartCause, inputs: &AdmissionInputs) -> Option<Admission> {
     if inputs.half_open.is_none() {
-        if inputs.recent >= policy.intensity_max {
+        // A try out of quarantine is one start, not the first of another row.
+        if inputs.quarantined || inputs.recent >= policy.intensity_max {
             return Some(Admission::Suppressed {
                 rule: INTENSITY,
                 until: Some(inputs.now + policy.quarantine_pause),

@@ -97,6 +97,7 @@ fn inputs(policy: &Policy, cause: RestartCause, around: &Surroundings, now: Time
         after_ancestor: false,
         ancestor_paused: false,
         advise_only: around.advise_only,
+        quarantined: false,
         half_open: None,
         forced: false,
         waited: true,

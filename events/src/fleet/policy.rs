@@ -49,6 +49,9 @@ pub struct AdmissionInputs {
     pub ancestor_paused: bool,
     /// Whether decisions about it are only recorded.
     pub advise_only: bool,
+    /// Whether it was quarantined, or tried out of quarantine, within the intensity window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
     /// The try out of quarantine that this is, if it is one.
     pub half_open: Option<u32>,
     /// Whether a person asked to pass over backoff, brake and holds.

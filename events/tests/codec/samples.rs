@@ -459,6 +459,7 @@ fn inputs() -> f::AdmissionInputs {
         after_ancestor: true,
         ancestor_paused: true,
         advise_only: true,
+        quarantined: false,
         half_open: Some(2),
         forced: true,
         waited: true,

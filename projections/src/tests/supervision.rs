@@ -61,6 +61,7 @@ fn inputs(tokens: f64) -> AdmissionInputs {
         after_ancestor: false,
         ancestor_paused: false,
         advise_only: false,
+        quarantined: false,
         half_open: None,
         forced: false,
         waited: false,

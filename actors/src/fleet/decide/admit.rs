@@ -186,6 +186,10 @@ fn inputs(draft: &Draft<'_>, asked: &Asked) -> AdmissionInputs {
         after_ancestor: ancestors(roster, asked.workspace).any(|ancestor| goes_first(draft, ancestor)),
         ancestor_paused: ancestors(roster, asked.workspace).any(|ancestor| roster.is_paused(ancestor)),
         advise_only: state.advises(asked.workspace, roster),
+        quarantined: state
+            .quarantined
+            .get(&asked.workspace)
+            .is_some_and(|quarantine| now < quarantine.last + policy.intensity_window),
         half_open: asked.half_open,
         forced: asked.forced,
         waited: asked.waited,

@@ -32,6 +32,7 @@ fn quiet() -> AdmissionInputs {
         after_ancestor: false,
         ancestor_paused: false,
         advise_only: false,
+        quarantined: false,
         half_open: None,
         forced: false,
         waited: false,
@@ -225,4 +226,14 @@ proptest! {
         let (plain, delay) = (backoff(&policy, in_a_row, 0.5), backoff(&policy, in_a_row, chance));
         prop_assert!(delay >= plain.mul_f64(0.799) && delay <= plain.mul_f64(1.201));
     }
+}
+
+#[test]
+fn a_try_out_of_quarantine_that_dies_is_not_the_first_of_another_row() {
+    let policy = Policy::default();
+    let died_again = AdmissionInputs { quarantined: true, recent: 1, in_a_row: 1, ..quiet() };
+    let refused = admit(&policy, RestartCause::Death, &died_again);
+    assert!(matches!(refused, Admission::Suppressed { rule: INTENSITY, .. }), "{refused:?}");
+    let tried = AdmissionInputs { half_open: Some(2), ..died_again };
+    assert!(matches!(admit(&policy, RestartCause::Death, &tried), Admission::Admitted { .. }));
 }
