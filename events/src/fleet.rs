@@ -242,6 +242,8 @@ pub enum RestartOutcome {
     Failed,
     /// It was not wanted any more.
     Abandoned,
+    /// The engine could not start it, which says nothing about the workspace.
+    Unstarted,
 }
 
 /// See [`Event::RestartSettled`].

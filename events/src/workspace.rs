@@ -601,7 +601,8 @@ pub struct RestartStarted {
 pub struct RestartAbandoned {
     /// Which restart.
     pub restart: RestartId,
-    /// A stable word: `paused`, `removed`, `evidence_refuted`, `superseded`, `died`, `provision_failed`, `shutdown`.
+    /// A stable word: `paused`, `removed`, `evidence_refuted`, `superseded`, `died`, `provision_failed`,
+    /// `not_started`, `shutdown`.
     pub reason: String,
 }
 

@@ -10,7 +10,9 @@ use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
-use super::state::{Cell, HISTORY, Hold, InFlight, Lost, POLICIES_MAX, Quarantine, State, Trial, Waiting};
+use super::state::{
+    Cell, ENDED_MAX, HISTORY, Hold, InFlight, Lost, POLICIES_MAX, Quarantine, State, Trial, Tried, Waiting,
+};
 use crate::context::Corrupt;
 use crate::policy::brake::{Brake, Canary};
 use crate::policy::bucket::Bucket;
@@ -111,8 +113,8 @@ fn admitted(state: &mut State, e: &RestartAdmitted, place: Place) {
     state.in_flight.insert(e.restart, InFlight { workspace: e.workspace, cell: kind, automatic, admission });
     if automatic {
         let history = state.history.entry(e.workspace).or_default();
-        history.retain(|earlier| *earlier > place.at - HISTORY);
-        history.push(place.at);
+        history.retain(|earlier| earlier.at > place.at - HISTORY);
+        history.push(Tried { at: place.at, unstarted: false });
     }
     if let Some(quarantine) = state.quarantined.get_mut(&e.workspace) {
         quarantine.open = false;
@@ -127,7 +129,7 @@ fn admitted(state: &mut State, e: &RestartAdmitted, place: Place) {
         && e.cause == RestartCause::Death
     {
         brake.last_let = Some(place.at);
-        if brake.mode == BrakeMode::Canary && cell.trial.is_none() {
+        if brake.mode == BrakeMode::Canary {
             cell.trial = Some(Trial {
                 restart: e.restart,
                 workspace: e.workspace,
@@ -167,6 +169,7 @@ fn suppressed(state: &mut State, e: &RestartSuppressed, place: Place) {
         note_death(state, (e.workspace, e.restart, e.cause), cell_of(e.inputs.as_deref()), place.at);
     }
     state.waiting.remove(&e.restart);
+    ended(state, e.workspace, e.restart);
     if e.rule == admission::INTENSITY {
         let fresh = Quarantine { since: place.at, tries: 0, last: place.at, open: false };
         let quarantine = state.quarantined.entry(e.workspace).or_insert(fresh);
@@ -205,8 +208,17 @@ fn forget(deaths: &mut VecDeque<(WorkspaceId, Timestamp)>, before: Timestamp) {
     }
 }
 
+fn ended(state: &mut State, workspace: WorkspaceId, restart: RestartId) {
+    let ended = state.ended.entry(workspace).or_default();
+    if ended.len() == ENDED_MAX {
+        ended.pop_front();
+    }
+    ended.push_back(restart);
+}
+
 fn settled(state: &mut State, e: &RestartSettled, at: Timestamp) {
     state.waiting.remove(&e.restart);
+    ended(state, e.workspace, e.restart);
     let Some(in_flight) = state.in_flight.remove(&e.restart) else { return };
     if e.outcome == RestartOutcome::Online {
         state.proving.insert(e.restart, (e.workspace, in_flight.cell));
@@ -215,7 +227,7 @@ fn settled(state: &mut State, e: &RestartSettled, at: Timestamp) {
     if let Some(trial) = cell.trial.as_mut().filter(|trial| trial.restart == e.restart) {
         match e.outcome {
             RestartOutcome::Online => trial.settled = true,
-            RestartOutcome::Failed => trial.canary = Canary::Failed,
+            RestartOutcome::Failed | RestartOutcome::Unstarted => trial.canary = Canary::Failed,
             // It was not needed, or not wanted: another one is tried.
             RestartOutcome::Abandoned => cell.trial = None,
         }
@@ -226,6 +238,12 @@ fn settled(state: &mut State, e: &RestartSettled, at: Timestamp) {
         if let Some(history) = state.history.get_mut(&e.workspace) {
             history.pop();
         }
+    }
+    if e.outcome == RestartOutcome::Unstarted
+        && in_flight.automatic
+        && let Some(tried) = state.history.get_mut(&e.workspace).and_then(|history| history.last_mut())
+    {
+        tried.unstarted = true;
     }
 }
 

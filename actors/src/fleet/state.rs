@@ -13,6 +13,8 @@ use crate::policy::bucket::Bucket;
 
 /// Policies that can be gone back to.
 pub const POLICIES_MAX: usize = 16;
+/// Restarts of a workspace that are remembered after their end. An echo is a few seconds late, and so many take minutes.
+pub const ENDED_MAX: usize = 8;
 /// The longest intensity window that a policy may have; older admissions are forgotten by the fold.
 pub const HISTORY: chrono::Duration = chrono::Duration::hours(24);
 
@@ -54,6 +56,15 @@ pub struct InFlight {
     pub automatic: bool,
     /// The fact that admits it.
     pub admission: (Position, EventId),
+}
+
+/// A restart for death or hanging that was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the engine could not start it: it is spaced out like any other, and does not count towards a quarantine.
+    pub unstarted: bool,
 }
 
 /// A backend that does not answer.
@@ -133,13 +144,16 @@ pub struct State {
     /// The last policy that came from the configuration.
     pub configured: Option<PolicyHash>,
     /// Admissions for death or hanging, newest last, by workspace.
-    pub history: BTreeMap<WorkspaceId, Vec<Timestamp>>,
+    pub history: BTreeMap<WorkspaceId, Vec<Tried>>,
     /// Restarts that wait.
     pub waiting: BTreeMap<RestartId, Waiting>,
     /// Restarts in flight.
     pub in_flight: BTreeMap<RestartId, InFlight>,
     /// Restarts that brought their workspace back and have not proved themselves.
     pub proving: BTreeMap<RestartId, (WorkspaceId, BackendKind)>,
+    /// The restarts of each workspace that were last settled or refused, newest last: a request for one of them that comes
+    /// late is an echo.
+    pub ended: BTreeMap<WorkspaceId, VecDeque<RestartId>>,
     /// Workspaces that died too often.
     pub quarantined: BTreeMap<WorkspaceId, Quarantine>,
     /// Cells.
@@ -163,8 +177,16 @@ pub struct State {
 impl State {
     /// Admissions of this workspace since then, for death or hanging.
     pub fn since(&self, workspace: WorkspaceId, since: Timestamp) -> u32 {
-        let history = self.history.get(&workspace).map_or(&[][..], Vec::as_slice);
-        many(history.iter().filter(|at| **at > since).count())
+        many(self.tried(workspace, since).count())
+    }
+
+    /// Those among them that started something, or may have.
+    pub fn started_since(&self, workspace: WorkspaceId, since: Timestamp) -> u32 {
+        many(self.tried(workspace, since).filter(|tried| !tried.unstarted).count())
+    }
+
+    fn tried(&self, workspace: WorkspaceId, since: Timestamp) -> impl Iterator<Item = &Tried> {
+        self.history.get(&workspace).into_iter().flatten().filter(move |tried| tried.at > since)
     }
 
     /// Whether the grace after our own start is on for a cell.

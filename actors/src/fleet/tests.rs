@@ -233,3 +233,29 @@ fn an_engine_that_stays_away_raises_one_alarm_that_its_return_resolves() {
     let events = fleet.when(&Command::RecordEngineFound { engine: "docker".into() });
     assert!(matches!(events[..], [Event::EngineFound(_), Event::AlarmResolved(_)]));
 }
+
+/// Messages are carried at least once; one that comes late must not start what is over.
+#[test]
+fn a_request_that_comes_again_after_its_restart_has_ended_is_an_echo() {
+    let mut fleet = Fleet::of(15);
+    fleet.ask(1, 1);
+    fleet.settle(1, 1, RestartOutcome::Online);
+    assert!(fleet.ask(1, 1).is_empty());
+}
+
+/// R10: an engine that can't start it says nothing about the workspace. Its tries are spaced out, and quarantine nobody.
+#[test]
+fn starts_that_the_engine_could_not_make_are_spaced_out_and_quarantine_nobody() {
+    let mut fleet = Fleet::of(15);
+    for n in 1..=9 {
+        if fleet.ask(1, n) == [DEFERRED] {
+            fleet.now = deadline(&fleet.state).unwrap();
+            fleet.when(&Command::RecordDeadline);
+        }
+        assert!(fleet.state.in_flight.len() == 1, "try {n}");
+        fleet.settle(1, n, RestartOutcome::Unstarted);
+    }
+    let started = fleet.now - DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    assert!(started > TimeDelta::seconds(300), "{started}");
+    assert!(fleet.state.quarantined.is_empty());
+}

@@ -170,9 +170,13 @@ pub(crate) fn suspected(state: &State) -> Option<&InstanceRef> {
     }
 }
 
+/// The reason of a restart that ended because the engine could not start it.
+pub(super) const NOT_STARTED: &str = "not_started";
+
 fn ending(reason: &str) -> RestartOutcome {
     match reason {
         "died" | "provision_failed" => RestartOutcome::Failed,
+        NOT_STARTED => RestartOutcome::Unstarted,
         _ => RestartOutcome::Abandoned,
     }
 }

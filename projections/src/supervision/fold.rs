@@ -292,7 +292,9 @@ impl Supervision {
         if let Some(trial) = cell.trial.as_mut().filter(|trial| trial.restart == e.restart) {
             match e.outcome {
                 RestartOutcome::Online => trial.outcome = TrialOutcome::Heard,
-                RestartOutcome::Failed => trial.outcome = TrialOutcome::Failed,
+                RestartOutcome::Failed | RestartOutcome::Unstarted => {
+                    trial.outcome = TrialOutcome::Failed;
+                }
                 // It was not needed, or not wanted: another one is tried.
                 RestartOutcome::Abandoned => cell.trial = None,
             }

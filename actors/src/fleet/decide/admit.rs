@@ -31,7 +31,9 @@ pub(super) fn requested(
     cause: RestartCause,
     forced: bool,
 ) {
-    if draft.state.waiting.contains_key(&restart) || draft.state.in_flight.contains_key(&restart) {
+    let state = &draft.state;
+    let known = state.waiting.contains_key(&restart) || state.in_flight.contains_key(&restart);
+    if known || state.ended.get(&workspace).is_some_and(|ended| ended.contains(&restart)) {
         return;
     }
     let half_open = draft.state.quarantined.get(&workspace).filter(|q| q.open).map(|q| q.tries);
@@ -172,7 +174,7 @@ fn inputs(draft: &Draft<'_>, asked: &Asked) -> AdmissionInputs {
         requested_at: asked.since,
         now,
         in_a_row: state.since(asked.workspace, now - policy.backoff_reset),
-        recent: state.since(asked.workspace, now - policy.intensity_window),
+        recent: state.started_since(asked.workspace, now - policy.intensity_window),
         in_flight: state.in_flight_of(asked.cell),
         in_flight_max: policy.in_flight_max(roster.size(asked.cell)),
         in_flight_all: count(state.in_flight.len()),

@@ -12,6 +12,7 @@ use super::{Facts, doubt};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
 use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
+use crate::workspace::react::NOT_STARTED;
 use crate::workspace::state::{Instance, Operation, State, Status};
 
 /// Which start was asked for and has no outcome, if it is this generation's.
@@ -86,7 +87,7 @@ pub(super) fn provision_failed(
             command: failure.command.clone(),
         },
     );
-    abandon(state, "provision_failed", ctx, &mut facts);
+    abandon(state, if failure.retryable { NOT_STARTED } else { "provision_failed" }, ctx, &mut facts);
     if failure.retryable && origin == ProvisionOrigin::Restart {
         facts.push_because(
             ctx,
