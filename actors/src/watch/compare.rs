@@ -12,6 +12,9 @@ use crate::effect::{BackendError, Inspection, Listed, ListedState};
 use crate::fleet::Command;
 use crate::policy::Policy;
 
+/// An instance that is made and does not run may still be on its way for so many times [`Policy::outcome_wait`]; one that was
+/// made for a start which never came stays like that for ever.
+const BETWEEN_WAITS: i32 = 4;
 /// Unknown instances that are remembered as told.
 const STRANGERS_MAX: usize = 1024;
 
@@ -132,7 +135,10 @@ fn outcome(policy: &Policy, one: &Seen, listed: &[Listed], now: Timestamp) -> Op
         .iter()
         .filter(mine)
         .find(|item| item.state == ListedState::Running && item.generation == Some(one.generation));
-    let between = listed.iter().filter(mine).any(|item| item.state == ListedState::Between);
+    let on_its_way = now
+        < unknown.since
+            + chrono::TimeDelta::from_std(policy.outcome_wait).unwrap_or_default() * BETWEEN_WAITS;
+    let between = on_its_way && listed.iter().filter(mine).any(|item| item.state == ListedState::Between);
     match (unknown.start, running) {
         (true, Some(item)) => {
             Some(Outcome::Started { instance: item.instance.clone(), url: item.url.clone() })

@@ -205,7 +205,11 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::VerdictReached(e) => {
             if e.rule == crate::policy::verdict::PROOF_OF_DEATH {
                 if let Instance::Running { instance: Some(instance) } = &state.instance {
-                    state.lost = Some(Lost { instance: instance.clone(), url: state.url.clone() });
+                    state.lost = Some(Lost {
+                        instance: instance.clone(),
+                        url: state.url.clone(),
+                        evidence: e.evidence.clone(),
+                    });
                 }
                 gone(state);
             }
@@ -252,7 +256,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             }
         }
         Event::DeathRefuted(e) => {
-            state.lost = Some(Lost { instance: e.instance.clone(), url: e.url.clone() });
+            state.lost =
+                Some(Lost { instance: e.instance.clone(), url: e.url.clone(), evidence: Vec::new() });
             taken_back(state);
         }
         Event::ConfirmRequested(e) => {

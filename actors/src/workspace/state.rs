@@ -125,6 +125,8 @@ pub struct Lost {
     pub instance: InstanceRef,
     /// Where it answered.
     pub url: Option<String>,
+    /// What proved it.
+    pub evidence: Vec<EventId>,
 }
 
 /// A restarted workspace that has been heard from, and has not proved itself yet.

@@ -12,12 +12,14 @@ use super::supervised::target;
 use crate::context::{Context, Decision, ObserverView};
 use crate::policy::Policy;
 use crate::policy::verdict::{self, Withheld};
-use crate::workspace::state::{Instance, State};
+use crate::workspace::state::{Instance, State, Status};
 
 /// Whether silence is anything to wonder about: something of ours or of somebody else's should be answering.
 fn listens(state: &State) -> bool {
-    let there = state.is_external() || matches!(state.instance, Instance::Running { .. });
-    there && state.status.is_up()
+    let runs = matches!(state.instance, Instance::Running { .. });
+    // A restart for silence that was called off, because no fresh look was to be had, leaves it offline and running.
+    let called_off = state.status == Status::Offline && state.restart.is_none();
+    if state.is_external() { state.status.is_up() } else { runs && (state.status.is_up() || called_off) }
 }
 
 /// Since when nothing was heard, of what this run of the platform could have heard.

@@ -8,11 +8,11 @@ use covalence_events::workspace::{
 use covalence_events::{EventId, Position, RestartId, Timestamp};
 
 use super::asked::{abandon, end_restart};
-use super::{Facts, doubt, drain};
+use super::{Facts, doubt, drain, reported};
 use crate::context::{Context, Decision};
 use crate::policy::verdict::{self, Judgement, Target};
 use crate::policy::{Policy, admission};
-use crate::workspace::command::Rejection;
+use crate::workspace::command::{ProvisionFailure, Rejection};
 use crate::workspace::react::suspected;
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
@@ -194,22 +194,27 @@ fn went_silent(state: &State, silent_s: i64, ctx: &Context<'_>) -> Facts {
     facts
 }
 
+/// An agent that runs and was never heard from is for a person to look at. A start that the engine never answered for says
+/// nothing about the workspace, and is asked for again where a restart was.
 fn start_timed_out(state: &State, ctx: &Context<'_>) -> Facts {
-    let mut facts = Decision::default();
     let seconds = ctx.policy.provision_timeout.as_secs();
-    facts.push(
-        ctx,
-        ProvisionFailed {
-            generation: state.generation,
-            code: "timeout".to_owned(),
-            message: format!(
-                "the agent was not heard from within {seconds} s of its start: see its log, and whether it can reach \
-                 the platform"
-            ),
-            retryable: false,
-            command: None,
-        },
-    );
+    let runs = matches!(state.instance, Instance::Running { .. });
+    let message = if runs {
+        format!(
+            "the agent was not heard from within {seconds} s of its start: see its log, and whether it can reach the \
+             platform"
+        )
+    } else {
+        format!("the engine did not say within {seconds} s whether it started")
+    };
+    let (generation, code) = (state.generation, "timeout".to_owned());
+    let failure = ProvisionFailure { generation, code, message, retryable: !runs, command: None };
+    if let (false, Ok(facts)) = (runs, reported::provision_failed(state, &failure, ctx)) {
+        return facts;
+    }
+    let mut facts = Decision::default();
+    let ProvisionFailure { generation, code, message, retryable, command } = failure;
+    facts.push(ctx, ProvisionFailed { generation, code, message, retryable, command });
     abandon(state, "provision_failed", ctx, &mut facts);
     facts
 }
@@ -324,7 +329,8 @@ pub(super) fn suppressed(
     // A refused wish took the place of one for its death, if there was one: what is dead goes on waiting.
     let dead = state.status == Status::Offline && state.instance == Instance::None && state.is_desired();
     if dead && !admission::is_automatic(waits.cause) {
-        let because = ctx.origin.causation.into_iter().collect();
+        let proof = state.lost.as_ref().map(|lost| lost.evidence.clone()).filter(|proof| !proof.is_empty());
+        let because = proof.unwrap_or_else(|| ctx.origin.causation.into_iter().collect());
         facts.push(ctx, wish(state, RestartCause::Death, because, ctx));
     }
     Ok(facts)

@@ -423,3 +423,52 @@ fn a_report_about_an_overtaken_start_is_refused() {
     let error = story.when(&provisioned(1)).unwrap_err();
     assert_eq!(error.code(), "stale_generation");
 }
+
+/// A look that says nothing calls the restart off; the next silence is judged like any other.
+#[test]
+fn silence_is_judged_again_after_a_restart_was_called_off_for_want_of_a_look() {
+    let mut story = steady(online(), 6).after(Duration::from_secs(77));
+    story.when(&Command::RecordDeadline).unwrap();
+    story.when(&probed(EvidenceClass::Suspicion)).unwrap();
+    let mut story = story.after(Duration::from_secs(104));
+    story.when(&Command::RecordDeadline).unwrap();
+    let restart = asked(&story);
+    story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
+    let tags = story.tags_when(&confirmed(restart, EvidenceClass::ObserverFailure));
+    assert_eq!(tags, ["workspace.evidence_observed.v1", "workspace.restart_abandoned.v1"]);
+    assert_eq!(story.state().status, Status::Offline);
+    story.when(&probed(EvidenceClass::Suspicion)).unwrap();
+    for _ in 0..3 {
+        story.when(&Command::RecordDeadline).unwrap();
+    }
+    assert!(story.state().restart.is_some(), "{:?}", story.state());
+}
+
+#[test]
+fn a_persons_wish_that_is_refused_does_not_cost_a_dead_workspace_its_own_restart() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let by_hand =
+        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: true });
+    story.when(&by_hand).unwrap();
+    let restart = asked(&story);
+    let (rule, message) = ("emergency_stop".to_owned(), "everything is stopped".to_owned());
+    let events = story.when(&Command::RecordSuppression { restart, rule, message }).unwrap();
+    let Some(Event::RestartRequested(again)) = events.last() else { panic!("not asked again: {events:?}") };
+    assert_eq!((again.cause, again.evidence.len()), (RestartCause::Death, 1));
+}
+
+#[test]
+fn a_restart_whose_start_the_engine_never_answered_for_is_asked_for_again() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let restart = asked(&story);
+    begin(&mut story, restart);
+    let (generation, detail) = (Generation(2), "no answer".to_owned());
+    story.when(&Command::RecordOutcomeUnknown { generation, operation: "provision", detail }).unwrap();
+    let mut story = story.after(Duration::from_secs(601));
+    assert_eq!(
+        story.tags_when(&Command::RecordDeadline),
+        ["workspace.provision_failed.v1", "workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]
+    );
+}
