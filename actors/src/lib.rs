@@ -15,5 +15,7 @@ pub mod policy;
 pub mod runtime;
 #[cfg(any(test, feature = "test-support"))]
 pub mod scenario;
+#[cfg(any(test, feature = "test-support"))]
+pub mod simulation;
 pub mod watch;
 pub mod workspace;

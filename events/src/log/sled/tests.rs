@@ -207,6 +207,7 @@ async fn little_space_stops_writing_and_says_so() {
     assert_eq!(log.read_all(Position(1), 10).await.unwrap().len(), 2);
 }
 
+/// Scenario 35: a second platform on the same data directory does not even begin.
 #[tokio::test]
 async fn a_second_opener_learns_who_holds_the_log() {
     let place = Place::new();
