@@ -6,6 +6,11 @@ use super::{Fields, value_text};
 
 /// The words of a fact about supervision; none for any other.
 pub(super) fn summary(word: &str, data: &Value) -> Option<String> {
+    of_workspace(word, data).or_else(|| of_fleet(word, data))
+}
+
+/// What is thought of one workspace.
+fn of_workspace(word: &str, data: &Value) -> Option<String> {
     let fields = Fields(data);
     let field = |name: &str| fields.of(name);
     Some(match word {
@@ -41,6 +46,15 @@ pub(super) fn summary(word: &str, data: &Value) -> Option<String> {
             )
         }
         "restart_proved" => fields.after("after_ms", "well for ms: "),
+        _ => return None,
+    })
+}
+
+/// What holds for an engine, or for everybody.
+fn of_fleet(word: &str, data: &Value) -> Option<String> {
+    let fields = Fields(data);
+    let field = |name: &str| fields.of(name);
+    Some(match word {
         "brake_engaged" => format!(
             "{} on {} by {}: {} of {}, from {} on{}",
             field("mode"),
