@@ -82,7 +82,7 @@ pub struct BrakeReading {
     pub calm_ms: u64,
 }
 
-/// See [`super::Event::BrakeEngaged`] and [`super::Event::BrakeChanged`].
+/// See [`super::Event::BrakeEngaged`]; a change of mode is the same fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BrakeEngaged {
     /// The cell: one engine and what it runs.
