@@ -417,8 +417,6 @@ pub enum EvidenceSource {
     Call,
     /// A request for the agent's card, made while its heartbeat is late.
     Probe,
-    /// The engine's own health check.
-    Health,
 }
 
 /// What evidence is worth (`docs/supervision` names the classes).

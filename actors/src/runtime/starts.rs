@@ -157,6 +157,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_full_queue_has_no_room_until_somebody_leaves_it() {
+        let policy = Policy { provisions_start: 1, provisions_queue: 1, ..Policy::default() };
+        let starts = Starts::default();
+        let held = starts.enter(BackendKind::Docker, &policy, false).await.unwrap();
+        assert!(starts.has_room(BackendKind::Docker, &policy), "one is under way, none waits");
+        let waiting = starts.enter(BackendKind::Docker, &policy, false);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(!starts.has_room(BackendKind::Docker, &policy));
+        drop(held);
+        waiting.await.unwrap();
+        assert!(starts.has_room(BackendKind::Docker, &policy));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_engine_does_not_wait_for_another() {
         let (starts, policy) = (Starts::default(), Policy { provisions_start: 1, ..Policy::default() });
         let _held = starts.enter(BackendKind::Docker, &policy, false).await.unwrap();

@@ -426,7 +426,7 @@ fn doubts() -> Vec<w::Event> {
         w::VerdictWithheld {
             generation,
             rule: "one_source".to_owned(),
-            sources: vec![w::EvidenceSource::Probe, w::EvidenceSource::Health],
+            sources: vec![w::EvidenceSource::Heartbeat, w::EvidenceSource::Probe],
             silent_ms: 180_000,
             observer_score: 2,
         }

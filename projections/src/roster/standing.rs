@@ -162,7 +162,6 @@ pub const fn source_word(source: EvidenceSource) -> &'static str {
         EvidenceSource::Heartbeat => "heartbeat",
         EvidenceSource::Call => "call",
         EvidenceSource::Probe => "probe",
-        EvidenceSource::Health => "health",
     }
 }
 

@@ -26,6 +26,8 @@ use crate::http::workspaces::settled;
 const SUFFIXES: u32 = 20;
 /// Calls at once where nobody says.
 const CONCURRENT_DEFAULT: u32 = 5;
+/// Seconds: an engine under load takes that long for a handful of starts.
+const RETRY_STARTS: u64 = 30;
 /// More than this is no limit any more.
 const CONCURRENT_MAX: i64 = 1000;
 
@@ -190,6 +192,13 @@ async fn submit(
     let id = WorkspaceId::generate();
     let (text, token) = minted.unzip();
     let external = profile.backend == BackendKind::External;
+    if !external && !ctx.state.runtime.has_room_to_start(profile.backend) {
+        return Err(ApiError::unavailable(
+            "too_many_starts",
+            "too many workspaces wait to be started — retry shortly",
+            RETRY_STARTS,
+        ));
+    }
     let (name, workspace_access) = (profile.name.clone(), profile.workspace_access.as_str());
     let command = Command::Create(Box::new(Create { profile, token }));
     let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
