@@ -18,6 +18,7 @@ mod docker_backend;
 mod engine_faults;
 mod graceful_restart;
 mod kill_and_heal;
+mod mass_death;
 mod operator;
 mod panic_boundary;
 mod platform_crash;

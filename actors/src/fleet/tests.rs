@@ -123,7 +123,7 @@ fn asking_again_for_the_same_restart_changes_nothing() {
 
 #[test]
 fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
-    let mut fleet = Fleet::of(6);
+    let mut fleet = Fleet::of(15);
     let answers: Vec<_> = (1..=4).flat_map(|n| fleet.ask(n, n)).collect();
     assert_eq!(answers, [ADMITTED, ADMITTED, DEFERRED, DEFERRED]);
     assert_eq!(
@@ -141,6 +141,16 @@ fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
         })
         .collect();
     assert_eq!(granted, [3]);
+}
+
+/// T2 does not wait for a survey: deaths that come one by one engage it with the one that is too many.
+#[test]
+fn deaths_that_come_one_by_one_engage_the_brake_without_a_survey() {
+    let mut fleet = Fleet::of(15);
+    let answers: Vec<_> = (1..=5).flat_map(|n| fleet.ask(n, n)).collect();
+    assert_eq!(answers, [ADMITTED, ADMITTED, DEFERRED, DEFERRED, DEFERRED]);
+    assert_eq!(fleet.ask(6, 6), ["fleet.brake_engaged.v1", DEFERRED]);
+    assert!(fleet.ask(6, 6).is_empty());
 }
 
 #[test]

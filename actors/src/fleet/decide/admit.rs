@@ -6,7 +6,7 @@ use covalence_events::fleet::{
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{EventId, RestartId, Timestamp, WorkspaceId};
 
-use super::{Draft, count, persons};
+use super::{Draft, braking, count, persons};
 use crate::context::ancestors;
 use crate::fleet::state::Waiting;
 use crate::policy::admission::{self, Admission};
@@ -48,6 +48,9 @@ pub(super) fn requested(
         half_open,
         because: draft.ctx.origin.causation,
     };
+    if cause == RestartCause::Death {
+        braking::deaths(draft, workspace, asked.cell);
+    }
     judge(draft, &asked, None);
 }
 
@@ -168,7 +171,7 @@ fn inputs(draft: &Draft<'_>, asked: &Asked) -> AdmissionInputs {
     let (state, policy, now, roster) = (&*draft.state, draft.policy(), draft.now(), draft.ctx.roster);
     let hold = state.hold_over(asked.workspace, roster);
     let brake = state.cells.get(&asked.cell).and_then(|cell| cell.brake.as_ref());
-    let canary = super::braking::canary_now(state, asked.cell, now);
+    let canary = braking::canary_now(state, asked.cell, now);
     AdmissionInputs {
         cell: asked.cell,
         requested_at: asked.since,

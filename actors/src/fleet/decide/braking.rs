@@ -1,10 +1,10 @@
 //! Brakes: engaged, changed and released by what a survey shows and by what becomes of a canary.
 
-use covalence_events::Timestamp;
 use covalence_events::fleet::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, GraceEnded,
 };
 use covalence_events::workspace::BackendKind;
+use covalence_events::{Timestamp, WorkspaceId};
 
 use super::{Draft, admit, count, members, millis};
 use crate::fleet::command::Survey;
@@ -104,6 +104,15 @@ pub(super) fn canaries(draft: &mut Draft<'_>) {
             judge(draft, cell, reading, &survey);
             alarms(draft);
         }
+    }
+}
+
+/// Whether one more proven death makes too many of them: deaths come one by one, and the next survey may be seconds away.
+pub(super) fn deaths(draft: &mut Draft<'_>, workspace: WorkspaceId, cell: BackendKind) {
+    let survey = Survey { dead: vec![workspace], ..unseen(cell) };
+    let reading = reading(draft, &survey);
+    if reading.deaths_recent >= brake::deaths_threshold(draft.policy(), &reading) {
+        judge(draft, cell, reading, &survey);
     }
 }
 
