@@ -14,9 +14,19 @@ async fn facts(log: &MemoryLog) -> Vec<Arc<Recorded>> {
     log.read_all(Position(1), usize::MAX).await.unwrap()
 }
 
-async fn second(first: &Platform, log: &MemoryLog, before: Option<&str>) -> Platform {
-    let log = left_behind(log, before).await;
+async fn second(first: &Platform, log: Arc<MemoryLog>) -> Platform {
     platform_over(log, Arc::clone(&first.engine), Settings::default()).await
+}
+
+/// The log as if no fact with this tag had been recorded.
+async fn without(log: &MemoryLog, tag: &str) -> Arc<MemoryLog> {
+    let rest = Arc::new(MemoryLog::new());
+    for recorded in facts(log).await.iter().filter(|recorded| recorded.fact.tag() != tag) {
+        let event = NewEvent { meta: recorded.meta.clone(), fact: recorded.fact.clone() };
+        let append = Append { stream: recorded.stream, expected: Expected::Any, events: vec![event] };
+        rest.append(vec![append], Ack::Durable).await.unwrap();
+    }
+    rest
 }
 
 /// The most restarts that were in flight at any moment.
@@ -81,7 +91,7 @@ async fn what_went_down_with_the_platform_comes_back_as_many_at_a_time_as_may_an
         );
     }
 
-    let second = second(&first, &first.log, None).await;
+    let second = second(&first, left_behind(&first.log, None).await).await;
     all_back(&second, &team).await;
     let facts = facts(&second.log).await;
     assert_eq!(deaths(&facts), Vec::<&Recorded>::new());
@@ -106,7 +116,8 @@ async fn a_platform_killed_in_the_middle_of_the_stop_finishes_it_and_brings_ever
         .unwrap();
     first.engine.running.lock().unwrap().insert(survivor, Generation(1));
 
-    let second = second(&first, &first.log, Some("workspace.instance_stopped.v1")).await;
+    let log = without(&first.log, "workspace.instance_stopped.v1").await;
+    let second = second(&first, log).await;
     all_back(&second, &team).await;
     let facts = facts(&second.log).await;
     assert_eq!(deaths(&facts), Vec::<&Recorded>::new());
