@@ -263,7 +263,9 @@ impl Runtime {
         for (id, known) in recovery.into_workspaces() {
             let effects = workspace::outstanding(&known.0);
             outstanding.extend(effects.into_iter().map(|effect| Work::Workspace { workspace: id, effect }));
-            self.shared.registry.get_or_start(id, || self.start_cell(StreamId::Workspace(id), Some(known)));
+            self.shared
+                .registry
+                .introduce(known, |known| self.start_cell(StreamId::Workspace(id), Some(known)));
         }
         outstanding
     }

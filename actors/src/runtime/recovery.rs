@@ -14,6 +14,8 @@ use crate::{fleet, workspace};
 pub struct Recovery {
     /// `None` only while a fact is folded: taking a state out of its place and putting it back is what costs least.
     workspaces: HashMap<WorkspaceId, Option<(workspace::State, Version)>>,
+    /// In the order of their creation, on which a team's strategy rests.
+    order: Vec<WorkspaceId>,
     pub(super) fleet: (fleet::State, Version),
     corrupt: HashMap<WorkspaceId, Corrupt>,
 }
@@ -34,7 +36,11 @@ impl Recovery {
         if self.corrupt.contains_key(&id) {
             return;
         }
-        let known = self.workspaces.entry(id).or_default();
+        let order = &mut self.order;
+        let known = self.workspaces.entry(id).or_insert_with(|| {
+            order.push(id);
+            None
+        });
         match workspace::evolve(known.take().map(|(state, _)| state), recorded) {
             Ok(state) => *known = Some((state, recorded.version)),
             Err(corrupt) => {
@@ -65,8 +71,11 @@ impl Recovery {
         states.filter(|state| state.status != workspace::Status::Removed)
     }
 
-    /// All of them, removed ones too.
-    pub(super) fn into_workspaces(self) -> impl Iterator<Item = (WorkspaceId, (workspace::State, Version))> {
-        self.workspaces.into_iter().filter_map(|(id, known)| Some((id, known?)))
+    /// All of them, removed ones too, in the order of their creation.
+    pub(super) fn into_workspaces(
+        mut self,
+    ) -> impl Iterator<Item = (WorkspaceId, (workspace::State, Version))> {
+        let order = std::mem::take(&mut self.order);
+        order.into_iter().filter_map(move |id| Some((id, self.workspaces.remove(&id)??)))
     }
 }

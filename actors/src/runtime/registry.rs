@@ -8,7 +8,7 @@ use std::time::Instant;
 use actix::Addr;
 use chrono::DateTime;
 use covalence_events::workspace::{BackendKind, DeliveryMode, InstanceRef};
-use covalence_events::{Generation, Timestamp, WorkspaceId};
+use covalence_events::{Generation, Timestamp, Version, WorkspaceId};
 
 use super::Examined;
 use super::cell::Cell;
@@ -39,6 +39,11 @@ pub(super) struct Glance {
     url: Option<String>,
     suspect: Option<Timestamp>,
     unknown: Option<Unknown>,
+}
+
+/// The last sign of life, or what stands for it.
+fn heard(state: &State) -> Timestamp {
+    state.last_life.unwrap_or(state.status_since)
 }
 
 /// What the backend said that runs.
@@ -178,6 +183,28 @@ impl Registry {
         entry
     }
 
+    /// The entry of a workspace that the log knows. It shows what is known before its actor has had its first turn: an
+    /// observer's first list may come sooner.
+    pub(super) fn introduce(
+        &self,
+        known: (State, Version),
+        start: impl FnOnce((State, Version)) -> Addr<Cell<Workspace>>,
+    ) {
+        let state = &known.0;
+        let (id, glance, permits) = (state.id, Glance::of(state), Arc::<Permits>::default());
+        permits.post(Some(state));
+        let heard = heard(state);
+        self.kin.write().unwrap_or_else(PoisonError::into_inner).note(id, None, &glance);
+        let entry = Entry {
+            address: start(known),
+            permits,
+            glance: Mutex::new(Some(glance)),
+            heard: AtomicI64::new(heard.timestamp_micros()),
+            examined: tokio::sync::Mutex::new(None),
+        };
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(entry));
+    }
+
     /// Everybody, in no order.
     pub(super) fn all(&self) -> Vec<(WorkspaceId, Arc<Entry>)> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -199,8 +226,7 @@ impl Registry {
     /// Takes note of a state; cheap when nothing of the glance changed.
     pub(super) fn note(&self, state: &State) {
         let Some(entry) = self.get(state.id) else { return };
-        let heard = state.last_life.unwrap_or(state.status_since);
-        entry.heard.store(heard.timestamp_micros(), Ordering::Relaxed);
+        entry.heard.store(heard(state).timestamp_micros(), Ordering::Relaxed);
         entry.permits.post(Some(state));
         let mut glance = entry.glance.lock().unwrap_or_else(PoisonError::into_inner);
         if glance.as_ref().is_some_and(|glance| glance.shows(state)) {
