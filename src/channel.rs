@@ -33,6 +33,8 @@ impl HttpChannel {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .no_proxy()
+            // Messages are rare. One that is sent into a connection which is just being closed has an unknown fate.
+            .pool_max_idle_per_host(0)
             // What our own backends start speaks plain HTTP; a minimal image has no certificates.
             .tls_certs_only([])
             .build()?;
