@@ -61,6 +61,10 @@ impl Corrupt {
 
 /// How well a cell is seen at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own, and all combinations occur"
+)]
 pub struct ObserverView {
     /// Since when somebody has been listening: our own start, the end of a pause of ours, or the release of a brake.
     /// Silence before that is ours, not the workspace's.
@@ -73,12 +77,14 @@ pub struct ObserverView {
     pub in_grace: bool,
     /// Whether a brake is engaged.
     pub braked: bool,
+    /// Whether an emergency stop is on.
+    pub stopped: bool,
 }
 
 impl ObserverView {
     /// A well observer that has been listening since then.
     pub const fn well(since: Timestamp) -> Self {
-        Self { since, score: 0, quiet: false, in_grace: false, braked: false }
+        Self { since, score: 0, quiet: false, in_grace: false, braked: false, stopped: false }
     }
 }
 

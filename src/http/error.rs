@@ -218,6 +218,7 @@ impl From<Rejection> for ApiError {
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
             Rejection::AlreadyExists
             | Rejection::External
+            | Rejection::EmergencyStop
             | Rejection::NoBrake
             | Rejection::NotQuarantined
             | Rejection::RestartNotPending

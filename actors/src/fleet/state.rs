@@ -215,6 +215,11 @@ impl State {
         many(self.in_flight.values().filter(|one| one.cell == cell).count())
     }
 
+    /// Whether an emergency stop is on: then nothing at all is started.
+    pub fn is_stopped(&self) -> bool {
+        self.holds.values().any(|hold| hold.emergency)
+    }
+
     /// The hold that covers a workspace: an emergency stop before any other, then the one that lasts longest.
     pub fn hold_over(&self, workspace: WorkspaceId, roster: &dyn Roster) -> Option<(HoldId, &Hold)> {
         let covering = self.holds.iter().filter(|(_, hold)| covers(&hold.scope, workspace, roster));

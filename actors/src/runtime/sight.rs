@@ -1,6 +1,7 @@
 //! What everybody may see without asking a mailbox: the policy in force, and how well each cell is seen.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use covalence_events::workspace::BackendKind;
@@ -34,6 +35,8 @@ pub(super) struct Sight {
     policy: RwLock<Arc<(Policy, PolicyHash)>>,
     eyes: RwLock<BTreeMap<BackendKind, Eye>>,
     hands: RwLock<BTreeMap<BackendKind, Hand>>,
+    /// Whether an emergency stop is on.
+    stopped: AtomicBool,
 }
 
 impl Sight {
@@ -45,6 +48,7 @@ impl Sight {
             policy: RwLock::new(Arc::new((policy, hash))),
             eyes: RwLock::default(),
             hands: RwLock::default(),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -65,6 +69,7 @@ impl Sight {
             *self.policy.write().unwrap_or_else(PoisonError::into_inner) =
                 Arc::new((state.policy.clone(), hash));
         }
+        self.stopped.store(state.is_stopped(), Ordering::Relaxed);
         let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::External];
         let hands = kinds.map(|kind| {
             let cell = state.cells.get(&kind);
@@ -84,6 +89,11 @@ impl Sight {
         self.eyes.write().unwrap_or_else(PoisonError::into_inner).insert(cell, eye);
     }
 
+    /// Whether an emergency stop is on: then nothing at all is started.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     /// How well a cell is seen.
     pub(super) fn view(&self, cell: BackendKind, unseen: Timestamp) -> ObserverView {
         let eye = self.eyes.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied();
@@ -96,6 +106,7 @@ impl Sight {
             quiet: eye.quiet,
             in_grace: hand.in_grace && cell != BackendKind::External,
             braked: hand.braked,
+            stopped: self.is_stopped(),
         }
     }
 }

@@ -170,6 +170,7 @@ impl Platform {
             quiet: self.watch.is_quiet(now),
             in_grace: fleet.is_some_and(|fleet| fleet.in_grace(CELL)),
             braked: fleet.is_some_and(|fleet| fleet.brake_mode(CELL).is_some()),
+            stopped: fleet.is_some_and(fleet::State::is_stopped),
         }
     }
 

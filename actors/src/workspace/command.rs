@@ -301,6 +301,9 @@ pub enum Rejection {
     /// The restart that was admitted or suppressed is over, or never was.
     #[error("restart is not pending")]
     RestartNotPending,
+    /// Nothing is started while a person's emergency stop is on.
+    #[error("an emergency stop is on: nothing is started until it is released")]
+    EmergencyStop,
     /// A hold may not last for so long.
     #[error("a hold lasts at most {max_s} s: set it again when it ends, or use an emergency stop")]
     HoldTooLong {
@@ -346,6 +349,7 @@ impl Rejection {
             Self::NotPaused => "not_paused",
             Self::External => "external_workspace",
             Self::RestartNotPending => "restart_not_pending",
+            Self::EmergencyStop => "emergency_stop",
             Self::HoldTooLong { .. } => "hold_too_long",
             Self::NoSuchHold => "hold_not_found",
             Self::NoBrake => "no_brake",

@@ -33,7 +33,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
     if let Command::Create(create) = command {
         return match state {
             Some(_) => Err(Rejection::AlreadyExists),
-            None => Ok(asked::create(create, ctx)),
+            None => asked::create(create, ctx),
         };
     }
     let state = state.ok_or(Rejection::NotFound)?;

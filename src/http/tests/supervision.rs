@@ -75,17 +75,28 @@ async fn a_hold_refuses_a_restart_until_it_is_released_and_force_passes_over_it(
 async fn nothing_passes_over_an_emergency_stop_and_its_hold_ends_it() {
     let platform = Platform::start().await;
     let id = online(&platform, "echo").await;
+    let paused = online(&platform, "paused").await;
+    let pause = format!("/workspaces/{paused}/pause");
+    let resume = format!("/workspaces/{paused}/resume");
+    assert_eq!(send(&platform, Method::POST, &pause, json!({})).await.status, 200);
     let stop = send(&platform, Method::POST, "/admin/emergency-stop", json!({"reason": "fire"})).await;
     assert_eq!((stop.status, &stop.json["emergency"]), (201, &json!(true)));
     assert_eq!(stop.json["until"], Value::Null);
     let refused = restart(&platform, &id, json!({"force": true})).await;
     assert_eq!((refused.status, &refused.json["rule"]), (409, &json!("emergency_stop")));
+    let create = json!({"name": "new", "runtime": "echo"});
+    for (path, body) in [("/workspaces", &create), (resume.as_str(), &json!({}))] {
+        let refused = send(&platform, Method::POST, path, body.clone()).await;
+        assert_eq!((refused.status, &refused.json["code"]), (409, &json!("emergency_stop")), "{path}");
+    }
     let fleet = get(&platform, "/admin/supervision").await;
     let death = &fleet["cells"][0]["allowed"]["death"];
     assert_eq!(death, &json!({"restarts": 0, "limited_by": "emergency_stop"}));
     let path = format!("/admin/holds/{}", stop.json["id"].as_str().unwrap());
     assert_eq!(send(&platform, Method::DELETE, &path, json!({})).await.status, 200);
     assert_eq!(restart(&platform, &id, json!({})).await.status, 200);
+    assert_eq!(send(&platform, Method::POST, &resume, json!({})).await.status, 200);
+    assert_eq!(send(&platform, Method::POST, "/workspaces", create).await.status, 201);
 }
 
 #[actix_web::test]

@@ -21,7 +21,13 @@ const ERROR_RATE_RECOVERED: f64 = 0.1;
 /// What a runtime calls itself when it runs and can't work.
 const WEDGED: &str = "wedged";
 
-pub(super) fn create(create: &Create, ctx: &Context<'_>) -> Facts {
+/// Our own instances only: an emergency stop keeps nobody else's agent from being known.
+fn may_start(external: bool, ctx: &Context<'_>) -> Result<(), Rejection> {
+    if ctx.observer.stopped && !external { Err(Rejection::EmergencyStop) } else { Ok(()) }
+}
+
+pub(super) fn create(create: &Create, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+    may_start(create.profile.backend == covalence_events::workspace::BackendKind::External, ctx)?;
     let mut facts = Decision::default();
     let created = facts.push(ctx, create.profile.clone());
     if create.profile.backend == covalence_events::workspace::BackendKind::External {
@@ -40,7 +46,7 @@ pub(super) fn create(create: &Create, ctx: &Context<'_>) -> Facts {
             },
         );
     }
-    facts
+    Ok(facts)
 }
 
 pub(super) fn amend(state: &State, changes: &[Change], ctx: &Context<'_>) -> Result<Facts, Rejection> {
@@ -111,6 +117,7 @@ pub(super) fn resume(state: &State, ctx: &Context<'_>) -> Result<Facts, Rejectio
     if state.status != Status::Paused {
         return Err(Rejection::NotPaused);
     }
+    may_start(state.is_external(), ctx)?;
     let mut facts = Decision::default();
     let resumed = facts.push(ctx, Resumed {});
     if !state.is_external() {
