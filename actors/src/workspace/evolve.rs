@@ -40,6 +40,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         status_since: at,
         generation: Generation(0),
         instance: Instance::None,
+        provision: None,
         url: profile.url.clone(),
         url_trusted: false,
         delivery_mode: profile.delivery_mode,
@@ -149,6 +150,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
     match event {
         Event::ProvisionRequested(e) => {
             state.generation = e.generation;
+            state.provision = Some(recorded.meta.id);
             state.instance = Instance::Starting {
                 requested: recorded.meta.id,
                 origin: e.origin,

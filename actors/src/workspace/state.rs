@@ -216,6 +216,8 @@ pub struct State {
     pub generation: Generation,
     /// What the backend was asked for and has said.
     pub instance: Instance,
+    /// The fact that asked for the current generation.
+    pub provision: Option<EventId>,
     /// Where the agent answers.
     pub url: Option<String>,
     /// Whether our own backend said so.

@@ -161,8 +161,10 @@ pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) ->
         .or(state.delivery_mode)
         .unwrap_or_else(|| if state.is_external() { DeliveryMode::Poll } else { DeliveryMode::Push });
     let mut facts = Decision::default();
-    let registered = facts.push(
+    let cause = ctx.origin.causation.or(state.provision);
+    let registered = facts.push_because(
         ctx,
+        cause,
         Registered {
             url: register.url.clone(),
             agent_card: register.agent_card.clone(),
@@ -191,7 +193,10 @@ pub(super) fn heartbeat(
     alive(state)?;
     current(state, beat.generation)?;
     let mut facts = Decision::default();
-    let received = facts.push(ctx, beat.clone());
+    // What lifts it comes from the start that it speaks of; every other beat comes from nowhere.
+    let lifts = matches!(state.status, Status::Provisioning | Status::Offline | Status::Failed);
+    let cause = ctx.origin.causation.or_else(|| state.provision.filter(|_| lifts));
+    let received = facts.push_because(ctx, cause, beat.clone());
     // An agent that is quicker than the backend's own answer comes online with that answer.
     if !state.hears(beat.generation) || !state.is_reachable() {
         return Ok(facts);
