@@ -99,7 +99,6 @@ async fn create(runtime: &Runtime) -> anyhow::Result<()> {
 fn welcome(online: usize, took: Duration, address: SocketAddr) -> String {
     // As it was called here, since a build's directory is seldom in `PATH`.
     let program = std::env::args().next().unwrap_or_else(|| "covalence".to_owned());
-    let server = std::process::id();
     let url = match address.port() {
         8080 => String::new(),
         _ => format!("\n  export COVALENCE_URL=http://{address}"),
@@ -111,7 +110,8 @@ fn welcome(online: usize, took: Duration, address: SocketAddr) -> String {
 Try, in another terminal in the same directory:{url}
   {program} workspaces ls
   {program} send lead 'hello'
-  kill -9 $(pgrep -P {server} | head -1)     # a death; it is back in a moment
+  kill -9 $({program} events --workspace lead --type instance_started --json |
+    jq -r .data.instance.id | tail -n 1 | cut -d : -f 1)     # a death; it is back in a moment
   {program} events --since -1m     # and here is why
   curl -s http://{address}/workspaces | head -c 400
 
