@@ -70,11 +70,13 @@ impl Stage {
         .await
     }
 
+    /// By the log: a session that fails with its first message is online for milliseconds.
     async fn online_again(&self, generation: u64) {
         eventually("the next generation is online", ONLINE_LIMIT, async || {
-            let row = self.admin.row(&self.id).await?;
-            let back = row["status"] == "online" && row["generation"] == generation;
-            if back { Ok(()) } else { Err(row.to_string()) }
+            let facts = self.admin.log(Some(&self.id), 0).await?;
+            let mut came = facts.iter().filter(|fact| fact.tag == "workspace.came_online.v1");
+            let back = came.any(|fact| fact.get("generation") == generation);
+            if back { Ok(()) } else { Err(format!("{:?}", facts.last())) }
         })
         .await;
     }
