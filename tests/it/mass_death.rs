@@ -60,6 +60,15 @@ async fn half_of_a_fleet_that_dies_at_once_heals_behind_a_canary_and_below_the_c
     let platform = Platform::start(Settings::process().config(numbers)).await;
     let admin = platform.admin();
     let ids = fleet(&admin, size).await;
+    eventually("the grace after the start is over", HEALED_LIMIT, async || {
+        let facts = facts(&admin, 0).await;
+        if facts.iter().any(|fact| fact.tag == "fleet.grace_ended.v1") {
+            Ok(())
+        } else {
+            Err("it is not".to_owned())
+        }
+    })
+    .await;
     let (paused, rest) = ids.split_at(2);
     for id in paused {
         admin.post(&format!("/workspaces/{id}/pause"), &json!({})).await.unwrap().expect(200);
