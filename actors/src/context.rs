@@ -61,10 +61,6 @@ impl Corrupt {
 
 /// How well a cell is seen at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a question of its own, and all combinations occur"
-)]
 pub struct ObserverView {
     /// Since when somebody has been listening: our own start, the end of a pause of ours, or the release of a brake.
     /// Silence before that is ours, not the workspace's.
@@ -77,14 +73,12 @@ pub struct ObserverView {
     pub in_grace: bool,
     /// Whether a brake is engaged.
     pub braked: bool,
-    /// Whether an emergency stop is on.
-    pub stopped: bool,
 }
 
 impl ObserverView {
     /// A well observer that has been listening since then.
     pub const fn well(since: Timestamp) -> Self {
-        Self { since, score: 0, quiet: false, in_grace: false, braked: false, stopped: false }
+        Self { since, score: 0, quiet: false, in_grace: false, braked: false }
     }
 }
 
@@ -125,6 +119,8 @@ pub struct Context<'a> {
     pub policy_hash: PolicyHash,
     /// How well those see who watch the cell that this is about.
     pub observer: ObserverView,
+    /// Whether an emergency stop is on: then nothing of ours is started.
+    pub stopped: bool,
     /// Everybody, as far as decisions about one may know of the others.
     pub roster: &'a dyn Roster,
     /// Where ids for this decision's facts count from.

@@ -151,10 +151,8 @@ impl Shared {
             origin,
             policy: &policy.0,
             policy_hash: policy.1,
-            observer: cell.map_or_else(
-                || ObserverView { stopped: self.sight.is_stopped(), ..ObserverView::well(since) },
-                |cell| self.sight.view(cell, since),
-            ),
+            observer: cell.map_or_else(|| ObserverView::well(since), |cell| self.sight.view(cell, since)),
+            stopped: self.sight.is_stopped(),
             roster: &self.registry,
             ids: uuid::Uuid::now_v7(),
             chance: rand::rng().random(),

@@ -141,6 +141,7 @@ impl Scenario {
             policy: &policy,
             policy_hash: policy.hash(),
             observer: self.observer,
+            stopped: false,
             roster: &everybody,
             ids: Uuid::from_u128(self.decisions << 32),
             chance: 0.5,

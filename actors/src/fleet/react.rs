@@ -5,6 +5,7 @@ use covalence_events::{EventId, Fact, Position, Recorded, RestartId, WorkspaceId
 
 use super::state::State;
 use crate::policy::admission;
+use crate::workspace::Rejection;
 
 /// What has to be told to whom.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,9 +110,7 @@ fn refusal(e: &RestartSuppressed) -> String {
             e.recent, e.window_s
         ),
         admission::HOLD => format!("restarts are held{until}: release the hold, or force the restart"),
-        admission::EMERGENCY_STOP => {
-            "an emergency stop is on: nothing is started until it is released".to_owned()
-        }
+        admission::EMERGENCY_STOP => Rejection::EmergencyStop.to_string(),
         admission::ANCESTOR_PAUSED => {
             "a workspace above it is paused: resume that one, or force the restart".to_owned()
         }

@@ -57,6 +57,7 @@ impl Fleet {
             policy: &policy,
             policy_hash: policy.hash(),
             observer: ObserverView::well(self.now),
+            stopped: self.state.is_stopped(),
             roster: &self.everybody,
             ids: Uuid::from_u128(u128::from(self.version + 1) << 32),
             chance: 0.5,

@@ -106,7 +106,6 @@ impl Sight {
             quiet: eye.quiet,
             in_grace: hand.in_grace && cell != BackendKind::External,
             braked: hand.braked,
-            stopped: self.is_stopped(),
         }
     }
 }

@@ -170,7 +170,6 @@ impl Platform {
             quiet: self.watch.is_quiet(now),
             in_grace: fleet.is_some_and(|fleet| fleet.in_grace(CELL)),
             braked: fleet.is_some_and(|fleet| fleet.brake_mode(CELL).is_some()),
-            stopped: fleet.is_some_and(fleet::State::is_stopped),
         }
     }
 
@@ -451,6 +450,7 @@ impl Platform {
             policy: &self.policy,
             policy_hash: self.hash,
             observer: self.observer(now.at),
+            stopped: self.fleet.state.as_ref().is_some_and(fleet::State::is_stopped),
             roster: &self.roster,
             ids,
             chance,

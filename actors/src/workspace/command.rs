@@ -9,6 +9,7 @@ use covalence_events::workspace::{
 use covalence_events::{Generation, Position, RestartId, TokenId, WorkspaceId};
 
 use crate::effect::Provisioned;
+use crate::policy::admission;
 
 /// A wish or a report, addressed to one workspace.
 #[derive(Clone, Debug)]
@@ -349,7 +350,7 @@ impl Rejection {
             Self::NotPaused => "not_paused",
             Self::External => "external_workspace",
             Self::RestartNotPending => "restart_not_pending",
-            Self::EmergencyStop => "emergency_stop",
+            Self::EmergencyStop => admission::EMERGENCY_STOP,
             Self::HoldTooLong { .. } => "hold_too_long",
             Self::NoSuchHold => "hold_not_found",
             Self::NoBrake => "no_brake",

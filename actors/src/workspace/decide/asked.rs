@@ -23,14 +23,15 @@ const WEDGED: &str = "wedged";
 
 /// Our own instances only: an emergency stop keeps nobody else's agent from being known.
 fn may_start(external: bool, ctx: &Context<'_>) -> Result<(), Rejection> {
-    if ctx.observer.stopped && !external { Err(Rejection::EmergencyStop) } else { Ok(()) }
+    if ctx.stopped && !external { Err(Rejection::EmergencyStop) } else { Ok(()) }
 }
 
 pub(super) fn create(create: &Create, ctx: &Context<'_>) -> Result<Facts, Rejection> {
-    may_start(create.profile.backend == covalence_events::workspace::BackendKind::External, ctx)?;
+    let external = create.profile.backend == covalence_events::workspace::BackendKind::External;
+    may_start(external, ctx)?;
     let mut facts = Decision::default();
     let created = facts.push(ctx, create.profile.clone());
-    if create.profile.backend == covalence_events::workspace::BackendKind::External {
+    if external {
         if let Some(token) = &create.token {
             facts.push_because(ctx, Some(created), issued(token));
         }

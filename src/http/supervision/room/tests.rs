@@ -64,6 +64,7 @@ impl Both {
             policy: &policy,
             policy_hash: policy.hash(),
             observer: ObserverView::well(self.now),
+            stopped: self.state.is_stopped(),
             roster: &everybody,
             ids: Uuid::from_u128(u128::from(self.facts + 1) << 32),
             chance: 0.5,
