@@ -278,7 +278,7 @@ impl Runtime {
     async fn end_drained(&self, backend: &dyn Backend, state: &State) {
         let replaced = state.restart.as_ref().filter(|pending| pending.is_graceful());
         if let (Some(_), Some(before)) = (replaced, state.generation.0.checked_sub(1)) {
-            let grace = self.shared.settings.policy.stop_grace;
+            let grace = self.shared.sight.policy().0.stop_grace;
             if let Err(error) = backend.stop(state.id, Generation(before), grace).await {
                 debug!(workspace = %state.id, %error, "what is replaced was not stopped before the start");
             }

@@ -28,7 +28,8 @@ impl Runtime {
     /// Answers how many calls are still open when the time is up.
     async fn wait_until_idle(&self, workspace: WorkspaceId) -> u32 {
         let Some(entry) = self.shared.registry.get(workspace) else { return 0 };
-        let idle = timeout(self.shared.settings.policy.drain_timeout, entry.permits.when_idle()).await;
+        let limit = self.shared.sight.policy().0.drain_timeout;
+        let idle = timeout(limit, entry.permits.when_idle()).await;
         if matches!(idle, Ok(Ok(()))) { 0 } else { entry.permits.open() }
     }
 }
