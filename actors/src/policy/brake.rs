@@ -47,6 +47,22 @@ pub enum Canary {
     Failed,
 }
 
+impl Canary {
+    /// What became of it by now: one that is not heard from within its budget has failed, one that neither proves itself nor
+    /// dies is forgotten. `settled`: it has been heard from since it was let through at `at`.
+    #[must_use]
+    pub fn by(self, policy: &Policy, settled: bool, at: Timestamp, now: Timestamp) -> Self {
+        let late = !settled && now >= at + policy.start_budget;
+        // A person paused it, or it fell silent: it says nothing, and the next one is tried.
+        let mute = settled && now >= at + policy.start_budget * 2 + policy.probation;
+        match self {
+            Self::Trying if late => Self::Failed,
+            Self::Trying if mute => Self::None,
+            canary => canary,
+        }
+    }
+}
+
 /// What a judgement changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -200,7 +200,7 @@ impl Supervision {
             cell.tokens = Some(Tokens::said(inputs.tokens - e.cost.unwrap_or_default(), at));
             if let Some(brake) = cell.brake.as_mut().filter(|_| e.cause == RestartCause::Death) {
                 brake.last_let = Some(at);
-                if brake.mode == BrakeMode::Canary && cell.trial.is_none() {
+                if brake.mode == BrakeMode::Canary {
                     let outcome = TrialOutcome::Starting;
                     cell.trial = Some(Trial { restart: e.restart, workspace: e.workspace, at, outcome });
                 }

@@ -90,15 +90,15 @@ impl Around<'_> {
         count(self.rows.iter().filter(|row| row.backend == kind && suspect(row)).count())
     }
 
-    /// One that is not heard from within its budget has failed, whether or not a fact says so yet.
     fn canary(&self, cell: &Cell) -> Canary {
-        match cell.trial.map(|trial| (trial.outcome, trial.at)) {
-            None => Canary::None,
-            Some((TrialOutcome::Starting, at)) if self.at >= at + self.policy.start_budget => Canary::Failed,
-            Some((TrialOutcome::Starting | TrialOutcome::Heard, _)) => Canary::Trying,
-            Some((TrialOutcome::Proved, _)) => Canary::Proved,
-            Some((TrialOutcome::Failed, _)) => Canary::Failed,
-        }
+        let Some(trial) = cell.trial else { return Canary::None };
+        let (canary, settled) = match trial.outcome {
+            TrialOutcome::Starting => (Canary::Trying, false),
+            TrialOutcome::Heard => (Canary::Trying, true),
+            TrialOutcome::Proved => (Canary::Proved, true),
+            TrialOutcome::Failed => (Canary::Failed, true),
+        };
+        canary.by(self.policy, settled, trial.at, self.at)
     }
 }
 

@@ -11,21 +11,10 @@ use crate::fleet::command::Survey;
 use crate::fleet::state::State;
 use crate::policy::brake::{self, Brake, Canary, Change};
 
-/// What became of a cell's canary by now: one that is not heard from within its budget has failed, one that neither proves
-/// itself nor dies is forgotten.
+/// What became of a cell's canary by now.
 pub(super) fn canary_now(state: &State, cell: BackendKind, now: Timestamp) -> Canary {
     let trial = state.cells.get(&cell).and_then(|cell| cell.trial);
-    trial.map_or(Canary::None, |trial| {
-        let (budget, probation) = (state.policy.start_budget, state.policy.probation);
-        let late = !trial.settled && now >= trial.at + budget;
-        // A person paused it, or it fell silent: it says nothing, and the next one is tried.
-        let mute = trial.settled && now >= trial.at + budget * 2 + probation;
-        match trial.canary {
-            Canary::Trying if late => Canary::Failed,
-            Canary::Trying if mute => Canary::None,
-            canary => canary,
-        }
-    })
+    trial.map_or(Canary::None, |trial| trial.canary.by(&state.policy, trial.settled, trial.at, now))
 }
 
 pub(super) fn survey(draft: &mut Draft<'_>, survey: &Survey) {

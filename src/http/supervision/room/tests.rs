@@ -98,6 +98,8 @@ impl Both {
         let level = seen.bucket.level(&state.policy, self.now);
         prop_assert!((level - state.tokens(CELL, self.now)).abs() < 1e-9, "{level} tokens");
         prop_assert_eq!(seen.brake, state.cells.get(&CELL).and_then(|cell| cell.brake));
+        let trial = state.cells.get(&CELL).and_then(|cell| cell.trial);
+        prop_assert_eq!(cell.trial.map(|trial| trial.restart), trial.map(|trial| trial.restart));
         prop_assert_eq!(seen.in_flight, state.in_flight_of(CELL));
         prop_assert_eq!(seen.in_grace, state.in_grace(CELL));
         let waiting = |id: RestartId, rule: &str| (id, rule.to_owned());
