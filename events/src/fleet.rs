@@ -173,7 +173,7 @@ pub struct RestartAdmitted {
     /// Tokens that it costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
-    /// What a person's wish passed over: `backoff`, `brake`, `hold`.
+    /// What a person's wish passed over: `hold`, `ancestor_paused`, `brake`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
     /// Members of its team that are restarted with it, by the team's strategy.
@@ -190,7 +190,8 @@ pub struct RestartDeferred {
     pub restart: RestartId,
     /// Why it was asked for.
     pub cause: RestartCause,
-    /// A stable word: `backoff`, `in_flight`, `tokens`, `brake`, `hold`, `order`, `grace`.
+    /// A stable word: `backoff`, `in_flight`, `tokens`, `brake`, `hold`, `emergency_stop`, `ancestor_paused`, `order`,
+    /// `grace`.
     pub rule: String,
     /// When it is looked at again; none waits for a slot.
     pub until: Option<Timestamp>,
@@ -216,7 +217,7 @@ pub struct RestartSuppressed {
     pub restart: RestartId,
     /// Why it was asked for.
     pub cause: RestartCause,
-    /// A stable word: `intensity`, `hold`, `emergency_stop`, `advise_only`.
+    /// A stable word: `intensity`, `hold`, `emergency_stop`, `ancestor_paused`, `advise_only`.
     pub rule: String,
     /// Restarts of this workspace in the intensity window.
     pub recent: u32,

@@ -77,7 +77,7 @@ fn row_cells(row: &Value, roster: &[Named]) -> Vec<Cell> {
     let parent = roster.iter().find(|named| named.id == text(row, "parent_id"));
     // The supervisor's view beside the status, where it says more than the status itself.
     let state = row.pointer("/supervision/state").and_then(Value::as_str).unwrap_or_default();
-    let state = if matches!(state, "suspect" | "dead" | "quarantined") { state } else { "" };
+    let state = if matches!(state, "suspect" | "quarantined") { state } else { "" };
     let note = if text(row, "last_sample_error").is_empty() { state } else { text(row, "last_sample_error") };
     vec![
         Cell::dim(text(row, "id").get(..8).unwrap_or_default()),

@@ -29,7 +29,7 @@ use view::{FailingView, FleetView, PolicyName};
 
 /// Decisions on the one screen that an operator looks at first.
 const LAST_DECISIONS: usize = 10;
-/// Workspaces, restarts and alarms that one answer names at most; beside each list stands how many there are.
+/// Workspaces, restarts and alarms that one answer names at most; beside `waiting` and `failing` stands how many there are.
 const LIST_MAX: usize = 100;
 
 /// What the supervisor does, would do and has done: for each cell how many automatic restarts could begin right now and what

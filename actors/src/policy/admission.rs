@@ -2,7 +2,7 @@
 //!
 //! Layers, each covering another's hole: *intensity* ends a crash loop, *backoff* spaces it out, the *brake* stops what looks
 //! like our own mistake, *tokens* pace what is real, the *in-flight limit* keeps a mass death from becoming a mass start.
-//! A person's wish passes over all but holds and the in-flight limit; a changed configuration and a poisoned session
+//! A person's wish passes over all but holds, paused ancestors and the in-flight limit; a changed configuration and a poisoned session
 //! obey what concerns the fleet, and never count towards a workspace's own limits (decision 17).
 //!
 //! The judgement looks at nothing but the policy, the cause and [`AdmissionInputs`], which every decision carries: it can be

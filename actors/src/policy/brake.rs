@@ -30,7 +30,7 @@ pub struct Brake {
     pub since: Timestamp,
     /// Since when in this mode.
     pub mode_since: Timestamp,
-    /// When the last proven death was let through in this mode.
+    /// When the last proven death was let through.
     pub last_let: Option<Timestamp>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `phi = -log10(probability that a beat still comes)`, with the intervals taken for normally distributed (Hayashibara et al.
 //! 2004, with the logistic approximation that Akka and Orleans use). Instead of asking for phi again and again, the moment
-//! at which it crosses the threshold is worked out once a beat, so that watching costs one timer a workspace.
+//! at which it crosses the threshold is worked out, so that watching costs one timer a workspace.
 //!
 //! What arrives after a suspicion was raised is not learned: an outage must not teach that outages are usual.
 
@@ -89,7 +89,7 @@ fn phi(deviations: f64) -> f64 {
     (log / std::f64::consts::LN_10).max(0.0)
 }
 
-/// The inverse of [`phi`], by halving: twelve digits after forty steps.
+/// The inverse of [`phi`], by halving: sixty steps are as exact as the type.
 fn deviations(threshold: f64) -> f64 {
     let (mut low, mut high) = (-20.0, 40.0);
     for _ in 0..60 {

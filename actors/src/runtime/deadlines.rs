@@ -16,7 +16,7 @@ use crate::effect::Clock;
 
 /// A mailbox that was full is knocked on again after this long.
 const FULL_RETRY: Duration = Duration::from_millis(200);
-/// The longest sleep: a wall clock that was set is noticed within this.
+/// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.

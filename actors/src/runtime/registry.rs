@@ -27,7 +27,7 @@ pub(super) struct Glance {
     pub(super) generation: Generation,
     pub(super) parent: Option<WorkspaceId>,
     pub(super) paused: bool,
-    /// Whether we run it and it was not removed: it counts for the fleet's size.
+    /// Whether we run it and it was not removed: a shutdown that stops the workspaces stops it.
     pub(super) counts: bool,
     /// Whether its instance should be running.
     pub(super) desired: bool,

@@ -33,7 +33,7 @@ pub struct AdmissionInputs {
     pub tokens: f64,
     /// The brake of the cell, if one is engaged.
     pub brake: Option<super::BrakeMode>,
-    /// Whether the brake would let one more proven death through.
+    /// Whether the brake would let one more restart with this cause through.
     pub brake_lets_one: bool,
     /// Whether the grace after our own start is on.
     pub in_grace: bool,
@@ -54,7 +54,7 @@ pub struct AdmissionInputs {
     pub quarantined: bool,
     /// The try out of quarantine that this is, if it is one.
     pub half_open: Option<u32>,
-    /// Whether a person asked to pass over backoff, brake and holds.
+    /// Whether a person asked to pass over holds and paused ancestors.
     pub forced: bool,
     /// Whether it has sat out its backoff.
     pub waited: bool,
@@ -160,7 +160,7 @@ pub struct QuarantineProbed {
 pub struct QuarantineLifted {
     /// Whose.
     pub workspace: WorkspaceId,
-    /// A stable word: `proved`, `operator`, `release`.
+    /// A stable word: `proved`, `operator`.
     pub reason: String,
 }
 

@@ -27,7 +27,7 @@ pub struct SuspicionRaised {
 pub struct SuspicionCleared {
     /// The generation that was suspected.
     pub generation: Generation,
-    /// What spoke for it: `heartbeat`, `registration`, `answer`, `probe`, `restart`, `gone`.
+    /// What spoke for it: `heartbeat`, `registration`, `answer`, `probe`, `gone`.
     pub by: String,
     /// How long it was suspected, in milliseconds.
     pub lasted_ms: u64,
