@@ -91,7 +91,7 @@ pub async fn an_instance_is_found_by_its_generation_only(fixture: &dyn Fixture) 
 /// A death from outside is seen at once, and an inspect proves it.
 pub async fn a_killed_instance_is_not_there_and_its_exit_is_told(fixture: &dyn Fixture) {
     let case = Case::new(fixture).await;
-    let mut signals = case.watch();
+    let mut signals = case.watch().await;
     let killed = instance(&case.provision(1).await);
     fixture.kill(&killed).await;
     let status = case.exit_told(&mut signals, &killed).await;
@@ -175,7 +175,7 @@ pub async fn a_restarted_platform_finds_the_same_instance_and_sees_it_end(fixtur
     case.backend = fixture.backend().await;
     expect_running(case.backend.find(case.workspace, Generation(1)).await, &started);
     assert_eq!(case.provision(1).await, started, "adopted, not started again");
-    let mut signals = case.watch();
+    let mut signals = case.watch().await;
     let killed = instance(&started);
     // The list makes sure that the watch covers it.
     assert_eq!(case.listed().await.len(), 1);
@@ -255,10 +255,17 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn watch(&self) -> mpsc::Receiver<Signal> {
+    async fn watch(&self) -> mpsc::Receiver<Signal> {
         let (tell, signals) = mpsc::channel(SIGNALS);
         let backend = Arc::clone(&self.backend);
-        tokio::spawn(async move { backend.watch(tell).await });
+        let mut watching = Box::pin(async move { backend.watch(tell).await });
+        // What ends before it is there is a gap to it, not an exit.
+        tokio::select! {
+            biased;
+            () = &mut watching => panic!("a watch ends with its receiver"),
+            () = std::future::ready(()) => {}
+        }
+        tokio::spawn(watching);
         signals
     }
 

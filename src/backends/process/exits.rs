@@ -31,13 +31,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct Watched {
     /// Becomes `Some` when the process has ended.
     pub(super) exit: watch::Receiver<Option<Exit>>,
-    announced: Arc<AtomicBool>,
+    announced: watch::Sender<bool>,
 }
 
 impl Watched {
-    /// From here on its end is news for the listener. A start that fails at once is the starter's to tell.
+    /// Its end is news for the listener, also if it is over already. A start that fails at once is the starter's to tell.
     pub(super) fn announce(&self) {
-        self.announced.store(true, Ordering::SeqCst);
+        self.announced.send_replace(true);
     }
 
     /// Waits for the end, at most so long.
@@ -78,7 +78,7 @@ impl Exits {
     }
 
     /// Starts to watch a process, or returns the watch that there is. `None` if it is gone already.
-    /// `on_exit` runs once, after the end was announced.
+    /// `on_exit` runs once, after the listener was told if it is to be told by then.
     pub(super) fn watch<F>(
         self: &Arc<Self>,
         subject: &Subject,
@@ -93,18 +93,24 @@ impl Exits {
         }
         let Some(fd) = subject.identity.open()? else { return Ok(None) };
         let (ended, exit) = watch::channel(None);
-        let watched = Watched { exit, announced: Arc::new(AtomicBool::new(false)) };
+        let (announced, mut is_news) = watch::channel(false);
+        let watched = Watched { exit, announced };
         table.insert(subject.identity.clone(), watched.clone());
         drop(table);
-        let (this, subject, mine) = (Arc::clone(self), subject.clone(), watched.clone());
+        let (this, subject) = (Arc::clone(self), subject.clone());
         self.runtime.spawn(async move {
             let exit = wait(fd, &subject.identity).await;
             ended.send_replace(Some(exit.clone()));
-            if mine.announced.load(Ordering::SeqCst) {
+            let told = *is_news.borrow();
+            if told {
                 this.tell(&subject, &exit);
             }
-            on_exit(exit).await;
+            on_exit(exit.clone()).await;
             lock(&this.watched).remove(&subject.identity);
+            // Whoever is about to announce it still can; for the others the wait is over when they let go of it.
+            if !told && is_news.wait_for(|is_news| *is_news).await.is_ok() {
+                this.tell(&subject, &exit);
+            }
         });
         Ok(Some(watched))
     }
@@ -208,4 +214,42 @@ pub(super) async fn gone_within(processes: &[Identity], limit: Duration) -> Resu
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds these locks can leave the data half-changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// The end of a process that is killed right away, and what its watch tells once it was let go of.
+    async fn end_of_one(announce: impl FnOnce(&Watched)) -> Option<Signal> {
+        let exits = Arc::new(Exits::new(Handle::current()));
+        let (tell, mut signals) = mpsc::channel(1);
+        exits.listen(tell);
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap().unwrap();
+        let subject = Subject { workspace: WorkspaceId::generate(), generation: Generation(1), identity };
+        let watched = exits.watch(&subject, |_| std::future::ready(())).unwrap().unwrap();
+        child.kill().unwrap();
+        assert_eq!(watched.ended_within(PATIENCE).await.unwrap().status, Some(137));
+        assert!(child.wait().is_err(), "its watch has taken note of it");
+        announce(&watched);
+        drop(watched);
+        // The wait of the task is over when it holds no sender any more.
+        while Arc::strong_count(&exits) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        signals.try_recv().ok()
+    }
+
+    #[tokio::test]
+    async fn an_end_before_its_announcement_is_told_all_the_same() {
+        assert!(matches!(end_of_one(Watched::announce).await, Some(Signal::Exited { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_nobody_announces_is_not_told() {
+        assert_eq!(end_of_one(|_| ()).await, None);
+    }
 }
