@@ -8,6 +8,7 @@ use covalence_events::workspace::{
 };
 use covalence_events::{EventId, Generation};
 
+use super::supervised::wish;
 use super::{Facts, doubt, drain};
 use crate::context::{Context, Decision};
 use crate::policy::admission;
@@ -87,12 +88,9 @@ pub(super) fn restart(state: &State, restart: Restart, ctx: &Context<'_>) -> Res
     facts.push(
         ctx,
         RestartRequested {
-            restart: ctx.restart_id(),
-            cause: restart.cause,
-            generation: state.generation,
             reset_session: restart.reset_session,
-            evidence: Vec::new(),
             forced: restart.forced,
+            ..wish(state, restart.cause, Vec::new(), ctx)
         },
     );
     Ok(facts)

@@ -6,6 +6,7 @@ use covalence_events::workspace::{
 use covalence_events::{EventId, Timestamp};
 
 use super::Facts;
+use super::supervised::wish;
 use crate::context::{Context, Decision};
 use crate::policy::SessionRestart;
 use crate::workspace::session::{Run, Unsaid};
@@ -123,13 +124,6 @@ fn restart(state: &State, (ctx, poisoned): (&Context<'_>, EventId), facts: &mut 
     facts.push_because(
         ctx,
         Some(poisoned),
-        RestartRequested {
-            restart: ctx.restart_id(),
-            cause: RestartCause::Session,
-            generation: state.generation,
-            reset_session: true,
-            evidence: vec![poisoned],
-            forced: false,
-        },
+        RestartRequested { reset_session: true, ..wish(state, RestartCause::Session, vec![poisoned], ctx) },
     );
 }

@@ -23,14 +23,13 @@ fn listens(state: &State) -> bool {
 }
 
 /// Since when nothing was heard, of what this run of the platform could have heard.
-fn heard(state: &State, since: Timestamp) -> Timestamp {
+pub(super) fn heard(state: &State, since: Timestamp) -> Timestamp {
     state.last_life.unwrap_or(state.status_since).max(since)
 }
 
 fn late_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
     let known = listens(state) && !state.doubts.contains_key(&EvidenceSource::Heartbeat);
-    let after = state.beats.suspicious_after(policy).unwrap_or(policy.liveness_ttl);
-    known.then(|| heard(state, since) + after)
+    known.then(|| heard(state, since) + state.beats.suspicious_after(policy).unwrap_or(policy.liveness_ttl))
 }
 
 fn hung_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {

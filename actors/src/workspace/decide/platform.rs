@@ -1,9 +1,10 @@
 //! What the platform's own end and start mean for a workspace.
 
-use covalence_events::workspace::{RestartCause, RestartRequested, StopReason, StopRequested, WentOffline};
+use covalence_events::workspace::{RestartCause, StopReason, StopRequested, WentOffline};
 
 use super::Facts;
 use super::asked::abandon;
+use super::supervised::wish;
 use crate::context::{Context, Decision};
 use crate::workspace::state::{Instance, State, Status};
 
@@ -35,15 +36,7 @@ pub(super) fn shut_down(state: &State, ctx: &Context<'_>) -> Facts {
 pub(super) fn started(state: &State, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
     if state.comes_back() {
-        let wanted = RestartRequested {
-            restart: ctx.restart_id(),
-            cause: RestartCause::Shutdown,
-            generation: state.generation,
-            reset_session: false,
-            evidence: Vec::new(),
-            forced: false,
-        };
-        facts.push(ctx, wanted);
+        facts.push(ctx, wish(state, RestartCause::Shutdown, Vec::new(), ctx));
     }
     facts
 }

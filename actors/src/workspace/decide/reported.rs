@@ -4,10 +4,11 @@ use covalence_events::Generation;
 use covalence_events::workspace::{
     CallFinished, CallOutcome, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted,
     InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin, RestartAnnounced,
-    RestartCause, RestartRequested, StopFailed, TokensRevoked,
+    RestartCause, StopFailed, TokensRevoked,
 };
 
 use super::asked::{abandon, come_online, issued};
+use super::supervised::wish;
 use super::{Facts, doubt};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
@@ -89,18 +90,7 @@ pub(super) fn provision_failed(
     );
     abandon(state, if failure.retryable { NOT_STARTED } else { "provision_failed" }, ctx, &mut facts);
     if failure.retryable && origin == ProvisionOrigin::Restart {
-        facts.push_because(
-            ctx,
-            Some(failed),
-            RestartRequested {
-                restart: ctx.restart_id(),
-                cause: RestartCause::Death,
-                generation: failure.generation,
-                reset_session: false,
-                evidence: vec![failed],
-                forced: false,
-            },
-        );
+        facts.push_because(ctx, Some(failed), wish(state, RestartCause::Death, vec![failed], ctx));
     }
     Ok(facts)
 }

@@ -121,8 +121,13 @@ fn ask_for_restart(
     facts.push_because(ctx, Some(reached), wish(state, cause, vec![observed], ctx));
 }
 
-/// A restart that the platform itself asks for.
-fn wish(state: &State, cause: RestartCause, evidence: Vec<EventId>, ctx: &Context<'_>) -> RestartRequested {
+/// A restart of the current generation that keeps its session and passes over nothing.
+pub(super) fn wish(
+    state: &State,
+    cause: RestartCause,
+    evidence: Vec<EventId>,
+    ctx: &Context<'_>,
+) -> RestartRequested {
     RestartRequested {
         restart: ctx.restart_id(),
         cause,
@@ -133,34 +138,32 @@ fn wish(state: &State, cause: RestartCause, evidence: Vec<EventId>, ctx: &Contex
     }
 }
 
+/// When a start takes too long.
+fn start_over_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
+    let starts = state.status == Status::Provisioning;
+    starts.then(|| state.status_since.max(since) + policy.provision_timeout)
+}
+
+/// When somebody else's agent has been silent for too long.
+fn stale_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
+    let listens = state.is_external() && state.status.is_up();
+    listens.then(|| doubt::heard(state, since) + policy.external_stale)
+}
+
 /// When this workspace has to be looked at again though nothing happens: a start that takes too long, or silence.
 pub(super) fn deadline(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
-    let own = match state.status {
-        Status::Provisioning => Some(state.status_since.max(since) + policy.provision_timeout),
-        Status::Online | Status::Degraded if state.is_external() => {
-            Some(state.last_life.unwrap_or(state.status_since).max(since) + policy.external_stale)
-        }
-        Status::Online
-        | Status::Degraded
-        | Status::Offline
-        | Status::Failed
-        | Status::Paused
-        | Status::Removed
-        | Status::AwaitingAgent => None,
-    };
-    own.into_iter().chain(doubt::deadline(state, policy, since)).min()
+    let silent = doubt::deadline(state, policy, since);
+    [start_over_at(state, policy, since), stale_at(state, policy, since), silent].into_iter().flatten().min()
 }
 
 pub(super) fn overdue(state: &State, ctx: &Context<'_>) -> Facts {
     let since = ctx.observer.since;
-    let heard = state.last_life.unwrap_or(state.status_since).max(since);
-    if state.status == Status::Provisioning
-        && ctx.at() >= state.status_since.max(since) + ctx.policy.provision_timeout
-    {
+    let is_past = |at: Option<Timestamp>| at.is_some_and(|at| at <= ctx.at());
+    if is_past(start_over_at(state, ctx.policy, since)) {
         return start_timed_out(state, ctx);
     }
-    if state.is_external() && state.status.is_up() && ctx.at() >= heard + ctx.policy.external_stale {
-        return went_silent(state, (ctx.at() - heard).num_seconds(), ctx);
+    if is_past(stale_at(state, ctx.policy, since)) {
+        return went_silent(state, (ctx.at() - doubt::heard(state, since)).num_seconds(), ctx);
     }
     match doubt::hung(state, ctx) {
         Some(Ok(silence)) => return evidence(state, &silence, ctx),
