@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::context::{Context, ObserverView, Origin};
+use crate::context::{Context, Origin};
 use crate::effect::{AgentChannel, Backend, Clock};
 use crate::policy::Policy;
 use crate::workspace::state::Instance;
@@ -144,14 +144,13 @@ impl Shared {
         decide: impl FnOnce(&Context<'_>) -> T,
     ) -> T {
         let policy = self.sight.policy();
-        let since = self.sight.since();
         decide(&Context {
             now: self.clock.now(),
             boot: self.boot,
             origin,
             policy: &policy.0,
             policy_hash: policy.1,
-            observer: cell.map_or_else(|| ObserverView::well(since), |cell| self.sight.view(cell, since)),
+            observer: self.sight.view(cell),
             stopped: self.sight.is_stopped(),
             roster: &self.registry,
             ids: uuid::Uuid::now_v7(),

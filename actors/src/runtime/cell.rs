@@ -300,9 +300,7 @@ impl<D: Domain> Cell<D> {
 
     fn due(&self, state: &D::State) -> Option<Timestamp> {
         let sight = &self.runtime.shared.sight;
-        let since =
-            D::cell(Some(state)).map_or_else(|| sight.since(), |cell| sight.view(cell, sight.since()).since);
-        D::deadline(state, &sight.policy().0, since)
+        D::deadline(state, &sight.policy().0, sight.view(D::cell(Some(state))).since)
     }
 
     fn give_up(&mut self, corrupt: Corrupt) {

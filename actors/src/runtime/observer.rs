@@ -247,8 +247,8 @@ impl Runtime {
 
     /// How long one observation of a cell may take at the moment.
     pub(super) fn patience(&self, cell: BackendKind) -> Duration {
-        let view = self.shared.sight.view(cell, self.shared.sight.since());
-        self.shared.sight.policy().0.observe_timeout * (1 + view.score)
+        let sight = &self.shared.sight;
+        sight.policy().0.observe_timeout * (1 + sight.view(Some(cell)).score)
     }
 
     /// Takes a fresh look at a workspace whose agent could not be reached, records what was seen, and says what it

@@ -31,6 +31,7 @@ struct Hand {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sight {
+    /// Our own start.
     since: Timestamp,
     policy: RwLock<Arc<(Policy, PolicyHash)>>,
     eyes: RwLock<BTreeMap<BackendKind, Eye>>,
@@ -50,11 +51,6 @@ impl Sight {
             hands: RwLock::default(),
             stopped: AtomicBool::new(false),
         }
-    }
-
-    /// Our own start.
-    pub(super) fn since(&self) -> Timestamp {
-        self.since
     }
 
     /// The policy in force, with its name.
@@ -94,12 +90,13 @@ impl Sight {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// How well a cell is seen.
-    pub(super) fn view(&self, cell: BackendKind, unseen: Timestamp) -> ObserverView {
+    /// How well a cell is seen; what belongs to none is seen well.
+    pub(super) fn view(&self, cell: Option<BackendKind>) -> ObserverView {
+        let Some(cell) = cell else { return ObserverView::well(self.since) };
         let eye = self.eyes.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied();
         let hand =
             self.hands.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied().unwrap_or_default();
-        let eye = eye.unwrap_or(Eye { since: unseen, score: 0, quiet: false });
+        let eye = eye.unwrap_or(Eye { since: self.since, score: 0, quiet: false });
         ObserverView {
             since: hand.released.map_or(eye.since, |released| eye.since.max(released)),
             score: eye.score,
