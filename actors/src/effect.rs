@@ -98,6 +98,11 @@ pub struct ProvisionError {
     pub command: Option<String>,
 }
 
+impl ProvisionError {
+    /// The code of a start of which nobody knows whether it happened.
+    pub const OUTCOME_UNKNOWN: &'static str = "outcome_unknown";
+}
+
 /// A backend did not do what it was asked; what it runs is as unknown as before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]

@@ -15,54 +15,26 @@ use covalence_events::fleet::{CircuitChanged, CircuitState, EngineLost, Observer
 use covalence_events::workspace::{BackendKind, EvidenceObserved, InstanceRef};
 use covalence_events::{Generation, Timestamp, WorkspaceId};
 
-use crate::effect::{BackendError, Inspection, Listed, Probe, Signal};
+use crate::effect::{BackendError, Inspection, Listed, Probe, ProvisionError, Provisioned, Signal};
 use crate::fleet::{Command, Survey};
 use crate::policy::circuit::Circuit;
 use crate::policy::score::{MAX, Score};
 use crate::policy::{Policy, brake};
+use crate::workspace;
+use crate::workspace::command::ProvisionFailure;
 
 mod compare;
 mod probing;
+pub(crate) mod seen;
 
 pub use compare::{inspected, is_observer_failure, looked};
+pub use seen::{Seen, Unknown};
 
 #[cfg(test)]
 mod tests;
 
 /// Between two turns of the observer. Short, so that its own lateness is noticed.
 pub const TURN: Duration = Duration::from_secs(1);
-
-/// What the observer has to know of one workspace of its cell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Which.
-    pub workspace: WorkspaceId,
-    /// Its current generation.
-    pub generation: Generation,
-    /// Whether its instance should be running.
-    pub desired: bool,
-    /// Whether a start or a stop of ours is under way.
-    pub between: bool,
-    /// What the backend said that runs.
-    pub instance: Option<InstanceRef>,
-    /// Where to ask for its card; none for agents that only poll.
-    pub url: Option<String>,
-    /// The last sign of life.
-    pub heard: Timestamp,
-    /// Since when it has been suspect.
-    pub suspect: Option<Timestamp>,
-    /// A start or a stop whose outcome nobody knows.
-    pub unknown: Option<Unknown>,
-}
-
-/// See [`Seen::unknown`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown {
-    /// Since when.
-    pub since: Timestamp,
-    /// Whether it was a start; else it was a stop.
-    pub start: bool,
-}
 
 /// What the observer is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +160,31 @@ pub enum Outcome {
     Stopped,
     /// It still runs.
     NotStopped,
+}
+
+impl Outcome {
+    /// What the workspace is told of its operation.
+    pub fn command(self, generation: Generation) -> workspace::Command {
+        match self {
+            Self::Started { instance, url } => workspace::Command::RecordProvisioned {
+                generation,
+                provisioned: Provisioned { instance: Some(instance), url, withheld: Vec::new(), image: None },
+            },
+            Self::NotStarted => workspace::Command::RecordProvisionFailed(ProvisionFailure {
+                generation,
+                code: ProvisionError::OUTCOME_UNKNOWN.to_owned(),
+                message: "the engine did not say whether it started, and its list does not show it"
+                    .to_owned(),
+                retryable: true,
+                command: None,
+            }),
+            Self::Stopped => workspace::Command::RecordStopped { generation },
+            Self::NotStopped => workspace::Command::RecordStopFailed {
+                generation,
+                message: "the engine did not say whether it stopped, and its list still shows it".to_owned(),
+            },
+        }
+    }
 }
 
 /// What one turn rests on.

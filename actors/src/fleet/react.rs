@@ -5,7 +5,7 @@ use covalence_events::{EventId, Fact, Position, Recorded, RestartId, WorkspaceId
 
 use super::state::State;
 use crate::policy::admission;
-use crate::workspace::Rejection;
+use crate::workspace::{Command, Rejection};
 
 /// What has to be told to whom.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,22 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+}
+
+impl Effect {
+    /// Which workspace is told, what, and because of which fact.
+    pub fn command(self) -> (WorkspaceId, Command, EventId) {
+        match self {
+            Self::Grant { workspace, restart, admission, because } => {
+                (workspace, Command::RecordAdmission { restart, admission }, because)
+            }
+            Self::Deny { workspace, restart, rule, message, because } => {
+                (workspace, Command::RecordSuppression { restart, rule, message }, because)
+            }
+            Self::TryAgain { workspace, because } => (workspace, Command::RecordQuarantineProbed, because),
+            Self::TakeAlong { workspace, because } => (workspace, Command::RecordTakenAlong, because),
+        }
+    }
 }
 
 /// What a fact that just happened asks for.

@@ -172,41 +172,22 @@ impl Runtime {
 
     /// Tells a workspace what the supervisor decided.
     fn tell(&self, effect: fleet::Effect, correlation: CorrelationId) {
-        let runtime = self.clone();
+        let (workspace, command, because) = effect.command();
+        let granted =
+            if let Command::RecordAdmission { restart, .. } = command { Some(restart) } else { None };
+        let (runtime, origin) = (self.clone(), Origin::caused_by(correlation, because));
         self.shared.spawn(async move {
-            match effect {
-                fleet::Effect::Grant { workspace, restart, admission, because } => {
-                    let origin = Origin::caused_by(correlation, because);
-                    let command = Command::RecordAdmission { restart, admission };
-                    if let Err(CommandError::Rejected(_)) = runtime.insist(workspace, command, &origin).await
-                    {
-                        // Nobody waits for it any more: the slot must not stay taken.
-                        let outcome = covalence_events::fleet::RestartOutcome::Abandoned;
-                        runtime.insist_fleet(
-                            fleet::Command::SettleRestart { workspace, restart, outcome },
-                            origin,
-                        );
-                    }
-                }
-                fleet::Effect::TryAgain { workspace, because } => {
-                    let origin = Origin::caused_by(correlation, because);
-                    let _ = runtime.insist(workspace, Command::RecordQuarantineProbed, &origin).await;
-                }
-                fleet::Effect::TakeAlong { workspace, because } => {
-                    let origin = Origin::caused_by(correlation, because);
-                    let _ = runtime.insist(workspace, Command::RecordTakenAlong, &origin).await;
-                }
-                fleet::Effect::Deny { workspace, restart, rule, message, because } => {
-                    let command = Command::RecordSuppression { restart, rule, message };
-                    let _ =
-                        runtime.insist(workspace, command, &Origin::caused_by(correlation, because)).await;
-                }
+            let told = runtime.insist(workspace, command, &origin).await;
+            if let (Some(restart), Err(CommandError::Rejected(_))) = (granted, told) {
+                // Nobody waits for it any more: the slot must not stay taken.
+                let outcome = covalence_events::fleet::RestartOutcome::Abandoned;
+                runtime.insist_fleet(fleet::Command::SettleRestart { workspace, restart, outcome }, origin);
             }
         });
     }
 
     async fn provision(&self, workspace: WorkspaceId, generation: Generation, origin: Origin) {
-        let Some(state) = self.peek(workspace).await.filter(|state| is_starting(state, generation)) else {
+        let Some(state) = self.peek(workspace).await.filter(|state| state.is_starting(generation)) else {
             debug!(%workspace, %generation, "a start was overtaken");
             return;
         };
@@ -231,7 +212,7 @@ impl Runtime {
         let started = self.start_instance(&*backend, &state, &origin).await;
         self.learn(kind, &started, begun.elapsed());
         match started {
-            Err(Failure::Failed(error)) if error.code == OUTCOME_UNKNOWN => {
+            Err(Failure::Failed(error)) if error.code == ProvisionError::OUTCOME_UNKNOWN => {
                 warn!(%workspace, %generation, error = error.message, "outcome of a start unknown");
                 self.outcome_unknown(workspace, generation, ("provision", error.message), &origin).await;
             }
@@ -433,10 +414,8 @@ impl Runtime {
     }
 }
 
-/// The code of a start of which nobody knows whether it happened.
-const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 /// Codes that say something about the engine rather than about the workspace.
-const ENGINE_TROUBLE: &[&str] = &[OUTCOME_UNKNOWN, "engine_unavailable"];
+const ENGINE_TROUBLE: &[&str] = &[ProvisionError::OUTCOME_UNKNOWN, "engine_unavailable"];
 
 /// The engine is given more than it bears.
 fn shed() -> ProvisionError {
@@ -453,10 +432,6 @@ enum Failure {
     /// The start is not wanted any more.
     Overtaken,
     Failed(ProvisionError),
-}
-
-fn is_starting(state: &State, generation: Generation) -> bool {
-    state.generation == generation && matches!(state.instance, Instance::Starting { .. })
 }
 
 fn spec(state: &State, token: Secret) -> ProvisionSpec {

@@ -14,11 +14,10 @@ use tracing::{info, warn};
 use super::registry::Glance;
 use super::{CommandError, Examined, Runtime, strain};
 use crate::context::Origin;
-use crate::effect::{AgentChannel, Backend, BackendError, Inspection, Probe, Provisioned};
+use crate::effect::{AgentChannel, Backend, BackendError, Inspection, Probe};
 use crate::fleet;
-use crate::watch::{self, Input, Outcome, Output, Watch};
+use crate::watch::{self, Input, Output, Watch};
 use crate::workspace::Command;
-use crate::workspace::command::ProvisionFailure;
 
 /// Signals that wait to be handled; more turn into one comparison by list.
 const SIGNALS_MAX: usize = 1024;
@@ -91,9 +90,7 @@ impl Runtime {
             self.adapt(backend.kind(), false);
         }
         let (policy, now) = (self.shared.sight.policy(), self.shared.clock.now().at);
-        // How somebody else's call went is about the engine alone; under load there are many of these.
-        let about_engine = matches!(input, Input::Called { .. });
-        let seen = if about_engine { Vec::new() } else { self.shared.registry.seen(backend.kind()) };
+        let seen = if input.looks_around() { self.shared.registry.seen(backend.kind()) } else { Vec::new() };
         let outputs = watch.handle(&policy.0, input, &seen, now);
         self.shared.sight.look(backend.kind(), watch, now);
         let patience = watch.patience(&policy.0, now);
@@ -114,7 +111,8 @@ impl Runtime {
                     self.adopted(workspace, generation, instance).await;
                 }
                 Output::Outcome { workspace, generation, outcome } => {
-                    self.outcome(workspace, generation, outcome).await;
+                    let command = outcome.command(generation);
+                    let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
                 }
                 Output::Recheck { workspace } => {
                     let _ = self
@@ -202,30 +200,6 @@ impl Runtime {
     async fn adopted(&self, workspace: WorkspaceId, generation: Generation, instance: InstanceRef) {
         info!(%workspace, %generation, "instance adopted");
         let command = Command::RecordAdopted { generation, instance };
-        let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
-    }
-
-    /// What lists told about a start or stop whose outcome was unknown.
-    async fn outcome(&self, workspace: WorkspaceId, generation: Generation, outcome: Outcome) {
-        let command = match outcome {
-            Outcome::Started { instance, url } => Command::RecordProvisioned {
-                generation,
-                provisioned: Provisioned { instance: Some(instance), url, withheld: Vec::new(), image: None },
-            },
-            Outcome::NotStarted => Command::RecordProvisionFailed(ProvisionFailure {
-                generation,
-                code: "outcome_unknown".to_owned(),
-                message: "the engine did not say whether it started, and its list does not show it"
-                    .to_owned(),
-                retryable: true,
-                command: None,
-            }),
-            Outcome::Stopped => Command::RecordStopped { generation },
-            Outcome::NotStopped => Command::RecordStopFailed {
-                generation,
-                message: "the engine did not say whether it stopped, and its list still shows it".to_owned(),
-            },
-        };
         let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use actix::Addr;
 use chrono::DateTime;
-use covalence_events::workspace::{BackendKind, DeliveryMode, InstanceRef};
+use covalence_events::workspace::{BackendKind, InstanceRef};
 use covalence_events::{Generation, Timestamp, Version, WorkspaceId};
 
 use super::Examined;
@@ -15,8 +15,8 @@ use super::cell::Cell;
 use super::domain::Workspace;
 use super::permits::Permits;
 use crate::context::Roster;
+use crate::watch::seen::{heard, instance, is_between, suspect, unknown, url};
 use crate::watch::{Seen, Unknown};
-use crate::workspace::state::{Instance, Operation};
 use crate::workspace::{State, Status};
 
 /// What others have to know of a workspace without asking its mailbox.
@@ -41,42 +41,6 @@ pub(super) struct Glance {
     unknown: Option<Unknown>,
 }
 
-/// The last sign of life, or what stands for it.
-fn heard(state: &State) -> Timestamp {
-    state.last_life.unwrap_or(state.status_since)
-}
-
-/// What the backend said that runs.
-fn instance(state: &State) -> Option<&InstanceRef> {
-    match &state.instance {
-        Instance::Running { instance } => instance.as_ref(),
-        Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } | Instance::Unknown { .. } => {
-            None
-        }
-    }
-}
-
-/// Where to ask for its card.
-fn url(state: &State) -> Option<&String> {
-    let pushes = state.delivery_mode != Some(DeliveryMode::Poll);
-    state.url.as_ref().filter(|_| pushes && !state.is_external())
-}
-
-fn is_between(state: &State) -> bool {
-    matches!(state.instance, Instance::Starting { .. } | Instance::Stopping { failed: false, .. })
-}
-
-fn unknown(state: &State) -> Option<Unknown> {
-    match &state.instance {
-        Instance::Unknown { since, operation } => {
-            Some(Unknown { since: *since, start: matches!(operation, Operation::Provision { .. }) })
-        }
-        Instance::None | Instance::Starting { .. } | Instance::Running { .. } | Instance::Stopping { .. } => {
-            None
-        }
-    }
-}
-
 impl Glance {
     /// Whether it still shows this state. Asked at every heartbeat, so it copies nothing.
     fn shows(&self, state: &State) -> bool {
@@ -88,7 +52,7 @@ impl Glance {
             && self.between == is_between(state)
             && self.instance.as_ref() == instance(state)
             && self.url.as_ref() == url(state)
-            && self.suspect == state.doubts.values().min().copied()
+            && self.suspect == suspect(state)
             && self.unknown == unknown(state)
     }
 
@@ -104,7 +68,7 @@ impl Glance {
             between: is_between(state),
             instance: instance(state).cloned(),
             url: url(state).cloned(),
-            suspect: state.doubts.values().min().copied(),
+            suspect: suspect(state),
             unknown: unknown(state),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use covalence_events::fleet::ProvisionLimitChanged;
 use covalence_events::workspace::TokenPurpose;
-use covalence_events::{CorrelationId, EventId, Generation, Principal, TokenId, WorkspaceId};
+use covalence_events::{CorrelationId, Generation, Principal, TokenId, WorkspaceId};
 
 use super::Millis;
 use super::engine::{Answer, Op, Reply};
@@ -19,7 +19,6 @@ use crate::policy::Policy;
 use crate::policy::limit::Limit;
 use crate::watch::Input;
 use crate::workspace::command::{Drained, NewToken, ProvisionFailure};
-use crate::workspace::state::{Instance, State};
 use crate::workspace::{Command, Effect};
 
 /// How often a start asks whether it already runs, and the pause between.
@@ -126,20 +125,7 @@ impl World {
 
     /// Carries out what a fact of the fleet asks for.
     pub(super) fn told_by_fleet(&mut self, effect: fleet::Effect, correlation: CorrelationId) {
-        let (workspace, command, because): (_, _, EventId) = match effect {
-            fleet::Effect::Grant { workspace, restart, admission, because } => {
-                (workspace, Command::RecordAdmission { restart, admission }, because)
-            }
-            fleet::Effect::Deny { workspace, restart, rule, message, because } => {
-                (workspace, Command::RecordSuppression { restart, rule, message }, because)
-            }
-            fleet::Effect::TryAgain { workspace, because } => {
-                (workspace, Command::RecordQuarantineProbed, because)
-            }
-            fleet::Effect::TakeAlong { workspace, because } => {
-                (workspace, Command::RecordTakenAlong, because)
-            }
-        };
+        let (workspace, command, because) = effect.command();
         self.carry(Mail::Workspace { workspace, command, origin: Origin::caused_by(correlation, because) });
     }
 
@@ -209,7 +195,7 @@ impl World {
             let Some(lane) = platform.lanes.get_mut(&workspace) else { return };
             let Some((job, step)) = &mut lane.doing else { return };
             let state = platform.workspaces.get(&workspace).and_then(|actor| actor.state.as_ref());
-            let wanted = state.is_some_and(|state| is_starting(state, job.generation));
+            let wanted = state.is_some_and(|state| state.is_starting(job.generation));
             let sheds = state.is_some_and(|state| state.restart.is_none())
                 && matches!(step, Step::Waiting { since } if now >= *since + patience);
             if wanted && !sheds && !free {
@@ -394,8 +380,4 @@ impl World {
             );
         }
     }
-}
-
-fn is_starting(state: &State, generation: Generation) -> bool {
-    state.generation == generation && matches!(state.instance, Instance::Starting { .. })
 }

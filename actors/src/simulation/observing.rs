@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use covalence_events::{Generation, Principal, WorkspaceId};
+use covalence_events::{Principal, WorkspaceId};
 
 use super::Millis;
 use super::engine::{Answer, Op, Reply};
 use super::platform::{Confirming, Mail, Platform, Purpose};
 use super::world::World;
 use crate::context::Origin;
-use crate::effect::{BackendError, Inspection, Provisioned};
-use crate::watch::{Input, Outcome, Output, Seen, TURN, Unknown, inspected, looked};
-use crate::workspace::command::ProvisionFailure;
-use crate::workspace::state::{Instance, Operation, State};
+use crate::effect::{BackendError, Inspection};
+use crate::watch::{Input, Output, Seen, TURN, inspected, looked};
+use crate::workspace::state::{Instance, State};
 use crate::workspace::{Command, Status};
 
 /// Looks before restarts at once; how often each is tried, and the pause between.
@@ -28,37 +27,9 @@ pub(super) struct Looks {
     waiting: VecDeque<Confirming>,
 }
 
-fn seen(state: &State) -> Seen {
-    let instance = match &state.instance {
-        Instance::Running { instance } => instance.clone(),
-        Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } | Instance::Unknown { .. } => {
-            None
-        }
-    };
-    let unknown = match &state.instance {
-        Instance::Unknown { since, operation } => {
-            Some(Unknown { since: *since, start: matches!(operation, Operation::Provision { .. }) })
-        }
-        Instance::None | Instance::Starting { .. } | Instance::Stopping { .. } | Instance::Running { .. } => {
-            None
-        }
-    };
-    Seen {
-        workspace: state.id,
-        generation: state.generation,
-        desired: state.is_desired(),
-        between: matches!(state.instance, Instance::Starting { .. } | Instance::Stopping { .. }),
-        instance,
-        url: state.url.clone(),
-        heard: state.last_life.unwrap_or(state.status_since),
-        suspect: state.doubts.values().min().copied(),
-        unknown,
-    }
-}
-
 impl Platform {
     fn seen(&self) -> Vec<Seen> {
-        self.workspaces.values().filter_map(|actor| actor.state.as_ref()).map(seen).collect()
+        self.workspaces.values().filter_map(|actor| actor.state.as_ref()).map(Seen::of).collect()
     }
 }
 
@@ -101,11 +72,7 @@ impl World {
             self.adapt(false);
         }
         let Some(platform) = &mut self.platform else { return };
-        let looks_around = !matches!(
-            input,
-            Input::Called { .. } | Input::AppendsTook(_) | Input::AppendFailed | Input::BeatRefused
-        );
-        let seen = if looks_around { platform.seen() } else { Vec::new() };
+        let seen = if input.looks_around() { platform.seen() } else { Vec::new() };
         let (policy, at) = (std::sync::Arc::clone(&platform.policy), platform.at(now).at);
         for output in platform.watch.handle(&policy, input, &seen, at) {
             self.carry_out(output);
@@ -134,7 +101,7 @@ impl World {
                 self.report(workspace, Command::RecordAdopted { generation, instance });
             }
             Output::Outcome { workspace, generation, outcome } => {
-                self.report(workspace, what_came_of_it(generation, outcome));
+                self.report(workspace, outcome.command(generation));
             }
             Output::Recheck { workspace } => self.report(workspace, Command::RecordDeadline),
             Output::Fleet(command) => {
@@ -226,26 +193,6 @@ impl World {
             platform.looks.under_way -= 1;
         }
         self.confirm_next();
-    }
-}
-
-/// What lists tell of an operation whose outcome nobody knew.
-fn what_came_of_it(generation: Generation, outcome: Outcome) -> Command {
-    match outcome {
-        Outcome::Started { instance, url } => {
-            let provisioned =
-                Provisioned { instance: Some(instance), url, withheld: Vec::new(), image: None };
-            Command::RecordProvisioned { generation, provisioned }
-        }
-        Outcome::NotStarted => Command::RecordProvisionFailed(ProvisionFailure {
-            generation,
-            code: "not_started".to_owned(),
-            message: "the engine did not start it".to_owned(),
-            retryable: true,
-            command: None,
-        }),
-        Outcome::Stopped => Command::RecordStopped { generation },
-        Outcome::NotStopped => Command::RecordStopFailed { generation, message: "it still runs".to_owned() },
     }
 }
 

@@ -220,6 +220,11 @@ impl Input {
             Self::Listed { result: Err(_), .. } | Self::Inspected { inspection: Inspection::Unknown(_), .. }
         )
     }
+
+    /// Whether everybody has to be shown for it. Under load there are many of the others, and many workspaces.
+    pub fn looks_around(&self) -> bool {
+        matches!(self, Self::Turn | Self::Listed { .. } | Self::Inspected { .. } | Self::Signals(_))
+    }
 }
 
 /// Whose evidence is worth a note in the metrics.

@@ -274,6 +274,11 @@ impl State {
             && matches!(self.instance, Instance::Starting { .. } | Instance::Running { .. })
     }
 
+    /// Whether the backend was asked for this generation and has not answered yet.
+    pub fn is_starting(&self, generation: Generation) -> bool {
+        self.generation == generation && matches!(self.instance, Instance::Starting { .. })
+    }
+
     /// Whether calls can reach it once it was heard from: our own backend has said where, or somebody else runs it.
     pub fn is_reachable(&self) -> bool {
         self.is_external() || matches!(self.instance, Instance::Running { .. })

@@ -84,7 +84,7 @@ impl DockerBackend {
             .map_err(|failure| not_started(failure, Some(&command)))?;
         match self.fill_and_start(&docker, &id, spec, (runtime, &plan, owner)).await {
             Ok(()) => self.started(&docker, &id, spec, (&plan, &command)).await,
-            Err(error) if error.code == "outcome_unknown" => Err(error),
+            Err(error) if error.code == ProvisionError::OUTCOME_UNKNOWN => Err(error),
             Err(error) => {
                 self.discard(&id).await;
                 Err(ProvisionError { command: Some(command), ..error })
@@ -395,7 +395,7 @@ fn image_missing(image: &str, runtime: &Runtime) -> ProvisionError {
 }
 
 fn outcome_unknown(detail: String) -> ProvisionError {
-    ProvisionError { code: "outcome_unknown", message: detail, retryable: false, command: None }
+    ProvisionError { code: ProvisionError::OUTCOME_UNKNOWN, message: detail, retryable: false, command: None }
 }
 
 fn ended_at_once(status: Option<i32>, lines: &str, spec: &ProvisionSpec, command: &str) -> ProvisionError {

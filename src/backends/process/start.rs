@@ -165,7 +165,7 @@ impl ProcessBackend {
         match self.end(spec.workspace, spec.generation, Duration::ZERO).await {
             Ok(()) => Err(failed),
             Err(error) => Err(ProvisionError {
-                code: "outcome_unknown",
+                code: ProvisionError::OUTCOME_UNKNOWN,
                 message: format!("{}; and what it left may still run: {}", failed.message, error.detail),
                 ..failed
             }),
