@@ -5,11 +5,12 @@
 //! descriptor. See `docs/decisions/0001-sled-needs-its-own-fsync.md`.
 
 use std::any::Any;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::sled::{Batch, Config, Db, IVec, Tree};
 
@@ -28,6 +29,9 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// whether its cache is over its limit, so a pass that touches each leaf once would keep up to 16 384 leaves (over 1 GiB)
 /// in memory. At up to 16 chunks a leaf this fills a queue with every leaf or two.
 const TOUCHES: usize = 3;
+
+/// How long a store that was just dropped may take to let go of its file.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// Where bytes become durable, apart from the store itself, so that tests can make it fail.
 pub(super) trait Disk: Send + Sync + std::fmt::Debug {
@@ -64,6 +68,8 @@ pub(super) struct Store {
 impl Store {
     /// Opens or creates the store in a directory that exists.
     pub(super) fn open(path: &Path, cache_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let file = path.join("db");
+        released(&file).map_err(failed(&file, "wait for the store's last holder"))?;
         let opened = guarded(|| {
             let config =
                 Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
@@ -77,7 +83,6 @@ impl Store {
             step: "open the store",
             reason,
         })?;
-        let file = path.join("db");
         let file = File::open(&file).map_err(failed(&file, "open the store's file"))?;
         // sled never syncs its `conf`, and a new file needs its directory entry to be durable too.
         let sync_all = || {
@@ -173,6 +178,25 @@ impl Store {
 
 fn position(key: &[u8]) -> Result<u64, String> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| "a key of the wrong length".to_owned())
+}
+
+/// Waits until nobody holds sled's own lock, for [`RELEASE`] at most. Who asks has the log's lock already, so what holds this
+/// one can only be a remnant: a thread of sled's that a store just dropped has not ended yet, or a child between `fork`
+/// and `exec`.
+fn released(file: &Path) -> io::Result<()> {
+    let file = match File::open(file) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let until = Instant::now() + RELEASE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return file.unlock(),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(RELEASE / 200),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Runs something of sled's, which answers some damage with a panic.

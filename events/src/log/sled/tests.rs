@@ -221,6 +221,23 @@ async fn a_second_opener_learns_who_holds_the_log() {
 }
 
 #[tokio::test]
+async fn a_store_whose_last_holder_is_still_letting_go_is_waited_for() {
+    let place = Place::new();
+    place.filled(&[10]).await;
+    let remnant = fs::File::open(place.path().join("store/db")).unwrap();
+    while remnant.try_lock().is_err() {
+        std::thread::yield_now();
+    }
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(remnant);
+    });
+    let (_log, opened) = place.open();
+    assert!(opened.head > Position(0));
+    letting_go.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_format_is_refused() {
     let place = Place::new();
     place.filled(&[1]).await;
