@@ -210,7 +210,10 @@ fn decisions_import_nothing_that_acts_waits_or_differs_from_run_to_run() {
         for (number, line) in source.code() {
             let import = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("use ");
             let own = |path: &str| {
-                source.text.contains(&format!("\nmod {};", path.split("::").next().unwrap_or(path)))
+                let module = format!("mod {};", path.split("::").next().unwrap_or(path));
+                source.text.lines().any(|line| {
+                    ["", "pub ", "pub(crate) "].iter().any(|seen| line.strip_prefix(seen) == Some(&*module))
+                })
             };
             let near = |path: &str| PURE_IMPORTS.iter().any(|allowed| path.starts_with(allowed)) || own(path);
             let pure = import.is_none_or(near);
