@@ -6,19 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::vocabulary;
 use crate::envelope::Principal;
-use crate::id::{CallId, EventId, Generation, Position, RestartId, TokenId, WorkspaceId};
+use crate::id::{CallId, Generation, RestartId, WorkspaceId};
 
+mod drain;
+mod evidence;
+mod instance;
+mod restart;
+mod session;
 mod suspicion;
+mod token;
 
+pub use drain::{DrainEnded, DrainOutcome, DrainRequested};
+pub use evidence::{EvidenceClass, EvidenceObserved, EvidenceSource, Verdict, VerdictReached};
+pub use instance::{
+    InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, ProvisionFailed, ProvisionOrigin,
+    ProvisionRequested, StopFailed, StopReason, StopRequested,
+};
+pub use restart::{
+    Quarantined, RestartAbandoned, RestartAnnounced, RestartCause, RestartRequested, RestartStarted,
+};
+pub use session::{FailureKind, FailureSign, SessionCleared, SessionPoisoned, SessionSuspected};
 pub use suspicion::{
     ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
     VerdictWithheld,
 };
-mod drain;
-mod session;
-
-pub use drain::{DrainEnded, DrainOutcome, DrainRequested};
-pub use session::{FailureKind, FailureSign, SessionCleared, SessionPoisoned, SessionSuspected};
+pub use token::{TokenIssued, TokenPurpose, TokensRevoked};
 
 vocabulary! {
     /// A fact about one workspace. Invariant: `Created` is the first of its stream, nothing but clean-up follows `Removed`.
@@ -286,205 +298,6 @@ pub struct Folded {
     pub collapsed: bool,
 }
 
-/// Why a generation is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProvisionOrigin {
-    /// The workspace was created.
-    Create,
-    /// An admitted restart.
-    Restart,
-    /// A person resumed it.
-    Resume,
-}
-
-/// See [`Event::ProvisionRequested`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProvisionRequested {
-    /// The number of this provisioning; one more than the last.
-    pub generation: Generation,
-    /// Why.
-    pub origin: ProvisionOrigin,
-    /// The restart that it is a part of.
-    pub restart: Option<RestartId>,
-    /// Whether the runtime's session is thrown away first (R15).
-    pub reset_session: bool,
-}
-
-/// What the backend calls the thing that runs: enough to find exactly it again, and nothing else under its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InstanceRef {
-    /// A container's full id, or a process's `pid:start-ticks:boot-id` (a re-used pid never matches).
-    pub id: String,
-}
-
-/// See [`Event::InstanceStarted`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InstanceStarted {
-    /// Which provisioning.
-    pub generation: Generation,
-    /// What runs; none for external workspaces.
-    pub instance: Option<InstanceRef>,
-    /// Where our own backend says that it answers. Trusted for this generation (decision 2).
-    pub url: Option<String>,
-    /// Privileges of its tier that the operator does not allow.
-    #[serde(default)]
-    pub withheld: Vec<String>,
-    /// The image or program that it was made from.
-    #[serde(default)]
-    pub image: Option<String>,
-}
-
-/// See [`Event::ProvisionFailed`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProvisionFailed {
-    /// Which provisioning.
-    pub generation: Generation,
-    /// A stable word: `image_missing`, `config_missing`, `engine_unavailable`, `port_taken`, `timeout` and the like.
-    pub code: String,
-    /// For people who may act on it, redacted (R20).
-    pub message: String,
-    /// Whether trying again without a change can help.
-    pub retryable: bool,
-    /// The equivalent command to try by hand, where there is one (R20).
-    #[serde(default)]
-    pub command: Option<String>,
-}
-
-/// Why an instance is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopReason {
-    /// A restart replaces it.
-    Restart,
-    /// The workspace is paused.
-    Pause,
-    /// The workspace is removed.
-    Remove,
-    /// The platform shuts down and was told to take its workspaces with it.
-    Shutdown,
-    /// Its start ran out of time.
-    Timeout,
-}
-
-/// See [`Event::StopRequested`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StopRequested {
-    /// Which provisioning.
-    pub generation: Generation,
-    /// Why.
-    pub reason: StopReason,
-}
-
-/// See [`Event::InstanceStopped`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InstanceStopped {
-    /// Which provisioning.
-    pub generation: Generation,
-}
-
-/// See [`Event::StopFailed`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StopFailed {
-    /// Which provisioning.
-    pub generation: Generation,
-    /// What the backend said, redacted.
-    pub message: String,
-}
-
-/// See [`Event::InstanceAdopted`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InstanceAdopted {
-    /// Which provisioning.
-    pub generation: Generation,
-    /// What runs.
-    pub instance: InstanceRef,
-}
-
-/// Where evidence comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvidenceSource {
-    /// The exit of a process, or the engine's event stream.
-    Exit,
-    /// One inspect of one instance.
-    Inspect,
-    /// The list of all instances.
-    List,
-    /// Heartbeats, or their absence.
-    Heartbeat,
-    /// An A2A call's transport.
-    Call,
-    /// A request for the agent's card, made while its heartbeat is late.
-    Probe,
-}
-
-/// What evidence is worth (`docs/supervision` names the classes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvidenceClass {
-    /// The engine or the kernel *said* that this very instance is not there.
-    Death,
-    /// Any sign of life.
-    Life,
-    /// Ambiguous: it speaks against the workspace, and proves nothing.
-    Suspicion,
-    /// No sign of life for the whole liveness window.
-    Silence,
-    /// Says something about the observer, nothing about the target.
-    ObserverFailure,
-    /// We caused it, or it is about an older generation.
-    Expected,
-}
-
-/// See [`Event::EvidenceObserved`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvidenceObserved {
-    /// Where it comes from.
-    pub source: EvidenceSource,
-    /// What it is worth.
-    pub class: EvidenceClass,
-    /// The generation that it speaks of.
-    pub generation: Generation,
-    /// The instance that it speaks of.
-    pub instance: Option<InstanceRef>,
-    /// A stable word: `exited`, `not_found`, `timeout`, `refused`, `eof`, `http_500`, `garbage` and the like.
-    pub code: String,
-    /// For people: exit status, error text, age of the last beat.
-    pub detail: String,
-    /// Exit status, where there is one; a signal as 128 + its number.
-    #[serde(default)]
-    pub exit_status: Option<i32>,
-}
-
-/// See [`Event::VerdictReached`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It lives.
-    Alive,
-    /// Nothing is proved; it stays on its alive path.
-    Unknown,
-    /// It is not there.
-    Dead,
-}
-
-/// See [`Event::VerdictReached`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VerdictReached {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// The rule that led to it, a stable word such as `proof_of_death` or `liveness_ttl`.
-    pub rule: String,
-    /// The generation judged.
-    pub generation: Generation,
-    /// The facts that it rests on.
-    pub evidence: Vec<EventId>,
-    /// The observer's own score when it was reached, 0 (well) to 8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observer_score: Option<u32>,
-}
-
 /// See [`Event::WentOffline`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WentOffline {
@@ -530,103 +343,6 @@ pub struct Degraded {
     pub sample_error: String,
     /// What the runtime calls its state.
     pub runtime_state: String,
-}
-
-/// Why a restart is asked for (decision 16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RestartCause {
-    /// Proof of death.
-    Death,
-    /// No sign of life for the whole liveness window.
-    Hung,
-    /// A person asked.
-    Operator,
-    /// Its configuration changed.
-    Configuration,
-    /// Its session is poisoned.
-    Session,
-    /// It was stopped together with the platform, whose next start brings it back.
-    Shutdown,
-    /// Another member of its team died, and the team's strategy takes it along.
-    Team,
-}
-
-impl RestartCause {
-    /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Death => "death",
-            Self::Hung => "hung",
-            Self::Operator => "operator",
-            Self::Configuration => "configuration",
-            Self::Session => "session",
-            Self::Shutdown => "shutdown",
-            Self::Team => "team",
-        }
-    }
-}
-
-/// See [`Event::RestartRequested`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestartRequested {
-    /// This restart's name, from here to its outcome.
-    pub restart: RestartId,
-    /// Why.
-    pub cause: RestartCause,
-    /// The generation to replace.
-    pub generation: Generation,
-    /// Whether the runtime's session is thrown away first (R15).
-    pub reset_session: bool,
-    /// The facts that it rests on.
-    pub evidence: Vec<EventId>,
-    /// Whether a person asked to pass over holds.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forced: bool,
-}
-
-/// See [`Event::RestartStarted`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestartStarted {
-    /// Which restart.
-    pub restart: RestartId,
-    /// Where the fleet's stream admits it.
-    pub admission: Position,
-}
-
-/// See [`Event::RestartAbandoned`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestartAbandoned {
-    /// Which restart.
-    pub restart: RestartId,
-    /// A stable word: `paused`, `removed`, `evidence_refuted`, `superseded`, `died`, `provision_failed`,
-    /// `not_started`, `shutdown`.
-    pub reason: String,
-}
-
-/// See [`Event::Quarantined`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// Which restart was refused.
-    pub restart: RestartId,
-    /// The rule that refused it.
-    pub rule: String,
-    /// For people.
-    pub message: String,
-}
-
-/// See [`Event::RestartAnnounced`]. Not evidence: how this ends says nothing about whether the agent lives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestartAnnounced {
-    /// Which restart; also the id of the message.
-    pub restart: RestartId,
-    /// The generation that was told.
-    pub generation: Generation,
-    /// How it ended, seen from the transport.
-    pub outcome: CallOutcome,
-    /// What went wrong, redacted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 /// See [`Event::Registered`].
@@ -696,44 +412,6 @@ pub struct Removed {
     pub cascade_deleted: Option<u32>,
     /// Whether its volumes and files go too (they do once its instance is gone).
     pub purge: bool,
-}
-
-/// What a token was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenPurpose {
-    /// Handed to the instance of one generation by our own backend.
-    Provision,
-    /// Handed out by the first registration.
-    Registration,
-    /// Shown to the person who created an external workspace.
-    Creation,
-}
-
-/// See [`Event::TokenIssued`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TokenIssued {
-    /// Its public name.
-    pub token: TokenId,
-    /// SHA-256 of its text.
-    #[serde(with = "serde_bytes")]
-    pub sha256: [u8; 32],
-    /// The first eight characters, to be recognised by.
-    pub prefix: String,
-    /// What for.
-    pub purpose: TokenPurpose,
-    /// The generation that it speaks for, if it was made for one.
-    pub generation: Option<Generation>,
-}
-
-/// See [`Event::TokensRevoked`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TokensRevoked {
-    /// Which; all live ones where empty.
-    #[serde(default)]
-    pub tokens: Vec<TokenId>,
-    /// A stable word: `removed`, `provision`, `rotated`.
-    pub reason: String,
 }
 
 /// How a call ended, seen from the transport.
