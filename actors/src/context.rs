@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::TimeDelta;
 use covalence_events::workspace::BackendKind;
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, HoldId, Meta, NewEvent, PolicyHash, Position, Principal, Recorded,
@@ -235,4 +236,9 @@ impl<E> Decision<E> {
             })
             .collect()
     }
+}
+
+/// A span as the facts write it; none is negative.
+pub(crate) fn millis(span: TimeDelta) -> u64 {
+    u64::try_from(span.num_milliseconds()).unwrap_or(0)
 }

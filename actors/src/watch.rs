@@ -16,6 +16,7 @@ use covalence_events::workspace::{BackendKind, EvidenceObserved, InstanceRef};
 use covalence_events::{Generation, Timestamp, WorkspaceId};
 
 use crate::effect::{BackendError, Inspection, Listed, Probe, ProvisionError, Provisioned, Signal};
+use crate::fleet::state::many;
 use crate::fleet::{Command, Survey};
 use crate::policy::circuit::Circuit;
 use crate::policy::score::{MAX, Score};
@@ -439,27 +440,14 @@ impl Watch {
             circuit_open: self.circuit.state() != CircuitState::Closed,
             calm_for: Duration::ZERO,
         };
-        if Self::is_calm(policy, &survey, size, now) {
+        let reading = survey.reading(many(size), now - policy.brake_window);
+        if brake::is_calm(policy, &reading) {
             let since = *self.calm_since.get_or_insert(now);
             survey.calm_for = (now - since).to_std().unwrap_or_default();
         } else {
             self.calm_since = None;
         }
         survey
-    }
-
-    fn is_calm(policy: &Policy, survey: &Survey, size: usize, now: Timestamp) -> bool {
-        let many = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        let recent = survey.suspects.iter().filter(|(_, at)| *at > now - policy.brake_window).count();
-        let reading = covalence_events::fleet::BrakeReading {
-            size: many(size),
-            suspects: many(survey.suspects.len()),
-            suspects_recent: many(recent),
-            observer_score: survey.score,
-            circuit_open: survey.circuit_open,
-            ..covalence_events::fleet::BrakeReading::default()
-        };
-        brake::is_calm(policy, &reading)
     }
 
     /// Says when the score enters or leaves *unwell* or *frozen*; not each step of it.

@@ -212,7 +212,6 @@ pub struct Supervision {
     advised: Vec<Advised>,
     strategies: BTreeMap<WorkspaceId, Strategy>,
     grace: Option<Grace>,
-    engines_lost: BTreeMap<String, Timestamp>,
     policies: VecDeque<PolicyInForce>,
     decisions: Newest<Decision>,
     watches: HashMap<WorkspaceId, Watch>,
@@ -232,7 +231,6 @@ impl Default for Supervision {
             advised: Vec::new(),
             strategies: BTreeMap::new(),
             grace: None,
-            engines_lost: BTreeMap::new(),
             policies: VecDeque::new(),
             decisions: Newest::new(limits),
             watches: HashMap::new(),
@@ -304,11 +302,6 @@ impl Supervision {
     /// The grace after our own start, while it lasts for this cell.
     pub fn grace(&self, cell: BackendKind) -> Option<Grace> {
         self.grace.filter(|_| !self.cells.get(&cell).is_some_and(|cell| cell.grace_over))
-    }
-
-    /// Engines that do not answer, and since when.
-    pub fn engines_lost(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.engines_lost.iter().map(|(engine, since)| (engine.as_str(), *since))
     }
 
     /// The policy in force; none in a log of before policies were recorded.

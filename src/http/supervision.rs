@@ -97,7 +97,7 @@ pub(crate) async fn of_workspace(ctx: Ctx, path: web::Path<String>) -> Answer {
     let supervision = ctx.state.views.supervision.read();
     let names = Names(&roster);
     let above = above(&roster, id);
-    let advised = supervision.advised().iter().find(|one| covers(&one.scope, id, &above));
+    let advised = supervision.advised().iter().find(|one| one.scope.covers(id, above.iter().copied()));
     let watch = supervision.watch(id);
     let body = WorkspaceSupervision {
         workspace: id,
@@ -111,7 +111,7 @@ pub(crate) async fn of_workspace(ctx: Ctx, path: web::Path<String>) -> Answer {
         quarantine: supervision.quarantine(id).map(|one| names.quarantined((id, one))),
         holds: supervision
             .holds()
-            .filter(|hold| covers(&hold.scope, id, &above))
+            .filter(|hold| hold.scope.covers(id, above.iter().copied()))
             .map(|hold| names.hold(hold))
             .collect(),
         mode: advised.map_or(Mode::Act, |_| Mode::Advise).into(),
@@ -129,14 +129,6 @@ pub(crate) async fn of_workspace(ctx: Ctx, path: web::Path<String>) -> Answer {
 /// The ancestors of a workspace; a damaged hierarchy has none.
 fn above(roster: &Roster, id: WorkspaceId) -> Vec<WorkspaceId> {
     roster.ancestors(id).map(|rows| rows.iter().map(|row| row.id).collect()).unwrap_or_default()
-}
-
-fn covers(scope: &Scope, id: WorkspaceId, above: &[WorkspaceId]) -> bool {
-    match scope {
-        Scope::Fleet => true,
-        Scope::Workspace(one) => *one == id,
-        Scope::Subtree(root) => *root == id || above.contains(root),
-    }
 }
 
 /// How a policy's hash is written.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use covalence_events::fleet::{
-    CircuitChanged, EngineLost, Mode, ObserverChanged, PlatformStarted, PlatformStopped,
+    BrakeReading, CircuitChanged, EngineLost, Mode, ObserverChanged, PlatformStarted, PlatformStopped,
     ProvisionLimitChanged, RestartOutcome, Scope, StrangerFound, Strategy, TailRepaired,
 };
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{HoldId, PolicyHash, RestartId, Timestamp, WorkspaceId};
 
+use super::state::many;
 use crate::policy::Policy;
 
 /// What the observer of one cell sees at one moment. Not recorded as such: what follows from it carries its numbers.
@@ -28,6 +29,22 @@ pub struct Survey {
     pub circuit_open: bool,
     /// For how long nothing that the observer sees has spoken for a brake.
     pub calm_for: Duration,
+}
+
+impl Survey {
+    /// What a brake is judged by, as far as the observer knows it: of a cell of this size, with the suspicions since then as
+    /// recent ones.
+    pub fn reading(&self, size: u32, since: Timestamp) -> BrakeReading {
+        BrakeReading {
+            size,
+            suspects: many(self.suspects.len()),
+            suspects_recent: many(self.suspects.iter().filter(|(_, at)| *at > since).count()),
+            observer_score: self.score,
+            circuit_open: self.circuit_open,
+            calm_ms: u64::try_from(self.calm_for.as_millis()).unwrap_or(u64::MAX),
+            ..BrakeReading::default()
+        }
+    }
 }
 
 /// What the supervisor is asked or told.

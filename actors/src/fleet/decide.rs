@@ -14,8 +14,8 @@ use covalence_events::{EventId, Position, RestartId, Timestamp, WorkspaceId};
 
 use super::command::Command;
 use super::evolve::{Place, apply};
-use super::state::{State, many};
-use crate::context::{Context, Decision};
+use super::state::State;
+use crate::context::{Context, Decision, millis};
 use crate::policy::Policy;
 use crate::workspace::Rejection;
 
@@ -56,13 +56,13 @@ impl Draft<'_> {
 
     /// Says once that something lasts.
     fn raise(&mut self, kind: String, workspace: Option<WorkspaceId>, message: String) {
-        if !self.state.alarms.contains_key(&(kind.clone(), workspace)) {
+        if !self.state.alarms.contains(&(kind.clone(), workspace)) {
             self.push(AlarmRaised { kind, workspace, message });
         }
     }
 
     fn resolve(&mut self, kind: String, workspace: Option<WorkspaceId>, because: Option<EventId>) {
-        if self.state.alarms.contains_key(&(kind.clone(), workspace)) {
+        if self.state.alarms.contains(&(kind.clone(), workspace)) {
             self.push_because(because, AlarmResolved { kind, workspace });
         }
     }
@@ -142,8 +142,8 @@ fn start(draft: &mut Draft<'_>, started: &PlatformStarted) {
 }
 
 fn found(draft: &mut Draft<'_>, engine: &str) {
-    if let Some(since) = draft.state.lost.get(engine).map(|lost| lost.since) {
-        let after_ms = u64::try_from((draft.now() - since).num_milliseconds()).unwrap_or(0);
+    if let Some(since) = draft.state.lost.get(engine).copied() {
+        let after_ms = millis(draft.now() - since);
         let found = draft.push(EngineFound { engine: engine.to_owned(), after_ms });
         draft.resolve(engine_alarm(engine), None, Some(found));
     }
@@ -164,8 +164,7 @@ fn due(draft: &mut Draft<'_>) {
 /// What has lasted for long enough that a person should know.
 fn alarms(draft: &mut Draft<'_>) {
     let (now, patience) = (draft.now(), draft.policy().unknown_alarm);
-    let lasting: Vec<_> =
-        draft.state.lost.iter().map(|(engine, lost)| (engine.clone(), lost.since)).collect();
+    let lasting: Vec<_> = draft.state.lost.iter().map(|(engine, since)| (engine.clone(), *since)).collect();
     for (engine, since) in lasting.into_iter().filter(|(_, since)| now >= *since + patience) {
         let minutes = (now - since).num_minutes();
         let message = format!(
@@ -181,9 +180,8 @@ fn alarms(draft: &mut Draft<'_>) {
 pub fn deadline(state: &State) -> Option<Timestamp> {
     let policy = &state.policy;
     let deferred = state.waiting.values().filter_map(|waiting| waiting.until);
-    let lost =
-        state.lost.iter().filter(|(engine, _)| !state.alarms.contains_key(&(engine_alarm(engine), None)));
-    let lost = lost.map(|(_, lost)| lost.since + policy.unknown_alarm);
+    let lost = state.lost.iter().filter(|(engine, _)| !state.alarms.contains(&(engine_alarm(engine), None)));
+    let lost = lost.map(|(_, since)| *since + policy.unknown_alarm);
     let quarantines = state.quarantined.values().filter(|q| !q.open && q.tries < policy.quarantine_tries);
     let quarantines = quarantines.map(|q| q.last + policy.quarantine_pause);
     deferred
@@ -199,12 +197,4 @@ const MEMBERS_MAX: usize = 100;
 
 fn members(of: impl IntoIterator<Item = WorkspaceId>) -> Vec<WorkspaceId> {
     of.into_iter().take(MEMBERS_MAX).collect()
-}
-
-fn millis(span: chrono::TimeDelta) -> u64 {
-    u64::try_from(span.num_milliseconds()).unwrap_or(0)
-}
-
-fn count(length: usize) -> u32 {
-    many(length)
 }

@@ -11,7 +11,7 @@ use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, 
 use serde_json::Value;
 
 use super::state::{
-    Cell, ENDED_MAX, HISTORY, Hold, InFlight, Lost, POLICIES_MAX, Quarantine, State, Trial, Tried, Waiting,
+    Cell, ENDED_MAX, HISTORY, Hold, InFlight, POLICIES_MAX, Quarantine, State, Trial, Tried, Waiting,
 };
 use crate::context::Corrupt;
 use crate::policy::brake::{Brake, Canary};
@@ -69,9 +69,9 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         Event::PolicyChanged(e) => policy_changed(state, e),
         Event::QuarantineProbed(e) => quarantine_probed(state, e, place.at),
         Event::QuarantineLifted(e) => drop(state.quarantined.remove(&e.workspace)),
-        Event::AlarmRaised(e) => drop(state.alarms.insert((e.kind.clone(), e.workspace), place.at)),
+        Event::AlarmRaised(e) => drop(state.alarms.insert((e.kind.clone(), e.workspace))),
         Event::AlarmResolved(e) => drop(state.alarms.remove(&(e.kind.clone(), e.workspace))),
-        Event::EngineLost(e) => drop(state.lost.insert(e.engine.clone(), Lost { since: place.at })),
+        Event::EngineLost(e) => drop(state.lost.insert(e.engine.clone(), place.at)),
         Event::EngineFound(e) => drop(state.lost.remove(&e.engine)),
         Event::StrangerFound(e) => state.strangers.push(e.instance.clone()),
         // A new run of the platform looks at its backends afresh.
@@ -109,7 +109,7 @@ fn admitted(state: &mut State, e: &RestartAdmitted, place: Place) {
     state.waiting.remove(&e.restart);
     state.proving.retain(|_, (workspace, _)| *workspace != e.workspace);
     let admission = (place.position, place.id);
-    let automatic = admission::is_automatic(e.cause);
+    let automatic = e.cause.is_automatic();
     state.in_flight.insert(e.restart, InFlight { workspace: e.workspace, cell: kind, automatic, admission });
     if automatic {
         let history = state.history.entry(e.workspace).or_default();
@@ -144,10 +144,8 @@ fn admitted(state: &mut State, e: &RestartAdmitted, place: Place) {
 fn deferred(state: &mut State, e: &RestartDeferred, place: Place) {
     let inputs = e.inputs.as_deref();
     let kind = cell_of(inputs);
+    note_death(state, (e.workspace, e.restart, e.cause), kind, place.at);
     let earlier = state.waiting.remove(&e.restart);
-    if earlier.is_none() {
-        note_death(state, (e.workspace, e.restart, e.cause), kind, place.at);
-    }
     let waiting = Waiting {
         workspace: e.workspace,
         cause: e.cause,
@@ -165,13 +163,11 @@ fn deferred(state: &mut State, e: &RestartDeferred, place: Place) {
 }
 
 fn suppressed(state: &mut State, e: &RestartSuppressed, place: Place) {
-    if !state.waiting.contains_key(&e.restart) {
-        note_death(state, (e.workspace, e.restart, e.cause), cell_of(e.inputs.as_deref()), place.at);
-    }
+    note_death(state, (e.workspace, e.restart, e.cause), cell_of(e.inputs.as_deref()), place.at);
     state.waiting.remove(&e.restart);
     ended(state, e.workspace, e.restart);
     if e.rule == admission::INTENSITY {
-        let fresh = Quarantine { since: place.at, tries: 0, last: place.at, open: false };
+        let fresh = Quarantine { tries: 0, last: place.at, open: false };
         let quarantine = state.quarantined.entry(e.workspace).or_insert(fresh);
         quarantine.last = place.at;
     }

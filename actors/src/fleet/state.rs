@@ -1,6 +1,6 @@
 //! What the supervisor knows: the fold of the fleet's stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use covalence_events::fleet::{BrakeMode, Scope, Strategy};
 use covalence_events::workspace::{BackendKind, RestartCause};
@@ -67,18 +67,9 @@ pub struct Tried {
     pub unstarted: bool,
 }
 
-/// A backend that does not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// Since when.
-    pub since: Timestamp,
-}
-
 /// A workspace that died too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quarantine {
-    /// Since when.
-    pub since: Timestamp,
     /// Tries out of it so far.
     pub tries: u32,
     /// When the last of them began, or the quarantine did.
@@ -165,9 +156,9 @@ pub struct State {
     /// Teams with another strategy than one for one.
     pub strategies: BTreeMap<WorkspaceId, Strategy>,
     /// Alarms that are on.
-    pub alarms: BTreeMap<(String, Option<WorkspaceId>), Timestamp>,
-    /// Backends that do not answer.
-    pub lost: BTreeMap<String, Lost>,
+    pub alarms: BTreeSet<(String, Option<WorkspaceId>)>,
+    /// Backends that do not answer, and since when.
+    pub lost: BTreeMap<String, Timestamp>,
     /// Instances that nobody knows, as reported in this run.
     pub strangers: Vec<String>,
     /// When the grace after our own start ends at the earliest, and when it began.
@@ -200,11 +191,6 @@ impl State {
         bucket.map_or(self.policy.bucket_capacity, |bucket| bucket.level(&self.policy, now))
     }
 
-    /// What became of a cell's canary.
-    pub fn canary(&self, cell: BackendKind) -> Canary {
-        self.cells.get(&cell).and_then(|cell| cell.trial).map_or(Canary::None, |trial| trial.canary)
-    }
-
     /// The mode of a cell's brake.
     pub fn brake_mode(&self, cell: BackendKind) -> Option<BrakeMode> {
         self.cells.get(&cell).and_then(|cell| cell.brake).map(|brake| brake.mode)
@@ -222,7 +208,8 @@ impl State {
 
     /// The hold that covers a workspace: an emergency stop before any other, then the one that lasts longest.
     pub fn hold_over(&self, workspace: WorkspaceId, roster: &dyn Roster) -> Option<(HoldId, &Hold)> {
-        let covering = self.holds.iter().filter(|(_, hold)| covers(&hold.scope, workspace, roster));
+        let covering =
+            self.holds.iter().filter(|(_, hold)| hold.scope.covers(workspace, ancestors(roster, workspace)));
         covering
             .max_by_key(|(_, hold)| (hold.emergency, hold.until.is_none(), hold.until))
             .map(|(id, hold)| (*id, hold))
@@ -230,7 +217,7 @@ impl State {
 
     /// Whether decisions about a workspace are only recorded.
     pub fn advises(&self, workspace: WorkspaceId, roster: &dyn Roster) -> bool {
-        self.advised.iter().any(|scope| covers(scope, workspace, roster))
+        self.advised.iter().any(|scope| scope.covers(workspace, ancestors(roster, workspace)))
     }
 
     /// Distinct proven deaths of a cell since then, with those that are about to be reported.
@@ -239,21 +226,10 @@ impl State {
         cell: BackendKind,
         since: Timestamp,
         announced: &[WorkspaceId],
-    ) -> std::collections::BTreeSet<WorkspaceId> {
+    ) -> BTreeSet<WorkspaceId> {
         let recorded = self.cells.get(&cell).into_iter().flat_map(|cell| &cell.deaths);
         let recent = recorded.filter(|(_, at)| *at > since).map(|(id, _)| *id);
         recent.chain(announced.iter().copied()).collect()
-    }
-}
-
-/// Whether a scope covers a workspace.
-pub fn covers(scope: &Scope, workspace: WorkspaceId, roster: &dyn Roster) -> bool {
-    match scope {
-        Scope::Fleet => true,
-        Scope::Workspace(id) => *id == workspace,
-        Scope::Subtree(id) => {
-            *id == workspace || ancestors(roster, workspace).any(|ancestor| ancestor == *id)
-        }
     }
 }
 

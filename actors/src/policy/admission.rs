@@ -80,11 +80,6 @@ pub enum Admission {
     },
 }
 
-/// Whether restarts for this cause count towards, and are held by, the workspace's own limits.
-pub const fn is_automatic(cause: RestartCause) -> bool {
-    matches!(cause, RestartCause::Death | RestartCause::Hung)
-}
-
 /// What a restart for this cause costs, in tokens.
 pub fn cost(policy: &Policy, cause: RestartCause) -> f64 {
     match cause {
@@ -103,7 +98,7 @@ pub fn admit(policy: &Policy, cause: RestartCause, inputs: &AdmissionInputs) -> 
     if let Some(refusal) = persons(cause, inputs, &mut overridden) {
         return refusal;
     }
-    if is_automatic(cause)
+    if cause.is_automatic()
         && let Some(refusal) = own_limits(policy, cause, inputs)
     {
         return refusal;

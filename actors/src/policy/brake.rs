@@ -82,13 +82,13 @@ pub enum Change {
 }
 
 /// Suspects from which on T1 and T4 engage.
-pub fn suspects_threshold(policy: &Policy, size: u32) -> u32 {
+fn suspects_threshold(policy: &Policy, size: u32) -> u32 {
     at_least(size, policy.brake_suspects_share).max(policy.brake_suspects_min)
 }
 
 /// Suspects up to which a brake may be released: their share of a large cell, and in a small one as many as do not engage
 /// T1. A brake that a single hung workspace kept on would keep that workspace from ever being restarted.
-pub fn release_threshold(policy: &Policy, size: u32) -> u32 {
+fn release_threshold(policy: &Policy, size: u32) -> u32 {
     share_of(size, policy.release_suspects_share).max(policy.brake_suspects_min.saturating_sub(1))
 }
 

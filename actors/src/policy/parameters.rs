@@ -20,8 +20,6 @@ pub enum Kind {
     Count,
     /// A number.
     Number,
-    /// `true` or `false`.
-    Flag,
     /// One of a few words.
     Word,
 }
@@ -140,22 +138,6 @@ impl Field for f64 {
 
     fn number(self) -> f64 {
         self
-    }
-}
-
-impl Field for bool {
-    const KIND: Kind = Kind::Flag;
-
-    fn read(text: &str) -> Option<Self> {
-        text.trim().parse().ok()
-    }
-
-    fn write(self) -> String {
-        self.to_string()
-    }
-
-    fn number(self) -> f64 {
-        f64::from(u8::from(self))
     }
 }
 
@@ -330,7 +312,6 @@ impl Parameter {
             Kind::Time => format!("a time such as `30s` or `5m`, {low} s to {high} s"),
             Kind::Count => format!("a whole number, {low} to {high}"),
             Kind::Number => format!("a number, {low} to {high}"),
-            Kind::Flag => "`true` or `false`".to_owned(),
             Kind::Word => "`advise` or `automatic`".to_owned(),
         }
     }
@@ -398,7 +379,6 @@ impl fmt::Display for Kind {
             Self::Time => "time",
             Self::Count => "count",
             Self::Number => "number",
-            Self::Flag => "flag",
             Self::Word => "word",
         })
     }

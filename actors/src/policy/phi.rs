@@ -39,16 +39,6 @@ impl Beats {
         self.squares += u64::from(ticks) * u64::from(ticks);
     }
 
-    /// How many intervals are known.
-    pub fn len(&self) -> usize {
-        self.ticks.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.ticks.is_empty()
-    }
-
     /// Mean and deviation in seconds, the deviation not below the policy's floor; none while too few intervals are known.
     fn shape(&self, policy: &Policy) -> Option<(f64, f64)> {
         if self.ticks.len() < policy.phi_samples_min as usize {

@@ -8,7 +8,7 @@ use covalence_events::{EventId, Fact, HoldId, RestartId, WorkspaceId};
 
 use super::history::History;
 use super::{Millis, What};
-use crate::policy::admission::{self, Admission, is_automatic};
+use crate::policy::admission::{self, Admission};
 use crate::policy::{Policy, brake};
 
 /// An agent that has been well for longer than this was heard: a beat comes every half minute, and one may be under way.
@@ -66,7 +66,7 @@ fn evidence(history: History<'_>, _: &Policy) -> Vec<String> {
         })
     };
     let requests = history.all().filter_map(|(at, id, event, _)| match event {
-        workspace::Event::RestartRequested(e) if is_automatic(e.cause) => Some((at, id, e)),
+        workspace::Event::RestartRequested(e) if e.cause.is_automatic() => Some((at, id, e)),
         _ => None,
     });
     let unfounded =
@@ -111,7 +111,7 @@ fn tokens(history: History<'_>, policy: &Policy) -> Vec<String> {
         match event {
             fleet::Event::RestartAdmitted(e) => {
                 level -= e.cost.unwrap_or_default();
-                if is_automatic(e.cause) {
+                if e.cause.is_automatic() {
                     automatic.insert(e.restart);
                 }
                 let told = e.inputs.as_ref().map_or(0.0, |inputs| inputs.tokens);
@@ -149,7 +149,9 @@ fn intensity(history: History<'_>, policy: &Policy) -> Vec<String> {
     let mut places = Vec::new();
     for (at, id, event, _) in history.all() {
         let workspace::Event::RestartStarted(e) = event else { continue };
-        if !causes.get(&e.restart).copied().is_some_and(is_automatic) || unstarted.contains(&e.restart) {
+        if !causes.get(&e.restart).copied().is_some_and(RestartCause::is_automatic)
+            || unstarted.contains(&e.restart)
+        {
             continue;
         }
         let times = recent.entry(id).or_default();

@@ -181,6 +181,17 @@ pub enum Scope {
     Workspace(WorkspaceId),
 }
 
+impl Scope {
+    /// Whether it covers a workspace; `above` are the ancestors of that one.
+    pub fn covers(self, workspace: WorkspaceId, above: impl IntoIterator<Item = WorkspaceId>) -> bool {
+        match self {
+            Self::Fleet => true,
+            Self::Workspace(id) => id == workspace,
+            Self::Subtree(root) => root == workspace || above.into_iter().any(|ancestor| ancestor == root),
+        }
+    }
+}
+
 /// See [`super::Event::HoldSet`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HoldSet {

@@ -36,10 +36,6 @@ impl Projection for Supervision {
     }
 }
 
-const fn is_automatic(cause: RestartCause) -> bool {
-    matches!(cause, RestartCause::Death | RestartCause::Hung)
-}
-
 /// What most decisions have in common.
 fn decision(recorded: &Recorded, workspace: WorkspaceId, decided: Decided) -> Decision {
     Decision {
@@ -167,12 +163,12 @@ impl Supervision {
                 self.alarms.insert(key, Alarm { kind, workspace, message, since: at });
             }
             Event::AlarmResolved(e) => drop(self.alarms.remove(&(e.kind.clone(), e.workspace))),
-            Event::EngineLost(e) => drop(self.engines_lost.insert(e.engine.clone(), at)),
-            Event::EngineFound(e) => drop(self.engines_lost.remove(&e.engine)),
             Event::PlatformStarted(_) => self.restarted(),
-            // What happened to the process, the log or somebody else's instances is no supervision.
+            // What happened to the process, the log or somebody else's instances is no supervision; a lost engine is an alarm.
             Event::PlatformStopped(_)
             | Event::TailRepaired(_)
+            | Event::EngineLost(_)
+            | Event::EngineFound(_)
             | Event::StrangerFound(_)
             | Event::InvariantViolated(_) => {}
         }
@@ -180,7 +176,6 @@ impl Supervision {
 
     /// A new run of the platform looks at its backends afresh.
     fn restarted(&mut self) {
-        self.engines_lost.clear();
         (self.grace, self.platform) = (None, None);
         for cell in self.cells.values_mut() {
             cell.restarted();
@@ -300,7 +295,7 @@ impl Supervision {
             }
         }
         if e.outcome == RestartOutcome::Abandoned
-            && is_automatic(flight.cause)
+            && flight.cause.is_automatic()
             && let Some(tokens) = &mut cell.tokens
         {
             tokens.reward(at);

@@ -6,9 +6,9 @@ use covalence_events::fleet::{
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{EventId, RestartId, Timestamp, WorkspaceId};
 
-use super::{Draft, braking, count, persons};
+use super::{Draft, braking, persons};
 use crate::context::ancestors;
-use crate::fleet::state::Waiting;
+use crate::fleet::state::{Waiting, many};
 use crate::policy::admission::{self, Admission};
 use crate::policy::brake;
 
@@ -180,7 +180,7 @@ fn inputs(draft: &Draft<'_>, asked: &Asked) -> AdmissionInputs {
         recent: state.started_since(asked.workspace, now - policy.intensity_window),
         in_flight: state.in_flight_of(asked.cell),
         in_flight_max: policy.in_flight_max(roster.size(asked.cell)),
-        in_flight_all: count(state.in_flight.len()),
+        in_flight_all: many(state.in_flight.len()),
         tokens: state.tokens(asked.cell, now),
         brake: brake.map(|brake| brake.mode),
         brake_lets_one: brake.is_none_or(|brake| brake::lets(policy, brake, asked.cause, canary, now)),
@@ -213,7 +213,7 @@ fn goes_first(draft: &Draft<'_>, workspace: WorkspaceId) -> bool {
 /// Who is restarted with it, by the strategy of its team.
 fn taken_along(draft: &Draft<'_>, asked: &Asked) -> Vec<WorkspaceId> {
     let roster = draft.ctx.roster;
-    let team = roster.parent(asked.workspace).filter(|_| admission::is_automatic(asked.cause));
+    let team = roster.parent(asked.workspace).filter(|_| asked.cause.is_automatic());
     let Some((team, strategy)) = team.and_then(|team| Some((team, *draft.state.strategies.get(&team)?)))
     else {
         return Vec::new();

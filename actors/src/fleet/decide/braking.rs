@@ -1,14 +1,17 @@
 //! Brakes: engaged, changed and released by what a survey shows and by what becomes of a canary.
 
+use std::collections::BTreeSet;
+
 use covalence_events::fleet::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, GraceEnded,
 };
 use covalence_events::workspace::BackendKind;
 use covalence_events::{Timestamp, WorkspaceId};
 
-use super::{Draft, admit, count, members, millis};
+use super::{Draft, admit, members};
+use crate::context::millis;
 use crate::fleet::command::Survey;
-use crate::fleet::state::State;
+use crate::fleet::state::{State, many};
 use crate::policy::brake::{self, Brake, Canary, Change};
 
 /// What became of a cell's canary by now.
@@ -27,7 +30,7 @@ pub(super) fn survey(draft: &mut Draft<'_>, survey: &Survey) {
         draft.push(GraceEnded { cell, after_ms: millis(now - since) });
     }
     let reading = reading(draft, survey);
-    judge(draft, cell, reading, survey);
+    judge(draft, reading, survey);
     admit::waiting(draft);
     super::alarms(draft);
 }
@@ -35,19 +38,14 @@ pub(super) fn survey(draft: &mut Draft<'_>, survey: &Survey) {
 fn reading(draft: &Draft<'_>, survey: &Survey) -> BrakeReading {
     let since = draft.now() - draft.policy().brake_window;
     BrakeReading {
-        size: draft.ctx.roster.size(survey.cell),
-        suspects: count(survey.suspects.len()),
-        suspects_recent: count(survey.suspects.iter().filter(|(_, at)| *at > since).count()),
-        deaths_recent: count(draft.state.deaths_since(survey.cell, since, &survey.dead).len()),
-        observer_score: survey.score,
-        circuit_open: survey.circuit_open,
+        deaths_recent: many(draft.state.deaths_since(survey.cell, since, &survey.dead).len()),
         in_grace: draft.state.in_grace(survey.cell),
-        calm_ms: u64::try_from(survey.calm_for.as_millis()).unwrap_or(u64::MAX),
+        ..survey.reading(draft.ctx.roster.size(survey.cell), since)
     }
 }
 
-fn judge(draft: &mut Draft<'_>, cell: BackendKind, reading: BrakeReading, survey: &Survey) {
-    let now = draft.now();
+fn judge(draft: &mut Draft<'_>, reading: BrakeReading, survey: &Survey) {
+    let (now, cell) = (draft.now(), survey.cell);
     let engaged = draft.state.cells.get(&cell).and_then(|cell| cell.brake);
     let canary = canary_now(&draft.state, cell, now);
     match brake::judge(draft.policy(), engaged.as_ref(), &reading, canary, now) {
@@ -90,7 +88,7 @@ pub(super) fn canaries(draft: &mut Draft<'_>) {
         if mode == Some(BrakeMode::Canary) && ended {
             let survey = unseen(cell);
             let reading = reading(draft, &survey);
-            judge(draft, cell, reading, &survey);
+            judge(draft, reading, &survey);
             alarms(draft);
         }
     }
@@ -101,11 +99,11 @@ pub(super) fn deaths(draft: &mut Draft<'_>, workspace: WorkspaceId, cell: Backen
     let survey = Survey { dead: vec![workspace], ..unseen(cell) };
     let reading = reading(draft, &survey);
     if reading.deaths_recent >= brake::deaths_threshold(draft.policy(), &reading) {
-        judge(draft, cell, reading, &survey);
+        judge(draft, reading, &survey);
     }
 }
 
-pub(super) fn unseen(cell: BackendKind) -> Survey {
+fn unseen(cell: BackendKind) -> Survey {
     Survey {
         cell,
         listed: false,
@@ -119,17 +117,16 @@ pub(super) fn unseen(cell: BackendKind) -> Survey {
 
 /// After a hold, a good part of a cell that died meanwhile is started by canary.
 pub(super) fn after_hold(draft: &mut Draft<'_>) {
-    let cells: Vec<_> = draft.state.waiting.values().map(|waiting| waiting.cell).collect();
-    let cells: std::collections::BTreeSet<_> = cells.into_iter().collect();
+    let cells: BTreeSet<_> = draft.state.waiting.values().map(|waiting| waiting.cell).collect();
     for cell in cells {
         let free = draft.state.waiting.values().filter(|waiting| {
             waiting.cell == cell
-                && crate::policy::admission::is_automatic(waiting.cause)
+                && waiting.cause.is_automatic()
                 && draft.state.hold_over(waiting.workspace, draft.ctx.roster).is_none()
         });
         let dead: Vec<_> = free.map(|waiting| waiting.workspace).collect();
         let mut reading = reading(draft, &unseen(cell));
-        (reading.in_grace, reading.deaths_recent) = (true, count(dead.len()));
+        (reading.in_grace, reading.deaths_recent) = (true, many(dead.len()));
         let threshold = brake::deaths_threshold(draft.policy(), &reading);
         if draft.state.brake_mode(cell).is_none() && reading.deaths_recent >= threshold {
             let (mode, trigger) = (BrakeMode::Canary, BrakeTrigger::Grace);
@@ -184,7 +181,7 @@ pub(super) fn alarms(draft: &mut Draft<'_>) {
 /// When brakes want to be looked at again though nothing happens.
 pub(super) fn deadlines(state: &State) -> impl Iterator<Item = Timestamp> + '_ {
     state.cells.iter().flat_map(|(kind, cell)| {
-        let unsaid = !state.alarms.contains_key(&(alarm(*kind), None));
+        let unsaid = !state.alarms.contains(&(alarm(*kind), None));
         let alarm = cell.brake.filter(|_| unsaid).map(|brake| alarm_at(state, &brake));
         let waits = |trial: &crate::fleet::state::Trial| trial.canary == Canary::Trying && !trial.settled;
         let under_canary = cell.brake.is_some_and(|brake| brake.mode == BrakeMode::Canary);

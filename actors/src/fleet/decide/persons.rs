@@ -174,7 +174,7 @@ pub(super) fn warn_of_expiry(draft: &mut Draft<'_>) {
 /// When holds want to be looked at again though nothing happens.
 pub(super) fn deadlines(state: &State) -> impl Iterator<Item = Timestamp> + '_ {
     state.holds.iter().flat_map(|(id, hold)| {
-        let unsaid = !state.alarms.contains_key(&(expiry_alarm(*id), None));
+        let unsaid = !state.alarms.contains(&(expiry_alarm(*id), None));
         [hold.until, warn_at(state, hold).filter(|_| unsaid)].into_iter().flatten()
     })
 }

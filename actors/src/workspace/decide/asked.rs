@@ -11,7 +11,6 @@ use covalence_events::{EventId, Generation};
 use super::supervised::wish;
 use super::{Facts, doubt, drain};
 use crate::context::{Context, Decision};
-use crate::policy::admission;
 use crate::workspace::command::{Change, Create, NewToken, Register, Rejection, Remove, Restart};
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
@@ -240,8 +239,7 @@ pub(super) fn come_online(
         restart: begun.map(|pending| pending.restart),
     };
     facts.push_because(ctx, Some(cause), online);
-    let refuted =
-        |pending: &PendingRestart| pending.drain.is_none() && admission::is_automatic(pending.cause);
+    let refuted = |pending: &PendingRestart| pending.drain.is_none() && pending.cause.is_automatic();
     if begun.is_none() && state.restart.as_ref().is_some_and(refuted) {
         abandon(state, "evidence_refuted", ctx, facts);
     }

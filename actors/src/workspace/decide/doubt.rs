@@ -9,7 +9,7 @@ use covalence_events::{EventId, Timestamp};
 
 use super::Facts;
 use super::supervised::target;
-use crate::context::{Context, Decision, ObserverView};
+use crate::context::{Context, Decision, ObserverView, millis};
 use crate::policy::Policy;
 use crate::policy::verdict::{self, Withheld};
 use crate::workspace::state::{Instance, State, Status};
@@ -149,8 +149,4 @@ pub(super) fn clear(state: &State, by: &str, (ctx, cause): (&Context<'_>, EventI
         let cleared = SuspicionCleared { generation: state.generation, by: by.to_owned(), lasted_ms };
         facts.push_because(ctx, Some(cause), cleared);
     }
-}
-
-fn millis(span: chrono::TimeDelta) -> u64 {
-    u64::try_from(span.num_milliseconds()).unwrap_or(0)
 }

@@ -97,7 +97,7 @@ fn draining(state: &State, restart: RestartId) -> Option<(&PendingRestart, Drain
 }
 
 fn since(drain: Drain, now: Timestamp) -> u64 {
-    u64::try_from((now - drain.since).num_milliseconds()).unwrap_or(0)
+    crate::context::millis(now - drain.since)
 }
 
 fn millis(time: std::time::Duration) -> u64 {

@@ -238,7 +238,7 @@ pub(super) fn admitted(
     if pending.admission.is_some() || pending.confirming.is_some() {
         return Ok(facts);
     }
-    match suspected(state).filter(|_| admission::is_automatic(pending.cause)) {
+    match suspected(state).filter(|_| pending.cause.is_automatic()) {
         Some(instance) => {
             let (generation, instance) = (state.generation, instance.clone());
             facts.push(ctx, ConfirmRequested { restart, admission, generation, instance });
@@ -331,7 +331,7 @@ pub(super) fn suppressed(
     abandon(state, rule, ctx, &mut facts);
     // A refused wish took the place of one for its death, if there was one: what is dead goes on waiting.
     let dead = state.status == Status::Offline && state.instance == Instance::None && state.is_desired();
-    if dead && !admission::is_automatic(waits.cause) {
+    if dead && !waits.cause.is_automatic() {
         let proof = state.lost.as_ref().map(|lost| lost.evidence.clone()).filter(|proof| !proof.is_empty());
         let because = proof.unwrap_or_else(|| ctx.origin.causation.into_iter().collect());
         facts.push(ctx, wish(state, RestartCause::Death, because, ctx));
