@@ -118,8 +118,37 @@ number!(
 #[serde(transparent)]
 pub struct PolicyHash(pub u64);
 
+/// What was read is no [`PolicyHash`].
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not the 16 hex digits that name a policy")]
+pub struct NotAPolicyHash(String);
+
+impl FromStr for PolicyHash {
+    type Err = NotAPolicyHash;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or_else(|| NotAPolicyHash(text.to_owned()))
+    }
+}
+
 impl fmt::Display for PolicyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PolicyHash;
+
+    #[test]
+    fn a_policy_is_named_by_sixteen_hex_digits_and_by_nothing_else() {
+        let hash = PolicyHash(0xfe);
+        assert_eq!(hash.to_string().parse::<PolicyHash>().unwrap(), hash);
+        for wrong in ["", "1", "00000000000000000", "+00000000000000f", "000000000000000g"] {
+            assert!(wrong.parse::<PolicyHash>().is_err(), "{wrong}");
+        }
     }
 }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, get, web};
+use covalence_events::WorkspaceId;
 use covalence_events::fleet::{Mode, Scope};
 use covalence_events::workspace::BackendKind;
-use covalence_events::{PolicyHash, WorkspaceId};
 use covalence_projections::roster::{Removed, Roster, Row};
 
 use crate::http::auth;
@@ -129,9 +129,4 @@ pub(crate) async fn of_workspace(ctx: Ctx, path: web::Path<String>) -> Answer {
 /// The ancestors of a workspace; a damaged hierarchy has none.
 fn above(roster: &Roster, id: WorkspaceId) -> Vec<WorkspaceId> {
     roster.ancestors(id).map(|rows| rows.iter().map(|row| row.id).collect()).unwrap_or_default()
-}
-
-/// How a policy's hash is written.
-fn hash_of(text: &str) -> Option<PolicyHash> {
-    u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16).map(PolicyHash)
 }

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::hash_of;
 use super::holds::{reason, scope};
 use super::view::PolicyName;
 use crate::http::error::{Answer, ApiError, ErrorBody};
@@ -256,7 +255,7 @@ pub(crate) async fn roll_back(ctx: Ctx, body: web::Bytes) -> Answer {
 }
 
 fn named(text: &str) -> Result<PolicyHash, ApiError> {
-    hash_of(text).ok_or_else(|| {
+    text.parse().map_err(|_| {
         ApiError::bad("invalid_field", "`hash` must be the 16 hex digits that name a policy").field("hash")
     })
 }
