@@ -130,7 +130,6 @@ fn refusal(e: &RestartSuppressed) -> String {
         admission::ANCESTOR_PAUSED => {
             "a workspace above it is paused: resume that one, or force the restart".to_owned()
         }
-        admission::ADVISE_ONLY => "decisions about it are recorded only: restart it by hand".to_owned(),
         rule => format!("refused by `{rule}`{until}"),
     }
 }

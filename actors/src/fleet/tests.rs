@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use covalence_events::fleet::{EngineLost, Event, RestartOutcome};
+use covalence_events::fleet::{EngineLost, Event, Mode, RestartOutcome, Scope};
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, Meta, Position, Principal, Recorded, RestartId, StreamId,
@@ -220,6 +220,18 @@ fn a_restart_that_is_withdrawn_while_it_waits_is_settled_and_forgotten() {
     assert_eq!(fleet.settle(3, 3, RestartOutcome::Abandoned), [SETTLED]);
     assert!(fleet.state.waiting.is_empty());
     assert!(fleet.settle(3, 3, RestartOutcome::Abandoned).is_empty(), "settled once");
+}
+
+/// `mode advise` is for the first week with a new policy: whoever died meanwhile must not stay down for it.
+#[test]
+fn what_was_only_recorded_waits_until_decisions_are_acted_on_again() {
+    let mode = |mode| Command::SetMode { scope: Scope::Fleet, mode, reason: "first week".to_owned() };
+    let mut fleet = Fleet::of(15);
+    fleet.when(&mode(Mode::Advise));
+    assert_eq!(fleet.ask(1, 1), [DEFERRED]);
+    assert!(fleet.effects.is_empty());
+    let events = fleet.after(Duration::from_secs(3600)).when(&mode(Mode::Act));
+    assert_eq!(events.iter().map(Event::tag).collect::<Vec<_>>(), ["fleet.mode_set.v1", ADMITTED]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn persons(
         overridden.push(ANCESTOR_PAUSED);
     }
     if inputs.advise_only && !person {
-        return Some(Admission::Suppressed { rule: ADVISE_ONLY, until: None });
+        return Some(Admission::Deferred { rule: ADVISE_ONLY, until: None });
     }
     None
 }
