@@ -13,6 +13,7 @@ use covalence_events::workspace::DeliveryMode;
 use covalence_projections::Status;
 use serde_json::Value;
 
+use self::restarting::{Delivery, Restarting};
 use crate::http::auth;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
@@ -78,6 +79,9 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
     let permit = match permit {
         Ok(permit) => permit,
         Err(PermitRefused::Rejected(Rejection::Removed)) => return Err(removed(&ctx, id)),
+        Err(PermitRefused::Restarting { restart }) => {
+            return Err(Restarting::of(&ctx.state, id, Some(restart)).error(Delivery::NotDelivered));
+        }
         Err(refused) => return Err(refused.into()),
     };
     relay::relay(ctx, id, permit, call.body).await

@@ -14,7 +14,6 @@ use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTI
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use covalence_actors::runtime::{CommandError, PermitRefused};
 use covalence_actors::workspace::Rejection;
-use covalence_events::RestartId;
 use covalence_events::log::ReadError;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -107,15 +106,6 @@ impl ApiError {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, text);
         error.more.retry_after = Some(retry_after);
         error
-    }
-
-    /// 503 for a workspace that is being restarted, with the restart's name if there is one yet.
-    pub fn restarting(restart: Option<RestartId>) -> Self {
-        let error = Self::unavailable("agent_restarting", RESTARTING, RETRY_RESTART).with("restarting", true);
-        match restart {
-            Some(restart) => error.with("restart_id", restart.to_string()),
-            None => error,
-        }
     }
 
     /// 500: a bug of ours. The reason goes to the log.
@@ -261,7 +251,9 @@ impl From<PermitRefused> for ApiError {
                     .detail(format!("{open} of {max} calls are under way"))
             }
             PermitRefused::Restarting { restart } => {
-                Self::restarting(Some(restart)).with("delivery", "not_delivered")
+                Self::unavailable("agent_restarting", RESTARTING, RETRY_RESTART)
+                    .with("restarting", true)
+                    .with("restart_id", restart.to_string())
             }
             PermitRefused::NoUrl { status } => {
                 Self::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
@@ -284,6 +276,11 @@ pub const DATASTORE_UNAVAILABLE: &str = "platform datastore unavailable — retr
 pub const BUSY: &str = "workspace agent busy — retry after a short backoff";
 /// The contract's text for an agent whose instance is being replaced.
 pub const RESTARTING: &str = "workspace agent unreachable — container restart triggered";
+/// In its place where no restart is coming by itself.
+pub const RESTART_HELD: &str =
+    "workspace agent unreachable — its restart is held back until a person lets it";
+/// Seconds, of an agent that waits for a person.
+pub const RETRY_HELD: u64 = 60;
 /// Seconds, of an agent that is being started again (contract 4.7).
 pub const RETRY_RESTART: u64 = 15;
 /// Seconds: a log that went read-only needs a person or a restart of ours; clients need not hammer.

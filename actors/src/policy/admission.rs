@@ -54,6 +54,11 @@ pub const RULES: &[&str] = &[
     IN_FLIGHT,
 ];
 
+/// The rule of this name, if what it holds back waits for a person and not only for a while.
+pub fn waits_for_a_person(rule: &str) -> Option<&'static str> {
+    [EMERGENCY_STOP, HOLD, ANCESTOR_PAUSED, ADVISE_ONLY, INTENSITY].into_iter().find(|known| *known == rule)
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Admission {

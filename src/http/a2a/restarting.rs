@@ -1,19 +1,27 @@
-//! What the caller of a call learns whose instance is being replaced: which restart, and whether its request was taken in.
+//! What the caller of a call learns whose instance is being replaced: which restart, whether something holds it back, and
+//! whether its request was taken in.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use bytes::Bytes;
+use covalence_actors::policy::admission;
 use covalence_actors::runtime::Examined;
-use covalence_events::RestartId;
+use covalence_events::{RestartId, WorkspaceId};
+use covalence_projections::roster::Condition;
 use serde_json::{Map, Value, json};
 
+use crate::http::HttpState;
 use crate::http::a2a::relay::{Failure, Forward};
-use crate::http::error::{ApiError, RESTARTING, RETRY_RESTART};
+use crate::http::error::{ApiError, RESTART_HELD, RESTARTING, RETRY_HELD, RETRY_RESTART};
 
-/// The instance that was called is being replaced.
+/// The instance that was called is being replaced, or will be once a person lets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Restarting(Option<RestartId>);
+pub(super) struct Restarting {
+    restart: Option<RestartId>,
+    /// The rule that holds it back until a person acts.
+    held: Option<&'static str>,
+}
 
 /// Whether the agent got the request, as far as anybody can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +52,33 @@ impl Delivery {
 }
 
 impl Restarting {
-    /// The contract's answer.
+    /// Of a workspace whose call met this restart, as its row shows it by now.
+    pub(super) fn of(state: &HttpState, id: WorkspaceId, restart: Option<RestartId>) -> Self {
+        let row = state.views.roster.read().get(id);
+        let held = row.and_then(|row| {
+            let standing = &row.standing;
+            let held = matches!(standing.condition, Condition::Held | Condition::Quarantined);
+            standing.rule.as_deref().filter(|_| held).and_then(admission::waits_for_a_person)
+        });
+        Self { restart, held }
+    }
+
+    /// The contract's answer; where a person holds the restart back, it says that instead.
     pub(super) fn error(self, delivery: Delivery) -> ApiError {
-        ApiError::restarting(self.0).with("delivery", delivery.as_str())
+        let code = if self.held.is_some() { "agent_restart_held" } else { "agent_restarting" };
+        self.explain(ApiError::unavailable(code, self.text(), self.retry_after()), delivery)
     }
 
     /// An answer that broke off because of it keeps its status and text.
-    pub(super) fn explain(self, error: ApiError) -> ApiError {
-        let error = error.with("restarting", true).with("delivery", Delivery::Unknown.as_str());
-        let error = error.retry_after(RETRY_RESTART);
-        match self.0 {
+    pub(super) fn explain(self, error: ApiError, delivery: Delivery) -> ApiError {
+        let error = error.with("restarting", self.held.is_none()).with("delivery", delivery.as_str());
+        let error = error.retry_after(self.retry_after());
+        let error = match self.restart {
             Some(restart) => error.with("restart_id", restart.to_string()),
+            None => error,
+        };
+        match self.held {
+            Some(rule) => error.with("held_by", rule),
             None => error,
         }
     }
@@ -66,21 +90,32 @@ impl Restarting {
 
     /// In place of what an agent answered that was stopped under its call: an error either way, which now says why.
     pub(super) fn answer(self, status: StatusCode, request: &[u8]) -> HttpResponse {
-        HttpResponse::build(status).insert_header((RETRY_AFTER, RETRY_RESTART)).json(self.rpc(request))
+        HttpResponse::build(status).insert_header((RETRY_AFTER, self.retry_after())).json(self.rpc(request))
     }
 
     fn rpc(self, request: &[u8]) -> Value {
         let id = serde_json::from_slice(request)
             .ok()
             .and_then(|mut request: Map<String, Value>| request.remove("id"));
-        let data = json!({
-            "restarting": true,
+        let mut data = json!({
+            "restarting": self.held.is_none(),
             "delivery": Delivery::Unknown.as_str(),
-            "restart_id": self.0.map(|restart| restart.to_string()),
-            "retry_after": RETRY_RESTART,
+            "restart_id": self.restart.map(|restart| restart.to_string()),
+            "retry_after": self.retry_after(),
         });
-        let error = json!({"code": INTERNAL_ERROR, "message": RESTARTING, "data": data});
+        if let Some(rule) = self.held {
+            data["held_by"] = json!(rule);
+        }
+        let error = json!({"code": INTERNAL_ERROR, "message": self.text(), "data": data});
         json!({"jsonrpc": "2.0", "id": id.unwrap_or_default(), "error": error})
+    }
+
+    const fn text(self) -> &'static str {
+        if self.held.is_some() { RESTART_HELD } else { RESTARTING }
+    }
+
+    const fn retry_after(self) -> u64 {
+        if self.held.is_some() { RETRY_HELD } else { RETRY_RESTART }
     }
 }
 
@@ -94,7 +129,7 @@ impl Forward {
             return Some(restarting);
         }
         match self.state.runtime.examine(self.id, self.origin.clone()).await {
-            Ok(Examined::Dead { restart }) => Some(Restarting(restart)),
+            Ok(Examined::Dead { restart }) => Some(Restarting::of(&self.state, self.id, restart)),
             Ok(Examined::Alive | Examined::Unknown) => None,
             Err(error) => {
                 tracing::debug!(workspace = %self.id, %error, "the instance could not be looked at");
@@ -107,7 +142,8 @@ impl Forward {
     pub(super) fn replaced(&self) -> Option<Restarting> {
         let row = self.state.views.roster.read().get(self.id)?;
         let newer = row.generation > self.generation;
-        newer.then(|| Restarting(row.restart.as_ref().map(|restart| restart.id)))
+        let restart = row.restart.as_ref().map(|restart| restart.id);
+        newer.then(|| Restarting::of(&self.state, self.id, restart))
     }
 }
 
@@ -117,7 +153,7 @@ pub(super) fn broke_off(status: StatusCode, restarting: Option<Restarting>) -> A
         ApiError::new(StatusCode::BAD_GATEWAY, "agent_response_lost", "failed to read agent response")
             .with("delivery_confirmed", status.as_u16() < 400);
     match restarting {
-        Some(restarting) => restarting.explain(error),
+        Some(restarting) => restarting.explain(error, Delivery::Unknown),
         None => error,
     }
 }
@@ -132,8 +168,8 @@ mod tests {
     #[test]
     fn a_stream_that_breaks_off_ends_with_an_error_of_its_own_request() {
         let restart = RestartId("0190a0b0-c0d0-7e00-8f00-000000000001".parse().unwrap());
-        let event =
-            Restarting(Some(restart)).event(br#"{"jsonrpc":"2.0","id":"call-7","method":"message/stream"}"#);
+        let event = Restarting { restart: Some(restart), held: None }
+            .event(br#"{"jsonrpc":"2.0","id":"call-7","method":"message/stream"}"#);
         let text = std::str::from_utf8(&event).unwrap();
         let data = text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
         let event: Value = serde_json::from_str(data).unwrap();

@@ -270,6 +270,25 @@ async fn a_call_that_was_refused_and_runs_out_of_time_is_told_of_the_restart() {
     assert_eq!(finished(&platform, &id, 1).await[0].outcome, CallOutcome::NotDelivered);
 }
 
+/// Nobody restarts it until the hold ends: a caller that was told otherwise would wait for nothing.
+#[actix_web::test]
+async fn a_call_whose_target_is_dead_and_held_is_told_so_and_by_which_rule() {
+    let platform = Platform::start().await;
+    let id = lost(&platform).await;
+    let hold = json!({"scope": "fleet", "reason": "under investigation", "lasts": "30m"});
+    let held = platform.post("/admin/holds", hold).bearer(ADMIN).send().await;
+    assert_eq!(held.status, 201, "{held:?}");
+    for _ in 0..2 {
+        let call = platform.post(&format!("/workspaces/{id}/a2a"), json!({"method": "m"})).bearer(ADMIN);
+        let reply = call.header("x-timeout", "1").send().await;
+        let text = "workspace agent unreachable — its restart is held back until a person lets it";
+        assert_eq!(reply.says(), (503, text));
+        let told = (&reply.json["restarting"], &reply.json["held_by"], &reply.json["delivery"]);
+        assert_eq!(told, (&json!(false), &json!("hold"), &json!("not_delivered")));
+        assert_eq!(reply.headers["retry-after"], "60");
+    }
+}
+
 /// R14: the third failure alike, whatever is asked and however it is told, is advice in the views of those who may act.
 #[actix_web::test]
 async fn failures_alike_are_recognised_and_whoever_may_act_is_told_what_to_do() {
