@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use self::restarting::{Delivery, Restarting};
 use crate::http::auth;
-use crate::http::error::{Answer, ApiError, ErrorBody};
+use crate::http::error::{Answer, ApiError, BUSY, ErrorBody, RETRY_NO_URL, seconds};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{gone, present, row};
 
@@ -76,14 +76,7 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
         }
         permit => permit,
     };
-    let permit = match permit {
-        Ok(permit) => permit,
-        Err(PermitRefused::Rejected(Rejection::Removed)) => return Err(removed(&ctx, id)),
-        Err(PermitRefused::Restarting { restart }) => {
-            return Err(Restarting::of(&ctx.state, id, Some(restart)).error(Delivery::NotDelivered));
-        }
-        Err(refused) => return Err(refused.into()),
-    };
+    let permit = permit.map_err(|refused| not_permitted(&ctx, id, refused))?;
     relay::relay(ctx, id, permit, call.body).await
 }
 
@@ -92,6 +85,27 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
 fn delivery(ctx: &Ctx, id: WorkspaceId) -> Result<Option<DeliveryMode>, ApiError> {
     let row = row(ctx, id).ok_or_else(ApiError::no_workspace)?;
     if row.status == Status::Removed { Err(gone(&row)) } else { Ok(row.delivery_mode) }
+}
+
+/// What a caller is told that got no permit. Its request went nowhere.
+fn not_permitted(ctx: &Ctx, id: WorkspaceId, refused: PermitRefused) -> ApiError {
+    match refused {
+        PermitRefused::Rejected(Rejection::Removed) => removed(ctx, id),
+        PermitRefused::Rejected(rejection) => rejection.into(),
+        PermitRefused::Full { open, max, retry_after } => {
+            ApiError::unavailable("workspace_busy", BUSY, seconds(retry_after))
+                .with("busy", true)
+                .detail(format!("{open} of {max} calls are under way"))
+        }
+        PermitRefused::Restarting { restart } => {
+            Restarting::of(&ctx.state, id, Some(restart)).error(Delivery::NotDelivered)
+        }
+        PermitRefused::NoUrl { status } => {
+            ApiError::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
+                .with("status", status.as_str())
+        }
+        PermitRefused::Command(error) => error.into(),
+    }
 }
 
 fn removed(ctx: &Ctx, id: WorkspaceId) -> ApiError {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use covalence_actors::runtime::{CommandError, PermitRefused};
+use covalence_actors::runtime::CommandError;
 use covalence_actors::workspace::Rejection;
 use covalence_events::log::ReadError;
 use serde::Serialize;
@@ -192,7 +192,7 @@ impl ResponseError for ApiError {
 }
 
 /// Whole seconds to wait, at least one: `Retry-After: 0` makes clients spin.
-fn seconds(wait: Duration) -> u64 {
+pub(super) fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero())
 }
 
@@ -241,29 +241,6 @@ impl From<CommandError> for ApiError {
     }
 }
 
-impl From<PermitRefused> for ApiError {
-    fn from(refused: PermitRefused) -> Self {
-        match refused {
-            PermitRefused::Rejected(rejection) => rejection.into(),
-            PermitRefused::Full { open, max, retry_after } => {
-                Self::unavailable("workspace_busy", BUSY, seconds(retry_after))
-                    .with("busy", true)
-                    .detail(format!("{open} of {max} calls are under way"))
-            }
-            PermitRefused::Restarting { restart } => {
-                Self::unavailable("agent_restarting", RESTARTING, RETRY_RESTART)
-                    .with("restarting", true)
-                    .with("restart_id", restart.to_string())
-            }
-            PermitRefused::NoUrl { status } => {
-                Self::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
-                    .with("status", status.as_str())
-            }
-            PermitRefused::Command(error) => error.into(),
-        }
-    }
-}
-
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         Self::internal("query failed", error)
@@ -286,7 +263,7 @@ pub const RETRY_RESTART: u64 = 15;
 /// Seconds: a log that went read-only needs a person or a restart of ours; clients need not hammer.
 const RETRY_DATASTORE: u64 = 5;
 /// Seconds: about what a start takes.
-const RETRY_NO_URL: u64 = 5;
+pub const RETRY_NO_URL: u64 = 5;
 
 /// The header that names a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
