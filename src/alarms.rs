@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use covalence_events::fleet::Event;
 use covalence_events::log::{EventLog, ReadError, Subscription};
+use covalence_events::pulse::Pulse;
 use covalence_events::{Fact, Position, Recorded, Timestamp, WorkspaceId};
 use covalence_projections::Views;
 use serde_json::{Value, json};
@@ -55,6 +56,7 @@ pub struct Alarms {
     /// Conditions that were told to be on.
     told: BTreeSet<(String, Option<WorkspaceId>)>,
     retry_base: Duration,
+    pulse: Arc<Pulse>,
 }
 
 /// What a receiver said.
@@ -87,8 +89,9 @@ impl Alarms {
             builder = builder.tls_certs_only([]);
         }
         let file = data_dir.join("alarms-position");
-        let (http, told, retry_base) = (builder.build()?, BTreeSet::new(), RETRY_BASE);
-        Ok(Self { webhook, file, http, log, views, told, retry_base })
+        let (http, told) = (builder.build()?, BTreeSet::new());
+        let pulse = Pulse::new("alarms");
+        Ok(Self { webhook, file, http, log, views, told, retry_base: RETRY_BASE, pulse })
     }
 
     /// The same with another pause before the second try.
@@ -96,6 +99,11 @@ impl Alarms {
     fn retrying_after(mut self, base: Duration) -> Self {
         self.retry_base = base;
         self
+    }
+
+    /// The loop's pulse. A receiver that is away does not stop it.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Follows the log until it is closed.
@@ -133,7 +141,8 @@ impl Alarms {
         now: &impl Fn() -> Timestamp,
     ) -> Result<(), ReadError> {
         let mut kept = *told;
-        while let Some(batch) = facts.next(BATCH).await? {
+        let (log, pulse) = (Arc::clone(&self.log), Arc::clone(&self.pulse));
+        while let Some(batch) = pulse.waiting(facts.next(BATCH), || *told >= log.head()).await? {
             for recorded in &batch {
                 if let Some(notice) = self.notice(recorded, now()) {
                     self.tell(&notice).await;
@@ -210,7 +219,7 @@ impl Alarms {
                 }
                 Answer::Later => {
                     metrics::counter!(ALARM_NOTICES, OUTCOME => "retried").increment(1);
-                    tokio::time::sleep(pause).await;
+                    self.pulse.waiting(tokio::time::sleep(pause), || true).await;
                     pause = (pause * 2).min(RETRY_CAP);
                 }
             }

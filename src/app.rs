@@ -18,6 +18,7 @@ use covalence_events::Timestamp;
 use covalence_events::fleet::{PlatformStarted, TailRepaired};
 use covalence_events::log::EventLog;
 use covalence_events::log::sled::{Opened, Options, SledLog};
+use covalence_events::pulse::Pulse;
 use covalence_events::workspace::BackendKind;
 use covalence_projections::Views;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -77,12 +78,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     sockets.extend(fabric.bridge.map(|socket| Listener { socket }));
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(history.last_at));
+    let (following, upkeep) = (Pulse::new("projections"), Pulse::new("metrics"));
+    let mut pulses = vec![history.log.pulse(), Arc::clone(&following), Arc::clone(&upkeep)];
     let log: Arc<dyn EventLog> = Arc::new(history.log);
     let views = Arc::new(history.views);
-    let following = Arc::clone(&views);
-    let followed = Arc::clone(&log);
-    tasks.spawn(async move { following.follow(followed).await });
-    tell_alarms(&config, (&log, &views, &clock), &tasks)?;
+    let (follower, followed) = (Arc::clone(&views), Arc::clone(&log));
+    tasks.spawn(async move { follower.follow(followed, &following).await });
+    pulses.extend(tell_alarms(&config, (&log, &views, &clock), &tasks)?);
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
@@ -90,6 +92,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         backends: fabric.backends.clone(),
         channel: Arc::new(HttpChannel::new().context("the channel to agents")?),
         tasks: tasks.handle().clone(),
+        pulses,
     };
     let runtime = Runtime::start(history.recovery, ports, settings(&config), facts).await?;
 
@@ -102,13 +105,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         admin_token,
         clock,
         metrics: metrics.clone(),
-        ticks: ticks(runtime.clone()),
     });
     let workers = config.server.workers.map_or_else(default_workers, std::num::NonZeroUsize::get);
     let server = listen(&state, sockets, workers).context("the server could not be started")?;
     let handle = server.handle();
     actix_rt::spawn(server);
-    actix_rt::spawn(keep_up(metrics));
+    actix_rt::spawn(keep_up(metrics, upkeep));
     info!(address = %address, backend = fabric.chosen.as_str(), "serving");
 
     if config.demo {
@@ -134,18 +136,19 @@ fn describe_metrics() {
     crate::metrics_names::describe();
 }
 
-/// Alarms go to the configured address, if there is one.
+/// Alarms go to the configured address, if there is one; answers the pulse of what sends them.
 fn tell_alarms(
     config: &Config,
     (log, views, clock): (&Arc<dyn EventLog>, &Arc<Views>, &Arc<dyn Clock>),
     tasks: &tokio::runtime::Runtime,
-) -> anyhow::Result<()> {
-    let Some(webhook) = config.alarms.webhook.clone() else { return Ok(()) };
+) -> anyhow::Result<Option<Arc<Pulse>>> {
+    let Some(webhook) = config.alarms.webhook.clone() else { return Ok(None) };
     let (log, views, clock) = (Arc::clone(log), Arc::clone(views), Arc::clone(clock));
     let alarms = Alarms::new(webhook, &config.data_dir, log, views)
         .context("the client that posts alarms could not be made")?;
+    let pulse = alarms.pulse();
     tasks.spawn(alarms.run(move || clock.now().at));
-    Ok(())
+    Ok(Some(pulse))
 }
 
 /// What the log knew when it was opened.
@@ -355,18 +358,15 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
     }
 }
 
-fn ticks(runtime: Runtime) -> crate::http::Ticks {
-    Arc::new(move || runtime.ticks().into_iter().map(|(name, at)| (format!("observer-{name}"), at)).collect())
-}
-
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
 }
 
-async fn keep_up(metrics: PrometheusHandle) {
+async fn keep_up(metrics: PrometheusHandle, pulse: Arc<Pulse>) {
     let mut tick = tokio::time::interval(METRICS_UPKEEP);
     loop {
         tick.tick().await;
         metrics.run_upkeep();
+        pulse.tick();
     }
 }

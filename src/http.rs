@@ -17,7 +17,6 @@ use std::time::Duration;
 use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::runtime::Runtime;
 use covalence_actors::runtime::token::digest;
-use covalence_events::Timestamp;
 use covalence_events::log::EventLog;
 use covalence_events::workspace::BackendKind;
 use covalence_projections::Views;
@@ -83,9 +82,6 @@ pub struct HttpConfig {
     pub call_busy_patience: Duration,
 }
 
-/// When each of the platform's loops last came round: name and time.
-pub type Ticks = Arc<dyn Fn() -> Vec<(String, Timestamp)> + Send + Sync>;
-
 /// Everything that handlers reach. Shared by all HTTP workers.
 pub struct HttpState {
     /// The write side.
@@ -102,8 +98,6 @@ pub struct HttpState {
     pub clock: Arc<dyn Clock>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
-    /// The platform's loops, for `/admin/liveness`.
-    pub ticks: Ticks,
     inner: Inner,
 }
 
@@ -138,8 +132,6 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
-    /// The platform's loops.
-    pub ticks: Ticks,
 }
 
 impl fmt::Debug for Parts {
@@ -151,7 +143,7 @@ impl fmt::Debug for Parts {
 impl HttpState {
     /// The edge's state.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { runtime, views, log, backends, mut config, admin_token, clock, metrics, ticks } = parts;
+        let Parts { runtime, views, log, backends, mut config, admin_token, clock, metrics } = parts;
         // Whoever may call us from a page of that host may be served under its name too (a canvas and its API behind one proxy).
         let urls = config.cors_origins.iter().chain(config.public_url.iter());
         let named: Vec<String> = urls.filter_map(|url| edge::origin::host_of_url(url)).collect();
@@ -164,7 +156,6 @@ impl HttpState {
             config,
             clock,
             metrics,
-            ticks,
             inner: Inner {
                 admin_sha256: digest(admin_token.expose()),
                 structure: tokio::sync::Mutex::default(),

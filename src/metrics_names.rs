@@ -34,11 +34,14 @@ pub const HOLDS: &str = "covalence_holds";
 /// Gauge: 1 while decisions about the whole fleet are only recorded.
 pub const ADVISE_ONLY: &str = "covalence_advise_only";
 
+/// Gauge: how long ago each of the platform's own loops came round.
+pub const LOOP_AGE: &str = "covalence_loop_age_seconds";
+
 /// Label: which cell.
 pub const CELL: &str = "cell";
 
 /// Every gauge of supervision, for tests and for whoever writes rules.
-pub const SUPERVISION: [&str; 13] = [
+pub const SUPERVISION: [&str; 14] = [
     TOKENS,
     BRAKE,
     OBSERVER_SCORE,
@@ -52,6 +55,7 @@ pub const SUPERVISION: [&str; 13] = [
     ALARMS,
     HOLDS,
     ADVISE_ONLY,
+    LOOP_AGE,
 ];
 
 /// Tells the recorder what the names mean. Once, after it is installed.
@@ -70,4 +74,5 @@ pub fn describe() {
     describe_gauge!(ALARMS, Unit::Count, "Alarms that are on, by the first word of their kind");
     describe_gauge!(HOLDS, Unit::Count, "Holds that are on, by scope");
     describe_gauge!(ADVISE_ONLY, "1 while decisions about the whole fleet are only recorded");
+    describe_gauge!(LOOP_AGE, Unit::Seconds, "How long ago each loop of the platform came round");
 }

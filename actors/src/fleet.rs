@@ -21,6 +21,7 @@ pub mod react;
 pub mod state;
 
 pub use command::{Command, Survey};
+pub(crate) use decide::loop_alarm;
 pub use decide::{deadline, decide};
 pub use evolve::evolve;
 pub use react::{Effect, outstanding, react};

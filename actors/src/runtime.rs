@@ -3,18 +3,19 @@
 //! [`Runtime`] is what the edge holds. It routes commands to the mailbox of the workspace's actor, hands out permits for
 //! A2A calls, and takes part in an orderly shutdown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::prelude::SendError;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle};
 use covalence_events::log::EventLog;
+use covalence_events::pulse::Pulse;
 use covalence_events::workspace::BackendKind;
 use covalence_events::{
-    BootId, CorrelationId, Fact, Position, Principal, StreamId, Timestamp, WorkspaceId, fleet as fleet_events,
+    BootId, CorrelationId, Fact, Position, Principal, StreamId, WorkspaceId, fleet as fleet_events,
 };
 use rand::Rng;
 use tokio::sync::{broadcast, oneshot};
@@ -46,6 +47,7 @@ mod sight;
 mod starts;
 mod strain;
 pub mod token;
+mod watchdog;
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,7 @@ mod tests;
 pub use answers::{CallReport, CommandError, Examined, PermitRefused, PermitRequest, Receipt, Restarted};
 pub use permits::Permit;
 pub use recovery::Recovery;
+pub use watchdog::STUCK_AFTER;
 
 use cell::{Cell, Do, Done};
 use dispatch::{Dispatch, Work};
@@ -87,6 +90,8 @@ pub struct Ports {
     pub channel: Arc<dyn AgentChannel>,
     /// Where dispatch and observers run, apart from the actors.
     pub tasks: tokio::runtime::Handle,
+    /// Loops of others that are watched together with the runtime's own.
+    pub pulses: Vec<Arc<Pulse>>,
 }
 
 /// Numbers of the machinery.
@@ -129,7 +134,7 @@ struct Shared {
     decide_seconds: metrics::Histogram,
     /// What the supervisor says to each wish for a restart, for whoever waits for one of them.
     decisions: broadcast::Sender<Restarted>,
-    ticks: Mutex<BTreeMap<&'static str, Timestamp>>,
+    pulses: Vec<Arc<Pulse>>,
     tasks: tokio::runtime::Handle,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -199,8 +204,12 @@ impl Runtime {
         for (kind, backend) in &ports.backends {
             let (ear, answers) = observer::ear();
             ears.insert(*kind, ear.clone());
-            observers.push((Arc::clone(backend), ear, answers));
+            observers.push((Arc::clone(backend), Pulse::new(watchdog::observer(*kind)), ear, answers));
         }
+        let [deadlining, recording, watching] = ["deadlines", "outcomes", "watchdog"].map(Pulse::new);
+        let mut pulses = ports.pulses;
+        pulses.extend(observers.iter().map(|(_, pulse, ..)| Arc::clone(pulse)));
+        pulses.extend([&deadlining, &recording, &watching].map(Arc::clone));
         let arbiters = (0..settings.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
         let shared = Arc::new(Shared {
             sight: sight::Sight::new(ports.clock.now().at, settings.policy.clone()),
@@ -221,7 +230,7 @@ impl Runtime {
             arbiters,
             decide_seconds: metrics::histogram!(metrics_names::DECIDE_SECONDS),
             decisions: broadcast::Sender::new(DECISIONS_KEPT),
-            ticks: Mutex::default(),
+            pulses,
             tasks: ports.tasks,
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -234,16 +243,17 @@ impl Runtime {
             runtime.fleet(command, Origin::new(Principal::System)).await?;
         }
         let deadlines = Arc::clone(&runtime.shared.deadlines);
-        runtime.shared.spawn(deadlines.run(Arc::clone(&runtime.shared.clock)));
+        runtime.shared.spawn(deadlines.run(Arc::clone(&runtime.shared.clock), deadlining));
         let shared = Arc::clone(&runtime.shared);
-        runtime.shared.spawn(async move { shared.outcomes.run(&shared.registry).await });
+        runtime.shared.spawn(async move { shared.outcomes.run(&shared.registry, &recording).await });
         for work in outstanding {
             runtime.work(work, CorrelationId::generate());
         }
         runtime.shared.spawn(runtime.clone().bring_back(returning));
-        for (backend, ear, answers) in observers {
-            runtime.shared.spawn(runtime.clone().observe(backend, ear, answers));
+        for (backend, pulse, ear, answers) in observers {
+            runtime.shared.spawn(runtime.clone().observe(backend, pulse, ear, answers));
         }
+        runtime.shared.spawn(runtime.clone().watch_loops(watching));
         Ok(runtime)
     }
 

@@ -116,6 +116,7 @@ async fn runtime(tasks: tokio::runtime::Handle) -> Result<(Runtime, WorkspaceId)
         backends: HashMap::new(),
         channel: Arc::new(covalence::channel::HttpChannel::new()?),
         tasks,
+        pulses: Vec::new(),
     };
     let runtime = Runtime::start(Recovery::default(), ports, Settings::default(), Vec::new()).await?;
     let id = WorkspaceId::generate();

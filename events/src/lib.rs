@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod id;
 pub mod log;
 pub mod metrics;
+pub mod pulse;
 pub mod workspace;
 
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};

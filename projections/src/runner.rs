@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use covalence_events::log::{EventLog, ReadError, Subscription};
+use covalence_events::pulse::Pulse;
 use covalence_events::{Position, Recorded, WorkspaceId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -240,15 +241,15 @@ impl Views {
     pub fn start(self: &Arc<Self>, log: Arc<dyn EventLog>) -> JoinHandle<()> {
         self.publish();
         let views = Arc::clone(self);
-        tokio::spawn(async move { views.follow(log).await })
+        tokio::spawn(async move { views.follow(log, &Pulse::new("projections")).await })
     }
 
-    /// What [`Views::start`] spawns, for those who have a spawner of their own.
-    pub async fn follow(&self, log: Arc<dyn EventLog>) {
+    /// What [`Views::start`] spawns, for those who have a spawner of their own and want to know whether it gets on.
+    pub async fn follow(&self, log: Arc<dyn EventLog>, pulse: &Pulse) {
         self.publish();
         loop {
             let mut subscription = Subscription::new(Arc::clone(&log), self.checkpoint().next());
-            match self.tail(&mut subscription, log.as_ref()).await {
+            match self.tail(&mut subscription, log.as_ref(), pulse).await {
                 Ok(()) => return,
                 Err(error @ ReadError::Corrupt { position, .. }) => {
                     self.stop(&Stalled { position, reason: error.to_string() });
@@ -262,8 +263,14 @@ impl Views {
         }
     }
 
-    async fn tail(&self, subscription: &mut Subscription, log: &dyn EventLog) -> Result<(), ReadError> {
-        while let Some(batch) = subscription.next(BATCH).await? {
+    async fn tail(
+        &self,
+        subscription: &mut Subscription,
+        log: &dyn EventLog,
+        pulse: &Pulse,
+    ) -> Result<(), ReadError> {
+        let idle = || self.checkpoint() >= log.head();
+        while let Some(batch) = pulse.waiting(subscription.next(BATCH), idle).await? {
             self.apply(&batch);
             for health in self.health(log.head()) {
                 // A gauge is a float; lags are far below where that loses anything.

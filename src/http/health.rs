@@ -1,12 +1,12 @@
 //! Whether the platform is there, is ready, and how it fares.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpResponse, get, head};
 use chrono::{DateTime, Utc};
+use covalence_actors::runtime::STUCK_AFTER;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,11 +16,6 @@ use crate::http::supervision::gauges;
 
 /// Facts that a projection may be behind while it counts as keeping up: two seconds' worth at the rate that it folds at.
 const LAG_MAX: u64 = 50_000;
-
-/// Rounds that a loop may miss before it counts as stuck.
-const STUCK_AFTER_ROUNDS: u32 = 6;
-/// And never sooner than this: a loop waits for an engine's slowest answers.
-const STUCK_AFTER_LEAST: Duration = Duration::from_secs(60);
 
 /// See [`get_health`].
 #[derive(Debug, Serialize, ToSchema)]
@@ -134,7 +129,7 @@ pub struct Liveness {
     /// Whether any of them is stuck.
     stuck: bool,
     /// Each loop by its name.
-    subsystems: BTreeMap<String, LoopHealth>,
+    subsystems: BTreeMap<&'static str, LoopHealth>,
 }
 
 /// When each of the platform's loops last came round, and whether it is stuck.
@@ -146,16 +141,12 @@ pub struct Liveness {
 pub(crate) async fn liveness(ctx: Ctx) -> Answer {
     crate::http::auth::admin(&ctx)?;
     let now = ctx.state.clock.now().at;
-    // Each comes round with every list; a list has a limit of its own, so several in a row are no bad luck any more.
-    let patience = (ctx.state.runtime.policy().list_every * STUCK_AFTER_ROUNDS).max(STUCK_AFTER_LEAST);
-    let subsystems: BTreeMap<String, LoopHealth> = (ctx.state.ticks)()
-        .into_iter()
-        .map(|(name, at)| {
-            let ago = (now - at).to_std().unwrap_or_default();
-            let seconds_ago = i64::try_from(ago.as_secs()).unwrap_or(i64::MAX);
-            (name, LoopHealth { last_tick_at: at, seconds_ago, stuck: ago > patience })
-        })
-        .collect();
+    let loops = ctx.state.runtime.pulses().iter().map(|pulse| {
+        let ago = pulse.age();
+        let seconds_ago = i64::try_from(ago.as_secs()).unwrap_or(i64::MAX);
+        (pulse.name(), LoopHealth { last_tick_at: now - ago, seconds_ago, stuck: ago > STUCK_AFTER })
+    });
+    let subsystems: BTreeMap<_, _> = loops.collect();
     let stuck = subsystems.values().any(|subsystem| subsystem.stuck);
     Ok(HttpResponse::Ok().json(Liveness { stuck, subsystems }))
 }

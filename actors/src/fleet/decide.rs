@@ -139,6 +139,11 @@ fn start(draft: &mut Draft<'_>, started: &PlatformStarted) {
     let cells = [BackendKind::Process, BackendKind::Docker];
     let workspaces = cells.map(|cell| draft.ctx.roster.size(cell)).iter().sum();
     draft.push(GraceStarted { workspaces, until });
+    // They were loops of the run before.
+    let over = draft.state.alarms.iter().filter(|(kind, _)| kind.starts_with(LOOP_STUCK)).cloned();
+    for (kind, workspace) in over.collect::<Vec<_>>() {
+        draft.resolve(kind, workspace, None);
+    }
 }
 
 fn found(draft: &mut Draft<'_>, engine: &str) {
@@ -148,6 +153,13 @@ fn found(draft: &mut Draft<'_>, engine: &str) {
         draft.resolve(engine_alarm(engine), None, Some(found));
     }
 }
+
+/// The kind of alarm that says that a loop of the platform is stuck.
+pub(crate) fn loop_alarm(name: &str) -> String {
+    format!("{LOOP_STUCK}{name}")
+}
+
+const LOOP_STUCK: &str = "loop_stuck:";
 
 fn engine_alarm(engine: &str) -> String {
     format!("engine_unknown:{engine}")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use covalence_events::fleet::{EngineLost, Event, Mode, RestartOutcome, Scope};
+use covalence_events::fleet::{EngineLost, Event, Mode, PlatformStarted, RestartOutcome, Scope};
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, Meta, Position, Principal, Recorded, RestartId, StreamId,
@@ -255,6 +255,31 @@ fn an_engine_that_stays_away_raises_one_alarm_that_its_return_resolves() {
     assert!(fleet.when(&Command::RecordDeadline).is_empty());
     let events = fleet.when(&Command::RecordEngineFound { engine: "docker".into() });
     assert!(matches!(events[..], [Event::EngineFound(_), Event::AlarmResolved(_)]));
+}
+
+/// The loops of a run end with it.
+#[test]
+fn a_start_of_the_platform_ends_alarms_about_loops_of_the_run_before() {
+    let mut fleet = Fleet::of(15);
+    let raise =
+        |kind: &str| Command::RaiseAlarm { kind: kind.to_owned(), workspace: None, message: String::new() };
+    fleet.when(&raise("loop_stuck:deadlines"));
+    fleet.when(&raise("brake:docker"));
+    let started = PlatformStarted {
+        version: "1".to_owned(),
+        backend: "docker".to_owned(),
+        workspaces: 15,
+        head: Position(9),
+    };
+    let events = fleet.when(&Command::RecordStart(started));
+    let resolved: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::AlarmResolved(e) => Some(e.kind.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(resolved, ["loop_stuck:deadlines"]);
 }
 
 /// Messages are carried at least once; one that comes late must not start what is over.

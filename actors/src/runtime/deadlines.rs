@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::Recipient;
 use covalence_events::Timestamp;
+use covalence_events::pulse::{IDLE_ROUND, Pulse};
 use tokio::sync::Notify;
 
 use super::cell::Knock;
@@ -16,8 +17,6 @@ use crate::effect::Clock;
 
 /// A mailbox that was full is knocked on again after this long.
 const FULL_RETRY: Duration = Duration::from_millis(200);
-/// The longest sleep.
-const SLEEP_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -53,11 +52,12 @@ impl Deadlines {
     }
 
     /// Knocks until cancelled.
-    pub(super) async fn run(self: Arc<Self>, clock: Arc<dyn Clock>) {
+    pub(super) async fn run(self: Arc<Self>, clock: Arc<dyn Clock>, pulse: Arc<Pulse>) {
         loop {
+            pulse.tick();
             let now = clock.now().at;
             let next = self.knock_due(now);
-            let sleep = next.map_or(SLEEP_MAX, |at| (at - now).to_std().unwrap_or_default().min(SLEEP_MAX));
+            let sleep = next.map_or(IDLE_ROUND, |at| (at - now).to_std().unwrap_or_default().min(IDLE_ROUND));
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.changed.notified() => {}

@@ -3,11 +3,12 @@
 //! Every question runs in a task of its own with our own limit around it, so that an engine which hangs stops nobody's
 //! turn: a turn that comes late says that *we* are unwell.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use covalence_events::pulse::Pulse;
 use covalence_events::workspace::{BackendKind, EvidenceObserved, InstanceRef};
-use covalence_events::{Generation, Principal, Timestamp, WorkspaceId};
+use covalence_events::{Generation, Principal, WorkspaceId};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -41,6 +42,7 @@ impl Runtime {
     pub(super) async fn observe(
         self,
         backend: Arc<dyn Backend>,
+        pulse: Arc<Pulse>,
         ear: Ear,
         mut answers: mpsc::Receiver<Input>,
     ) {
@@ -65,7 +67,7 @@ impl Runtime {
                 Some(answer) = answers.recv() => answer,
             };
             self.step(&mut watch, input, &backend, &ear).await;
-            self.ticked(cell);
+            pulse.tick();
         }
     }
 
@@ -168,18 +170,6 @@ impl Runtime {
             });
             let _ = ear.send(Input::Probed { workspace, generation, probe }).await;
         });
-    }
-
-    fn ticked(&self, backend: BackendKind) {
-        let at = self.shared.clock.now().at;
-        let mut ticks = self.shared.ticks.lock().unwrap_or_else(PoisonError::into_inner);
-        ticks.insert(backend.as_str(), at);
-    }
-
-    /// When each observer last had a turn: the platform watches itself.
-    pub fn ticks(&self) -> Vec<(&'static str, Timestamp)> {
-        let ticks = self.shared.ticks.lock().unwrap_or_else(PoisonError::into_inner);
-        ticks.iter().map(|(name, at)| (*name, *at)).collect()
     }
 
     async fn tell_fleet(&self, command: fleet::Command) {

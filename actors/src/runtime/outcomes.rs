@@ -17,6 +17,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use covalence_events::WorkspaceId;
 use covalence_events::log::AppendError;
+use covalence_events::pulse::Pulse;
 use covalence_events::workspace::CallFinished;
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -105,9 +106,9 @@ impl Outcomes {
     }
 
     /// Hands outcomes on until cancelled.
-    pub(super) async fn run(&self, registry: &Registry) {
+    pub(super) async fn run(&self, registry: &Registry, pulse: &Pulse) {
         loop {
-            self.some.notified().await;
+            pulse.waiting(self.some.notified(), || self.lock().is_empty()).await;
             tokio::time::sleep(REST).await;
             self.hand_on(registry);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, EventLog, Expected};
+use covalence_events::pulse::Pulse;
 use covalence_events::workspace::{BackendKind, CallOutcome, HeartbeatReceived, InstanceRef};
 use covalence_events::{Generation, NewEvent, Position, Principal, Recorded, Version, WorkspaceId};
 use futures_util::future::join_all;
@@ -32,6 +33,7 @@ mod drain;
 mod full_log;
 mod shutdown;
 mod silence;
+mod watchdog;
 
 #[derive(Debug)]
 struct WallClock(std::time::Instant);
@@ -196,6 +198,15 @@ async fn platform_writing_to(
     engine: Arc<Engine>,
     settings: Settings,
 ) -> Platform {
+    platform_with((port, log), engine, settings, Vec::new()).await
+}
+
+async fn platform_with(
+    (port, log): (Arc<dyn EventLog>, Arc<MemoryLog>),
+    engine: Arc<Engine>,
+    settings: Settings,
+    pulses: Vec<Arc<Pulse>>,
+) -> Platform {
     let mut recovery = Recovery::default();
     for recorded in log.read_all(Position(1), usize::MAX).await.unwrap() {
         recovery.fold(&recorded);
@@ -206,6 +217,7 @@ async fn platform_writing_to(
         backends: HashMap::from([(BackendKind::Process, Arc::clone(&engine) as Arc<dyn Backend>)]),
         channel: Arc::clone(&engine) as Arc<dyn AgentChannel>,
         tasks: tokio::runtime::Handle::current(),
+        pulses,
     };
     let runtime = Runtime::start(recovery, ports, settings, Vec::new()).await.unwrap();
     Platform { runtime, log, engine }

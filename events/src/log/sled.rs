@@ -28,6 +28,7 @@ use super::{
 use crate::codec::CodecError;
 use crate::envelope::{Fact, Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
+use crate::pulse::Pulse;
 
 mod blobs;
 mod boot;
@@ -100,6 +101,7 @@ pub struct Opened {
 #[derive(Debug)]
 struct Shared {
     queue: Queue,
+    pulse: Arc<Pulse>,
     index: RwLock<Index>,
     store: Store,
     blobs: Blobs,
@@ -134,6 +136,11 @@ impl SledLog {
     /// Like [`SledLog::open`], and shows each fact to `visit`, in order, in the same pass. Facts of a torn end are not shown.
     pub fn open_with(path: &Path, options: &Options, visit: Visit<'_>) -> Result<(Self, Opened), OpenError> {
         Self::open_on(Arc::new(RealDisk), path, options, Some(visit))
+    }
+
+    /// The writer's pulse: it comes round with each commit, and while there is nothing to write.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.shared.pulse)
     }
 
     /// Checks a log that no process has open, without repairing it. Blocks.
@@ -194,6 +201,7 @@ impl SledLog {
         };
         let shared = Arc::new(Shared {
             queue: Queue::default(),
+            pulse: Pulse::new("log-writer"),
             index: RwLock::new(scanned.index),
             store,
             blobs,

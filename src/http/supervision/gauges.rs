@@ -12,7 +12,7 @@ use crate::http::HttpState;
 use crate::metrics_names as names;
 
 /// The first words of the kinds of alarms that there are. Another one is shown too while it is on.
-const KINDS: [&str; 4] = ["engine_unknown", "crash_loop", "brake", "hold_expiring"];
+const KINDS: [&str; 5] = ["engine_unknown", "crash_loop", "brake", "hold_expiring", "loop_stuck"];
 
 /// Sets every gauge.
 pub(crate) fn set(state: &HttpState) {
@@ -52,6 +52,9 @@ pub(crate) fn set(state: &HttpState) {
     for scope in ["fleet", "subtree", "workspace"] {
         let held = supervision.holds().filter(|hold| scope_word(&hold.scope) == scope).count();
         gauge!(names::HOLDS, "scope" => scope).set(count(held));
+    }
+    for pulse in state.runtime.pulses() {
+        gauge!(names::LOOP_AGE, "loop" => pulse.name()).set(pulse.age().as_secs_f64());
     }
     let advised = supervision.advised().iter().any(|one| one.scope == Scope::Fleet);
     gauge!(names::ADVISE_ONLY).set(u8::from(advised));

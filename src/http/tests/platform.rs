@@ -187,6 +187,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         backends: backends.clone(),
         channel: Arc::new(crate::channel::HttpChannel::new().unwrap()),
         tasks: tokio::runtime::Handle::current(),
+        pulses: Vec::new(),
     };
     let runtime = Runtime::start(Recovery::default(), ports, Settings::default(), Vec::new()).await.unwrap();
     let views = Arc::new(Views::new());
@@ -200,7 +201,6 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         admin_token: Secret::new(ADMIN.to_owned()),
         clock,
         metrics: recorder(),
-        ticks: Arc::new(|| vec![("test".to_owned(), chrono::Utc::now())]),
     })
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::writer::Request;
+use crate::pulse::{IDLE_ROUND, Pulse};
 
 /// Appends that may wait. At the slowest commit seen on a busy disk (5 ms) and a few hundred appends per commit this is
 /// well under a second of work; more would only be latency.
@@ -103,17 +104,19 @@ impl Queue {
     }
 
     /// Everything that waits, as soon as anything does that should not rest. `None` once closed and empty.
-    pub(super) fn drain(&self) -> Option<VecDeque<Request>> {
+    pub(super) fn drain(&self, pulse: &Pulse) -> Option<VecDeque<Request>> {
         let mut waiting = self.lock();
         let mut rested_at = None;
         loop {
             let now = Instant::now();
+            pulse.tick();
             if waiting.requests.is_empty() {
                 if waiting.closed {
                     return None;
                 }
                 waiting.writer = Writer::Idle;
-                waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                waiting =
+                    self.wake.wait_timeout(waiting, IDLE_ROUND).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             let rested_at = *rested_at.get_or_insert(now + REST);
@@ -151,6 +154,7 @@ mod tests {
     use crate::log::conformance::{event, stream, to};
     use crate::log::sled::writer::Request;
     use crate::log::{Ack, Expected};
+    use crate::pulse::Pulse;
 
     fn push(queue: &Queue, ack: Ack) {
         let append = to(stream(), Expected::Any, vec![event("one")]);
@@ -159,30 +163,30 @@ mod tests {
 
     #[test]
     fn telemetry_rests_before_it_is_taken_together() {
-        let queue = Queue::default();
+        let (queue, pulse) = (Queue::default(), Pulse::new("test"));
         push(&queue, Ack::Accepted);
         push(&queue, Ack::Accepted);
         let began = Instant::now();
-        assert_eq!(queue.drain().unwrap().len(), 2);
+        assert_eq!(queue.drain(&pulse).unwrap().len(), 2);
         assert!(began.elapsed() >= REST);
     }
 
     #[test]
     fn what_somebody_waits_for_and_what_is_too_much_does_not_rest() {
-        let queue = Queue::default();
+        let (queue, pulse) = (Queue::default(), Pulse::new("test"));
         push(&queue, Ack::Accepted);
         assert!(!queue.lock().is_urgent());
         push(&queue, Ack::Durable);
         assert!(queue.lock().is_urgent());
-        assert_eq!(queue.drain().unwrap().len(), 2);
+        assert_eq!(queue.drain(&pulse).unwrap().len(), 2);
         (1..REST_APPENDS_MAX).for_each(|_| push(&queue, Ack::Accepted));
         assert!(!queue.lock().is_urgent());
         push(&queue, Ack::Accepted);
         assert!(queue.lock().is_urgent());
-        assert_eq!(queue.drain().unwrap().len(), REST_APPENDS_MAX);
+        assert_eq!(queue.drain(&pulse).unwrap().len(), REST_APPENDS_MAX);
         push(&queue, Ack::Accepted);
         queue.close();
-        assert_eq!(queue.drain().unwrap().len(), 1);
-        assert!(queue.drain().is_none());
+        assert_eq!(queue.drain(&pulse).unwrap().len(), 1);
+        assert!(queue.drain(&pulse).is_none());
     }
 }

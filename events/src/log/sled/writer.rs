@@ -158,7 +158,7 @@ impl Writer {
 
     /// Writes until the queue is closed and empty, then flushes.
     pub(super) fn run(mut self) {
-        while let Some(requests) = self.shared.queue.drain() {
+        while let Some(requests) = self.shared.queue.drain(&self.shared.pulse) {
             self.meters.depth.set(to_f64(requests.len()));
             self.commit(requests);
         }
