@@ -109,7 +109,10 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
         Command::RecordStop(stopped) => drop(draft.push(stopped.clone())),
         Command::RecordRepair(repaired) => drop(draft.push(repaired.clone())),
         Command::RecordObserver(changed) => drop(draft.push(changed.clone())),
-        Command::RecordCircuit(changed) => drop(draft.push(changed.clone())),
+        Command::RecordCircuit(changed) => {
+            draft.push(changed.clone());
+            admit::waiting(&mut draft);
+        }
         Command::RecordProvisionLimit(changed) => drop(draft.push(changed.clone())),
     }
     Ok(draft.facts)

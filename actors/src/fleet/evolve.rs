@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use covalence_events::fleet::{
-    AdmissionInputs, BrakeEngaged, BrakeMode, Event, HoldSet, Mode, PolicyChanged, QuarantineProbed,
-    RestartAdmitted, RestartDeferred, RestartOutcome, RestartSettled, RestartSuppressed, Strategy,
+    AdmissionInputs, BrakeEngaged, BrakeMode, BrakeTrigger, CircuitState, Event, HoldSet, Mode,
+    PolicyChanged, QuarantineProbed, RestartAdmitted, RestartDeferred, RestartOutcome, RestartSettled,
+    RestartSuppressed, Strategy,
 };
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, WorkspaceId};
@@ -73,6 +74,9 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         Event::AlarmResolved(e) => drop(state.alarms.remove(&(e.kind.clone(), e.workspace))),
         Event::EngineLost(e) => drop(state.lost.insert(e.engine.clone(), place.at)),
         Event::EngineFound(e) => drop(state.lost.remove(&e.engine)),
+        // What was let through while the engine could start nothing says nothing, and holds nobody up any longer.
+        Event::CircuitChanged(e) if e.state == CircuitState::Closed => let_next(state, e.cell),
+        Event::CircuitChanged(_) => {}
         Event::StrangerFound(e) => state.strangers.push(e.instance.clone()),
         // A new run of the platform looks at its backends afresh.
         Event::PlatformStarted(_) => {
@@ -91,7 +95,6 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         Event::PlatformStopped(_)
         | Event::TailRepaired(_)
         | Event::ObserverChanged(_)
-        | Event::CircuitChanged(_)
         | Event::ProvisionLimitChanged(_)
         | Event::InvariantViolated(_) => {}
     }
@@ -218,6 +221,7 @@ fn settled(state: &mut State, e: &RestartSettled, at: Timestamp) {
     let Some(in_flight) = state.in_flight.remove(&e.restart) else { return };
     if e.outcome == RestartOutcome::Online {
         state.proving.insert(e.restart, (e.workspace, in_flight.cell));
+        let_next(state, in_flight.cell);
     }
     let cell: &mut Cell = state.cells.entry(in_flight.cell).or_default();
     if let Some(trial) = cell.trial.as_mut().filter(|trial| trial.restart == e.restart) {
@@ -240,6 +244,15 @@ fn settled(state: &mut State, e: &RestartSettled, at: Timestamp) {
         && let Some(tried) = state.history.get_mut(&e.workspace).and_then(|history| history.last_mut())
     {
         tried.unstarted = true;
+    }
+}
+
+/// The next proven death needs not wait where the freeze is about the engine alone: the one before it came back, or could
+/// not, and the engine that confirms this death carries out its start as well.
+fn let_next(state: &mut State, kind: BackendKind) {
+    let brake = state.cells.get_mut(&kind).and_then(|cell| cell.brake.as_mut());
+    if let Some(brake) = brake.filter(|brake| brake.trigger == BrakeTrigger::Observer) {
+        brake.last_let = None;
     }
 }
 

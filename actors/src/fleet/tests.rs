@@ -16,6 +16,8 @@ use crate::context::{Context, ObserverView, Origin};
 use crate::effect::Moment;
 use crate::scenario::Everybody;
 
+mod freeze;
+
 struct Fleet {
     state: State,
     everybody: Everybody,
