@@ -34,6 +34,7 @@ mod network;
 mod observe;
 mod provision;
 mod remove;
+mod settle;
 mod spec;
 mod tiers;
 mod watch;

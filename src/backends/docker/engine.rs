@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::future::BoxFuture;
 
 use super::errors::{Class, Failure};
 
@@ -143,26 +144,57 @@ pub(super) async fn mutate<T>(
     within(what, MUTATION_TIMEOUT, call).await
 }
 
-/// How often a step of a start that changes nothing when it is repeated is tried, before its error counts.
+/// How often a step of a start that changes nothing when it is repeated is tried at least, before its error counts.
 const TRIES: u32 = 4;
-/// Between two of them.
+/// And for how long: an engine that refuses everything for a few seconds is one that is being restarted.
+const TRY_FOR: Duration = Duration::from_secs(10);
+/// After the first try; doubled after each, up to [`TRY_PAUSE_MAX`].
 const TRY_PAUSE: Duration = Duration::from_millis(250);
+const TRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Makes a call that may be repeated until the engine answers in words of its own, or has failed to for [`TRIES`] times.
-/// A start asks ten times and more: with three in ten answers lost, one in thirty would get through else.
+/// Makes a call that may be repeated until the engine answers in words of its own, or has failed to for [`TRIES`] times and
+/// [`TRY_FOR`]. A start asks ten times and more: with three in ten answers lost, one in thirty would get through else.
 pub(super) async fn persist<T, F: Future<Output = Result<T, Failure>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, Failure> {
-    for _ in 1..TRIES {
+    let (began, mut tries, mut pause) = (tokio::time::Instant::now(), 0, TRY_PAUSE);
+    loop {
+        tries += 1;
         match call().await {
-            Err(failure) if matches!(failure.class, Class::Unknown | Class::NotSent) => {
+            Err(failure)
+                if matches!(failure.class, Class::Unknown | Class::NotSent)
+                    && (tries < TRIES || began.elapsed() < TRY_FOR) =>
+            {
                 tracing::debug!(error = failure.detail, "asked again");
-                tokio::time::sleep(TRY_PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(TRY_PAUSE_MAX);
             }
             answer => return answer,
         }
     }
-    call().await
+}
+
+/// A mutation that gave no answer for so long is looked after while it is waited for: half a second is usual under load.
+pub(super) const LOOK_AFTER: Duration = Duration::from_secs(3);
+
+/// Makes a mutation, and after a while looks beside it what becomes of it: a lost answer would be waited for to the end else.
+/// Whichever knows first is believed; `watch` ends when it does, and an error of it says nothing.
+pub(super) async fn watched<T>(
+    call: impl Future<Output = Result<T, Failure>>,
+    after: Duration,
+    watch: BoxFuture<'_, Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let watching = async {
+        tokio::time::sleep(after).await;
+        match watch.await {
+            Ok(seen) => Ok(seen),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        answered = call => answered,
+        seen = watching => seen,
+    }
 }
 
 /// One call under a limit.

@@ -5,13 +5,14 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use bollard::{Docker, body_full};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::engine::{OBSERVATION_TIMEOUT, mutate};
+use super::engine::{OBSERVATION_TIMEOUT, within};
 use super::errors::{Class, Failure};
 use super::spec::CONFIG_PATH;
 use crate::backends::config_files::{CONFIG_FILE, ConfigFile, GENERATED_MARK};
@@ -21,6 +22,8 @@ const TOKEN_FILE: &str = ".auth_token";
 const TOKEN_MODE: u32 = 0o600;
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
+/// A few files of a few kilobytes, and asked for again when the answer is lost.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough of an existing `config.yaml` to see its first line; a longer one is cut, not refused.
 const PEEK_BYTES_MAX: usize = 64 * 1024;
 
@@ -106,8 +109,12 @@ impl Archive {
 /// Unpacks an archive at a path of the container.
 pub(super) async fn upload(docker: &Docker, id: &str, path: &str, archive: Bytes) -> Result<(), Failure> {
     let options = UploadToContainerOptionsBuilder::new().path(path).build();
-    mutate("copy files into the container", docker.upload_to_container(id, Some(options), body_full(archive)))
-        .await
+    within(
+        "copy files into the container",
+        UPLOAD_TIMEOUT,
+        docker.upload_to_container(id, Some(options), body_full(archive)),
+    )
+    .await
 }
 
 /// What is known of a configuration that is already there.
@@ -137,7 +144,7 @@ pub(super) async fn existing_configuration(docker: &Docker, id: &str) -> Result<
         }
         Ok(())
     };
-    match super::engine::within(what, OBSERVATION_TIMEOUT, read).await {
+    match within(what, OBSERVATION_TIMEOUT, read).await {
         Ok(()) => {}
         Err(failure) if failure.class == Class::NoSuchThing => return Ok(Existing::None),
         Err(failure) => return Err(failure),

@@ -14,7 +14,7 @@ use covalence_events::{Generation, WorkspaceId};
 use futures_util::{StreamExt, stream};
 
 use super::DockerBackend;
-use super::engine::{OBSERVATION_TIMEOUT, within};
+use super::engine::within;
 use super::errors::Failure;
 use super::observe::generation_of;
 
@@ -24,6 +24,8 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 const KEPT_LINES: &str = "10000";
 /// Older ones than the last five generations' explain nothing any more.
 const KEPT_LOGS_MAX: usize = 5;
+/// A log that is kept before its container goes: a restart waits for it.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two chunks of a log that is not followed. The engine reads it from a local file.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -140,7 +142,7 @@ async fn collect(docker: &Docker, id: &str, lines: &str) -> Result<Bytes, Failur
         }
         Ok(())
     };
-    within("read the container's log", OBSERVATION_TIMEOUT + CHUNK_TIMEOUT, read).await?;
+    within("read the container's log", KEEP_TIMEOUT, read).await?;
     let start = kept.len().saturating_sub(KEPT_BYTES_MAX);
     Ok(kept.split_off(start).freeze())
 }

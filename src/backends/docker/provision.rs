@@ -9,11 +9,8 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum, VolumeCreateRequest};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveVolumeOptionsBuilder, StartContainerOptions,
-};
+use bollard::query_parameters::RemoveVolumeOptionsBuilder;
 use covalence_actors::effect::{ProvisionError, ProvisionSpec, Provisioned};
-use tokio::time::Instant;
 
 use super::engine::{mutate, observe, persist, within};
 use super::errors::{Class, Failure};
@@ -31,14 +28,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(180);
 const LEFTOVER_GRACE: Duration = Duration::from_secs(10);
 /// A volume is a directory: made in no time, or the engine is in trouble.
 const VOLUME_TIMEOUT: Duration = Duration::from_secs(5);
-/// A mutation without an answer is looked for this long before its outcome counts as unknown.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two looks of settling: short against a start of 70 to 500 ms, long against an inspect of 1 ms.
-const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
-/// A create that left no trace for this long is issued again; the name keeps a late one from doubling it.
-const CREATE_TRACE_TIMEOUT: Duration = Duration::from_secs(5);
-/// First try, the same after a lost answer, and one under the other name.
-const CREATE_ATTEMPTS: usize = 3;
 /// The host port is known when `start` returns; under load the engine publishes it a little later.
 const PORT_LOOKS: usize = 3;
 const PORT_LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -124,7 +113,23 @@ impl DockerBackend {
             {
                 return Ok(Some(running));
             }
-            persist(|| self.retire(&id, spec.workspace, generation, LEFTOVER_GRACE)).await.map_err(failed)?;
+            // What has ended needs no request to end.
+            let over = matches!(
+                container.state,
+                Some(
+                    ContainerSummaryStateEnum::EXITED
+                        | ContainerSummaryStateEnum::DEAD
+                        | ContainerSummaryStateEnum::CREATED
+                )
+            );
+            let retired = persist(async || {
+                if over {
+                    self.put_away(&id, spec.workspace, generation).await
+                } else {
+                    self.retire(&id, spec.workspace, generation, LEFTOVER_GRACE).await
+                }
+            });
+            retired.await.map_err(failed)?;
         }
         Ok(None)
     }
@@ -161,72 +166,6 @@ impl DockerBackend {
         Ok(())
     }
 
-    async fn create(&self, docker: &Docker, spec: &ProvisionSpec, plan: &Plan) -> Result<String, Failure> {
-        let mut name = plan.name.clone();
-        let mut last = None;
-        for _ in 0..CREATE_ATTEMPTS {
-            let options = CreateContainerOptionsBuilder::new().name(&name).build();
-            let call = docker.create_container(Some(options), plan.body.clone());
-            let failure = match mutate("create the container", call).await {
-                Ok(created) => return Ok(created.id),
-                Err(failure) => failure,
-            };
-            match failure.class {
-                Class::Conflict => {
-                    // Ours from a lost answer, or somebody's who holds the name: being removed, or not ours at all.
-                    if let Some(id) = self.created_already(spec).await? {
-                        return Ok(id);
-                    }
-                    name = names::container_beside(spec.workspace, spec.generation);
-                }
-                Class::Unknown => {
-                    if let Some(id) = self.settle_create(spec).await? {
-                        return Ok(id);
-                    }
-                }
-                Class::NoSuchContainer
-                | Class::NoSuchImage
-                | Class::NoSuchThing
-                | Class::Refused
-                | Class::NotSent => {
-                    return Err(failure);
-                }
-            }
-            last = Some(failure);
-        }
-        Err(last.unwrap_or_else(|| Failure::garbage("create the container", "no attempt was made")))
-    }
-
-    async fn created_already(&self, spec: &ProvisionSpec) -> Result<Option<String>, Failure> {
-        let found = self.containers_of(Some(spec.workspace)).await?;
-        let ours = found.into_iter().find(|container| {
-            generation_of(container) == Some(spec.generation)
-                && container.state == Some(ContainerSummaryStateEnum::CREATED)
-        });
-        Ok(ours.and_then(|container| container.id))
-    }
-
-    /// Looks for the container of a create without an answer. None: the engine is sure that there is none.
-    async fn settle_create(&self, spec: &ProvisionSpec) -> Result<Option<String>, Failure> {
-        let started = Instant::now();
-        let mut absent_since = None;
-        loop {
-            match self.created_already(spec).await {
-                Ok(Some(id)) => return Ok(Some(id)),
-                Ok(None) => {
-                    let since = *absent_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= CREATE_TRACE_TIMEOUT {
-                        self.engine.prove().await?;
-                        return Ok(None);
-                    }
-                }
-                Err(failure) if started.elapsed() >= SETTLE_TIMEOUT => return Err(failure),
-                Err(_) => absent_since = None,
-            }
-            tokio::time::sleep(SETTLE_INTERVAL).await;
-        }
-    }
-
     async fn fill_and_start(
         &self,
         docker: &Docker,
@@ -247,15 +186,7 @@ impl DockerBackend {
         persist(|| files::upload(docker, id, path, archive.clone()))
             .await
             .map_err(|failure| not_started(failure, None))?;
-        let call = docker.start_container(id, None::<StartContainerOptions>);
-        match mutate("start the container", call).await {
-            Ok(()) => Ok(()),
-            // The engine said that it failed, with its reason; everything else may still be under way.
-            Err(failure) if failure.code.starts_with("http_") || !failure.outcome_unknown() => {
-                Err(not_started(failure, None))
-            }
-            Err(failure) => self.settle_start(docker, id, failure).await,
-        }
+        self.start_container(docker, id).await
     }
 
     /// Templates are read off the runtime's threads.
@@ -268,22 +199,6 @@ impl DockerBackend {
         tokio::task::spawn_blocking(move || config_files::gather(&spec, &runtime, templates.as_deref()))
             .await
             .unwrap_or_else(|error| Err(invalid(format!("reading the template ended early: {error}"))))
-    }
-
-    /// A start without an answer: the engine goes on with it, so it is watched until it says how it went.
-    async fn settle_start(&self, docker: &Docker, id: &str, failure: Failure) -> Result<(), ProvisionError> {
-        let started = Instant::now();
-        while started.elapsed() < SETTLE_TIMEOUT {
-            let call = docker.inspect_container(id, None::<InspectContainerOptions>);
-            if let Ok(container) = observe("look for the started container", call).await {
-                match inspected_state(&container) {
-                    Some(State::Running | State::Ended { .. }) => return Ok(()),
-                    Some(State::Created | State::Between(_)) | None => {}
-                }
-            }
-            tokio::time::sleep(SETTLE_INTERVAL).await;
-        }
-        Err(outcome_unknown(failure.detail))
     }
 
     /// Learns the address. A container that ended already failed to start, and its last lines say why.
@@ -394,7 +309,7 @@ fn image_missing(image: &str, runtime: &Runtime) -> ProvisionError {
     }
 }
 
-fn outcome_unknown(detail: String) -> ProvisionError {
+pub(super) fn outcome_unknown(detail: String) -> ProvisionError {
     ProvisionError { code: ProvisionError::OUTCOME_UNKNOWN, message: detail, retryable: false, command: None }
 }
 
@@ -413,9 +328,13 @@ fn ended_at_once(status: Option<i32>, lines: &str, spec: &ProvisionSpec, command
 /// Words of the engine for a port that somebody else has.
 const PORT_TAKEN: [&str; 2] = ["port is already allocated", "address already in use"];
 
+pub(super) fn is_port_taken(failure: &Failure) -> bool {
+    PORT_TAKEN.iter().any(|words| failure.detail.contains(words))
+}
+
 /// A failure after which nothing of this generation runs.
-fn not_started(failure: Failure, command: Option<&str>) -> ProvisionError {
-    let taken = PORT_TAKEN.iter().any(|words| failure.detail.contains(words));
+pub(super) fn not_started(failure: Failure, command: Option<&str>) -> ProvisionError {
+    let taken = is_port_taken(&failure);
     let (code, retryable) = match failure.class {
         _ if taken => ("port_taken", true),
         Class::NoSuchImage => ("image_missing", false),

@@ -2,22 +2,29 @@
 
 use std::time::Duration;
 
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use covalence_actors::effect::BackendError;
 use covalence_events::workspace::InstanceRef;
 use covalence_events::{Generation, WorkspaceId};
-use tokio::time::Instant;
+use futures_util::FutureExt as _;
 
-use super::engine::{MUTATION_TIMEOUT, mutate, observe, within};
+use super::engine::{LOOK_AFTER, observe, watched, within};
 use super::errors::{Class, Failure};
-use super::observe::generation_of;
+use super::observe::{State, generation_of, inspected_state};
 use super::provision::remove_volume;
 use super::{DockerBackend, names};
 
 /// Between two looks whether a removal that somebody else began is done.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long the engine may take to remove, or to stop beyond the grace. Asking again for the same id harms nothing, so this is
+/// short against a lost answer and long against the half second that it takes under load.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A removal that was answered with an error may be under way all the same; it is looked for this long.
+const LOST_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl DockerBackend {
     pub(super) async fn stop_up_to(
@@ -54,13 +61,24 @@ impl DockerBackend {
         let seconds = grace.as_secs().saturating_add(u64::from(grace.subsec_nanos() > 0));
         let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        let limit = grace.saturating_add(MUTATION_TIMEOUT);
-        match within("stop the container", limit, docker.stop_container(id, Some(options))).await {
+        let limit = grace.saturating_add(REMOVAL_TIMEOUT);
+        let call = within("stop the container", limit, docker.stop_container(id, Some(options)));
+        match watched(call, grace.saturating_add(LOOK_AFTER), self.until(id, has_ended).boxed()).await {
             Ok(()) => {}
             Err(failure) if failure.class == Class::NoSuchContainer => return Ok(()),
-            // Whatever went wrong with asking nicely, the removal below is by force.
+            // Whatever went wrong with asking nicely, the removal is by force.
             Err(failure) => tracing::debug!(container = id, error = failure.detail, "graceful stop failed"),
         }
+        self.put_away(id, workspace, generation).await
+    }
+
+    /// Keeps the log of a container that has ended, and removes it.
+    pub(super) async fn put_away(
+        &self,
+        id: &str,
+        workspace: WorkspaceId,
+        generation: Option<Generation>,
+    ) -> Result<(), Failure> {
         self.keep_log(id, workspace, generation).await;
         self.remove_container(id).await
     }
@@ -69,26 +87,35 @@ impl DockerBackend {
     pub(super) async fn remove_container(&self, id: &str) -> Result<(), Failure> {
         let docker = self.engine.client()?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match mutate("remove the container", docker.remove_container(id, Some(options))).await {
+        let remove = docker.remove_container(id, Some(options));
+        let call = within("remove the container", REMOVAL_TIMEOUT, remove);
+        match watched(call, LOOK_AFTER, self.until(id, |found| found.is_none()).boxed()).await {
             Ok(()) => Ok(()),
             Err(failure) if failure.class == Class::NoSuchContainer => Ok(()),
             // Somebody else is at it, or the answer was lost: the engine goes on either way.
             Err(failure) if matches!(failure.class, Class::Conflict | Class::Unknown) => {
-                self.wait_until_gone(id, failure).await
+                let patience = if failure.class == Class::Conflict { REMOVAL_TIMEOUT } else { LOST_TIMEOUT };
+                let gone = self.until(id, |found| found.is_none()).boxed();
+                tokio::time::timeout(patience, gone).await.unwrap_or(Err(failure))
             }
             Err(failure) => Err(failure),
         }
     }
 
-    async fn wait_until_gone(&self, id: &str, failure: Failure) -> Result<(), Failure> {
-        let started = Instant::now();
-        while started.elapsed() < MUTATION_TIMEOUT {
-            if let Ok(None) = self.inspect_container(id).await {
+    /// Looks until one container is as wished. An answer that says nothing is asked for again.
+    async fn until(
+        &self,
+        id: &str,
+        wished: impl Fn(Option<&ContainerInspectResponse>) -> bool,
+    ) -> Result<(), Failure> {
+        loop {
+            if let Ok(container) = self.inspect_container(id).await
+                && wished(container.as_ref())
+            {
                 return Ok(());
             }
             tokio::time::sleep(REMOVAL_INTERVAL).await;
         }
-        Err(failure)
     }
 
     pub(super) async fn remove_everything(&self, workspace: WorkspaceId) -> Result<(), Failure> {
@@ -121,4 +148,9 @@ impl DockerBackend {
         }
         Ok(self.remove_container(&instance.id).await?)
     }
+}
+
+/// Whether nothing of it runs any more.
+fn has_ended(container: Option<&ContainerInspectResponse>) -> bool {
+    container.is_none_or(|container| matches!(inspected_state(container), Some(State::Ended { .. })))
 }
