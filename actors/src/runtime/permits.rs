@@ -11,16 +11,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use covalence_events::workspace::{CallFinished, CallOutcome};
-use covalence_events::{CallId, Generation, Principal, RestartId, WorkspaceId};
+use covalence_events::workspace::{
+    CallFinished, CallOutcome, EvidenceClass, EvidenceObserved, EvidenceSource,
+};
+use covalence_events::{CallId, Generation, Principal, RestartId, Timestamp, WorkspaceId};
 use tokio::sync::oneshot;
 
 use super::{CallReport, CommandError, PermitRefused, PermitRequest, Runtime};
 use crate::context::Origin;
-use crate::workspace::{Rejection, State, Status};
+use crate::workspace::{Command, Rejection, State, Status};
 
 /// Longer than the longest call (30 min, contract 4.3).
 const LEASE_NS: u64 = 31 * 60 * 1_000_000_000;
+/// Bytes of an answer are looked at as a sign of life this often for one call: a stream of thousands a second costs no more.
+const PROGRESS_EVERY_NS: u64 = 5_000_000_000;
 /// What a caller is told to wait when all slots are taken (contract 4.7).
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -37,6 +41,8 @@ pub struct Permit {
     pub generation: Generation,
     /// How often it has been tried; whoever tries again counts here.
     pub tries: u32,
+    /// Before this, bytes are no news.
+    progress_after_ns: u64,
     back: Option<Back>,
 }
 
@@ -55,6 +61,17 @@ impl Permit {
     /// Gives the slot back and records how the call ended. Does not wait for the log.
     pub fn finish(mut self, report: CallReport) {
         self.give_back(report);
+    }
+
+    /// Bytes of its answer came. Whoever sends them lives, whatever has become of its heartbeat (R13).
+    pub fn progressed(&mut self) {
+        let Some(Back { runtime, workspace, .. }) = &self.back else { return };
+        let now = runtime.shared.clock.now();
+        if now.mono_ns < self.progress_after_ns {
+            return;
+        }
+        self.progress_after_ns = now.mono_ns + PROGRESS_EVERY_NS;
+        runtime.progressed(*workspace, self.generation, now.at);
     }
 
     fn give_back(&mut self, report: CallReport) {
@@ -256,12 +273,37 @@ impl Runtime {
             trusted: grant.trusted,
             generation: grant.generation,
             tries: 1,
+            progress_after_ns: 0,
             back: Some(Back { runtime: self.clone(), workspace: id, permits, request, origin, since_ns }),
         })
     }
 }
 
 impl Runtime {
+    /// Records that an answer goes on, if nothing else was heard of its workspace for as long as a heartbeat takes.
+    fn progressed(&self, workspace: WorkspaceId, generation: Generation, now: Timestamp) {
+        let Some(entry) = self.shared.registry.get(workspace) else { return };
+        let current = entry.glance().is_some_and(|glance| glance.desired && glance.generation == generation);
+        if !current || now < entry.heard() + self.policy().heartbeat_interval {
+            return;
+        }
+        let evidence = EvidenceObserved {
+            source: EvidenceSource::Call,
+            class: EvidenceClass::Life,
+            generation,
+            instance: None,
+            code: "progress".to_owned(),
+            detail: "an answer of it goes on".to_owned(),
+            exit_status: None,
+        };
+        let runtime = self.clone();
+        self.shared.spawn(async move {
+            let command = Command::RecordEvidence(Box::new(evidence));
+            // One that is refused comes again with the next bytes.
+            let _ = runtime.command(workspace, command, Origin::new(Principal::System)).await;
+        });
+    }
+
     /// Returns once a workspace's actor has taken in what it recorded before: who read in the log that it answers is not
     /// to be refused for what its door said a moment earlier.
     pub async fn settled(&self, id: WorkspaceId) {

@@ -181,8 +181,7 @@ impl Registry {
         let of = |(id, entry): (&WorkspaceId, &Arc<Entry>)| {
             let glance = entry.glance.lock().unwrap_or_else(PoisonError::into_inner);
             let glance = glance.as_ref().filter(|glance| glance.backend == cell)?;
-            let heard = DateTime::from_timestamp_micros(entry.heard.load(Ordering::Relaxed))?;
-            Some(glance.seen(*id, heard))
+            Some(glance.seen(*id, entry.heard()))
         };
         entries.iter().filter_map(of).collect()
     }
@@ -264,6 +263,11 @@ impl Roster for Registry {
 }
 
 impl Entry {
+    /// The last sign of life.
+    pub(super) fn heard(&self) -> Timestamp {
+        DateTime::from_timestamp_micros(self.heard.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
     pub(super) fn glance(&self) -> Option<Glance> {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -329,7 +329,9 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
     match event {
         Event::EvidenceObserved(e) if e.generation == state.generation => match e.class {
             EvidenceClass::Suspicion => drop(state.doubts.entry(e.source).or_insert(at)),
-            EvidenceClass::Life if e.source == EvidenceSource::Probe => heard(state, Some(e.generation), at),
+            EvidenceClass::Life if matches!(e.source, EvidenceSource::Probe | EvidenceSource::Call) => {
+                heard(state, Some(e.generation), at);
+            }
             EvidenceClass::Death
             | EvidenceClass::Life
             | EvidenceClass::Silence

@@ -245,7 +245,7 @@ impl Forward {
                 Ok(name(self.stream(permit, response)))
             }
             Ok(response) => {
-                let (report, answer) = self.whole(response).await;
+                let (report, answer) = self.whole(&mut permit, response).await;
                 permit.finish(report);
                 answer.map(name)
             }
@@ -291,7 +291,7 @@ impl Forward {
     }
 
     /// Reads an answer that is no stream.
-    async fn whole(&self, mut response: AgentResponse) -> (CallReport, Answer) {
+    async fn whole(&self, permit: &mut Permit, mut response: AgentResponse) -> (CallReport, Answer) {
         let status = response.status();
         let headers = passed(response.headers(), &PASSED_BACK);
         let mut body = BytesMut::with_capacity(announced(response.headers()));
@@ -314,7 +314,10 @@ impl Forward {
                     .with("delivery_confirmed", status.as_u16() < 400);
                     return (broken("response too large".to_owned(), body.len()), Err(error));
                 }
-                Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
+                Ok(Some(Ok(piece))) => {
+                    permit.progressed();
+                    body.extend_from_slice(&piece);
+                }
                 Ok(Some(Err(error))) => {
                     let restarting = self.restarting().await;
                     return (broken(error.to_string(), body.len()), Err(broke_off(status, restarting)));
@@ -389,12 +392,13 @@ impl Forward {
         head.streaming(Box::pin(sse::kept_alive(receive, sse::KEEP_ALIVE)))
     }
 
-    async fn pass_on(self, permit: Permit, mut response: AgentResponse, pieces: mpsc::Sender<Piece>) {
+    async fn pass_on(self, mut permit: Permit, mut response: AgentResponse, pieces: mpsc::Sender<Piece>) {
         let (mut read, mut broken, mut last) = (0_u64, None, Bytes::new());
         loop {
             let (error, restarting) = match self.patience.wait(response.next()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(piece))) => {
+                    permit.progressed();
                     read += piece.len() as u64;
                     last = piece.clone();
                     let _ = pieces.send(Ok(piece)).await;

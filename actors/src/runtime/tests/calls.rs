@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::workspace::{BackendKind, CallOutcome, Event};
+use covalence_events::workspace::{BackendKind, CallOutcome, Event, EvidenceClass, EvidenceSource};
 use covalence_events::{Fact, Principal, WorkspaceId};
 
 use super::super::cell::EARLY_ANSWERS_MAX;
 use super::super::{CallReport, PermitRefused, Settings};
 use super::full_log::FullAtFirst;
-use super::{by_admin, platform, platform_writing_to};
+use super::{by_admin, platform, platform_over, platform_writing_to};
+use crate::policy::Policy;
 use crate::workspace::tests::create;
 use crate::workspace::{Command, Rejection, Status};
 
@@ -123,4 +124,41 @@ async fn beats_are_answered_before_the_log_takes_them_only_while_few_wait_there(
     }
     let late = tokio::time::timeout(Duration::from_millis(50), beat()).await;
     assert!(late.is_err(), "{late:?}");
+}
+
+/// R13: an agent that is deep in its work and beats late goes on answering, and its bytes say so.
+#[actix::test]
+async fn bytes_of_an_open_answer_are_a_sign_of_life_once_nothing_else_was_heard_for_a_beat() {
+    let policy = Policy { heartbeat_interval: Duration::from_millis(50), ..Policy::default() };
+    let settings = Settings { policy, ..Settings::default() };
+    let platform = platform_over(Arc::default(), Arc::default(), settings).await;
+    let id = platform.online().await;
+    let mut permit = platform.permit(id, Principal::Admin).unwrap();
+    permit.progressed();
+    let lives = async || {
+        let facts = platform.events(id).await;
+        let is_life = |fact: &Fact| {
+            matches!(fact, Fact::Workspace(Event::EvidenceObserved(e))
+                if e.class == EvidenceClass::Life && e.source == EvidenceSource::Call)
+        };
+        facts.iter().filter(|recorded| is_life(&recorded.fact)).count()
+    };
+    let mut others = Vec::new();
+    for _ in 0..2000 {
+        // Another call, since one call is looked at only now and then.
+        let mut other = platform.permit(id, Principal::Workspace(id)).unwrap();
+        other.progressed();
+        others.push(other);
+        if lives().await > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let recorded = lives().await;
+    assert!(recorded > 0 && recorded < others.len(), "{recorded} of {}: only what is news", others.len());
+    let heard = platform.runtime.peek(id).await.unwrap().last_life.unwrap();
+    let beat = platform.events(id).await.iter().rev().find_map(|recorded| {
+        matches!(recorded.fact, Fact::Workspace(Event::HeartbeatReceived(_))).then_some(recorded.meta.at)
+    });
+    assert!(heard > beat.unwrap(), "it counts as heard");
 }

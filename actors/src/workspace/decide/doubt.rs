@@ -131,13 +131,21 @@ pub(super) fn suspect(state: &State, evidence: &EvidenceObserved, ctx: &Context<
     }
 }
 
-/// A sign of life that the observer fetched: clears a suspicion, and counts as heard.
+/// A sign of life that nobody sent as such, an answered probe or an answer that goes on: clears a suspicion, and counts as
+/// heard.
 pub(super) fn lives(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
     // That a list or an inspect shows it running says nothing about whether it still thinks.
-    if evidence.source == EvidenceSource::Probe && listens(state) {
+    let by = match evidence.source {
+        EvidenceSource::Probe => "probe",
+        EvidenceSource::Call => "progress",
+        EvidenceSource::Exit | EvidenceSource::Inspect | EvidenceSource::List | EvidenceSource::Heartbeat => {
+            return facts;
+        }
+    };
+    if listens(state) {
         let observed = facts.push(ctx, evidence.clone());
-        clear(state, "probe", (ctx, observed), &mut facts);
+        clear(state, by, (ctx, observed), &mut facts);
     }
     facts
 }
