@@ -98,7 +98,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         }
         Event::CallFinished(e) => {
             state.session.fold(e, id, at);
-            if e.outcome == CallOutcome::Answered {
+            // One that ends while the next generation is started was answered by the one before.
+            if e.outcome == CallOutcome::Answered && state.is_reachable() {
                 heard(state, None, at);
             }
         }

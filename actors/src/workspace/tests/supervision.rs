@@ -341,11 +341,8 @@ fn silence_shorter_than_the_window_is_nothing() {
     assert!(story.when(&Command::RecordDeadline).unwrap().is_empty());
 }
 
-/// R13's neighbour: traffic is life.
-#[test]
-fn an_answered_call_counts_as_life() {
-    let mut story = online().after(Duration::from_secs(170));
-    let call = CallFinished {
+fn answered() -> Command {
+    Command::RecordCallFinished(Box::new(CallFinished {
         call: CallId(Uuid::from_u128(5)),
         caller: Principal::Admin,
         method: "message/send".to_owned(),
@@ -357,10 +354,26 @@ fn an_answered_call_counts_as_life() {
         error: None,
         tries: 1,
         failure: None,
-    };
-    story.when(&Command::RecordCallFinished(Box::new(call))).unwrap();
+    }))
+}
+
+/// R13's neighbour: traffic is life.
+#[test]
+fn an_answered_call_counts_as_life() {
+    let mut story = online().after(Duration::from_secs(170));
+    story.when(&answered()).unwrap();
     let mut story = story.after(Duration::from_secs(100));
     assert!(story.when(&Command::RecordDeadline).unwrap().is_empty());
+}
+
+#[test]
+fn an_answer_of_the_generation_before_brings_no_new_one_online() {
+    let mut story = online();
+    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
+    let restart = asked(&story);
+    begin(&mut story, restart);
+    story.when(&answered()).unwrap();
+    assert_eq!(story.tags_when(&provisioned(2)), ["workspace.instance_started.v1"]);
 }
 
 /// R52: a remote agent is shown offline after 90 s, and nobody restarts what we don't run.
