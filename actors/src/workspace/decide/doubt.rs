@@ -112,7 +112,7 @@ fn withheld(state: &State, policy: &Policy, observer: &ObserverView) -> Option<W
 
 /// Something speaks against it. Each source is heard once; the first raises the suspicion.
 pub(super) fn suspect(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, facts: &mut Facts) {
-    if state.doubts.contains_key(&evidence.source) || !listens(state) {
+    if state.doubts.contains_key(&evidence.source) || !listens(state) || is_overtaken(state, evidence, ctx) {
         return;
     }
     let observed = facts.push(ctx, evidence.clone());
@@ -129,6 +129,12 @@ pub(super) fn suspect(state: &State, evidence: &EvidenceObserved, ctx: &Context<
         };
         facts.push_because(ctx, Some(observed), raised);
     }
+}
+
+/// A request for its card that was under way when it was last heard from says nothing: it is asked only while its beat is late.
+fn is_overtaken(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>) -> bool {
+    let late = ctx.policy.heartbeat_interval + ctx.policy.probe_late;
+    evidence.source == EvidenceSource::Probe && ctx.at() < heard(state, Timestamp::MIN_UTC) + late
 }
 
 /// A sign of life that nobody sent as such, an answered probe or an answer that goes on: clears a suspicion, and counts as

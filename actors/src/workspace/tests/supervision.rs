@@ -376,6 +376,14 @@ fn an_answer_of_the_generation_before_brings_no_new_one_online() {
     assert_eq!(story.tags_when(&provisioned(2)), ["workspace.instance_started.v1"]);
 }
 
+/// Three requests are unanswered, and the last of them was under way when the agent was heard from.
+#[test]
+fn what_was_asked_before_the_last_beat_makes_nobody_suspect() {
+    let mut story = steady(online(), 6).after(Duration::from_secs(90));
+    story.when(&beat(1)).unwrap();
+    assert!(story.when(&probed(EvidenceClass::Suspicion)).unwrap().is_empty());
+}
+
 /// R52: a remote agent is shown offline after 90 s, and nobody restarts what we don't run.
 #[test]
 fn a_silent_external_workspace_goes_offline_without_a_restart() {
