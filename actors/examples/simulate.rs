@@ -1,5 +1,6 @@
-//! Random worlds in large numbers: `cargo run -p covalence-actors --example simulate -- --seeds 10000 [--from 0] [--story]`.
-//! Says which seeds broke a rule, and the shortest plan that still does; with `--story`, all that happened in it.
+//! Random worlds in large numbers: `cargo run -p covalence-actors --example simulate -- --seeds 10000 [--from 0] [--story]
+//! [--first]`. Says which seeds broke a rule, and the shortest plan that still does; with `--story`, all that happened in it.
+//! With `--first` it stops at the first such seed, and says no more than that.
 
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
@@ -10,15 +11,16 @@ use covalence_actors::simulation::storm::Plan;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut seeds, mut from, mut story) = (1_000_u64, 0_u64, false);
+    let (mut seeds, mut from, mut story, mut first) = (1_000_u64, 0_u64, false, false);
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse().ok());
         match argument.as_str() {
             "--seeds" => seeds = number().unwrap_or(seeds),
             "--from" => from = number().unwrap_or(from),
             "--story" => story = true,
+            "--first" => first = true,
             other => {
-                println!("unknown argument `{other}`: expected --seeds N, --from N, --story");
+                println!("unknown argument `{other}`: expected --seeds N, --from N, --story, --first");
                 return ExitCode::from(2);
             }
         }
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
         slowest = slowest.max(ending.healed_after);
         if ending.broken.is_empty() {
             continue;
+        }
+        if first {
+            println!("seed {seed}: {}", ending.broken[0]);
+            return ExitCode::FAILURE;
         }
         broken += 1;
         let shortest = plan.shorten();

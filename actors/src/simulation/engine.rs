@@ -144,6 +144,17 @@ impl Engine {
         self.containers.values().filter(move |c| c.workspace == workspace && c.life == Life::Running)
     }
 
+    fn subject(&self, op: &Op) -> Option<WorkspaceId> {
+        match op {
+            Op::Find { workspace, .. }
+            | Op::Clear { workspace, .. }
+            | Op::Create { workspace, .. }
+            | Op::Stop { workspace, .. } => Some(*workspace),
+            Op::Inspect { id } | Op::Start { id } => self.containers.get(id).map(|c| c.workspace),
+            Op::List => None,
+        }
+    }
+
     fn list(&self) -> Vec<Listed> {
         let listed = self.containers.values().map(|container| Listed {
             workspace: Some(container.workspace),
@@ -204,7 +215,11 @@ impl World {
         let call = Call { op: op.clone(), issued: now, deadline, boot, waiting, gives_up: false };
         self.engine.calls.insert(id, call);
         if op.is_mutation() {
-            self.note(What::Mutation { op: format!("{op:?}") });
+            let workspace = self.engine.subject(op);
+            self.note(What::Mutation { workspace, op: format!("{op:?}") });
+        }
+        if *op == Op::List {
+            self.note(What::ListAsked);
         }
         if let Some(down) = self.engine_away(now) {
             return self.at(now + 1, Happening::CallFails { call: id, code: down });
@@ -305,6 +320,9 @@ impl World {
         if call.waiting.is_some() && reply.is_ok() {
             let proof = !matches!(&reply, Ok(Answer::Seen(Inspection::Unknown(_))));
             self.engine.answered = if proof { Some(now) } else { self.engine.answered };
+            if proof {
+                self.note(What::Answered { list: call.op == Op::List });
+            }
         }
         self.answer(call, reply);
     }
@@ -401,7 +419,7 @@ impl World {
             return Ok(Answer::Started(provisioned));
         }
         let others = self.engine.running(workspace).map(|c| c.generation).collect();
-        self.note(What::Started { workspace, generation, others });
+        self.note(What::Started { workspace, generation, instance: id.to_owned(), others });
         if let Some(container) = self.engine.containers.get_mut(id) {
             (container.life, container.ready, container.hung) = (Life::Running, None, false);
         }
@@ -421,7 +439,7 @@ impl World {
         (container.life, container.ready) = (Life::Exited(status), None);
         let container = container.clone();
         let (workspace, generation) = (container.workspace, container.generation);
-        self.note(What::Exited { workspace, generation, status });
+        self.note(What::Exited { workspace, generation, instance: id.to_owned(), status });
         self.tell_exit(&container, status);
     }
 

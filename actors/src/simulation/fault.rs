@@ -104,6 +104,24 @@ pub enum Fault {
         /// With which status.
         status: i32,
     },
+    /// Several containers end, one after the other.
+    Deaths {
+        /// The first of them.
+        from: usize,
+        /// How many.
+        many: usize,
+        /// For how long they do.
+        lasts: Millis,
+    },
+    /// The container ends again and again, whichever runs.
+    Relapse {
+        /// Whose.
+        whom: usize,
+        /// How often.
+        every: Millis,
+        /// For how long.
+        lasts: Millis,
+    },
     /// Somebody removes the container by force.
     Vanish {
         /// Whose.
@@ -256,6 +274,8 @@ impl Fault {
             | Self::EngineSlow { lasts, .. }
             | Self::EventsLost { lasts, .. }
             | Self::StopsLinger { lasts }
+            | Self::Deaths { lasts, .. }
+            | Self::Relapse { lasts, .. }
             | Self::CrashLoop { lasts, .. }
             | Self::Starved { lasts, .. }
             | Self::Silent { lasts, .. }

@@ -11,6 +11,12 @@ use super::{Millis, What};
 use crate::policy::admission::{self, Admission};
 use crate::policy::{Policy, brake};
 
+mod admissions;
+mod awake;
+mod brakes;
+mod signs;
+mod truth;
+
 /// An agent that has been well for longer than this was heard: a beat comes every half minute, and one may be under way.
 const SURELY_HEARD: Millis = 62_000;
 /// More facts of one stream within a second than anything asks for.
@@ -31,6 +37,26 @@ pub const RULES: &[Rule] = &[
     ("every admission is settled at most once, every start is admitted", admitted),
     ("nothing goes in circles", calm),
     ("decisions made again are the same", replay),
+    ("restarts of a workspace keep their distance", admissions::delays),
+    (
+        "a quarantine is for those who died too often, and lets through one restart a try",
+        admissions::quarantines,
+    ),
+    ("a restart costs what its cause says", admissions::costs),
+    ("nothing starts before or below what goes first", admissions::order),
+    ("a brake is engaged, obeyed and released for what the facts show", brakes::obeyed),
+    ("too many deaths at once are tried by canary", brakes::mass),
+    ("an engine that does not answer freezes restarts", brakes::blind),
+    ("the grace lasts until the engine has shown what it runs", brakes::grace),
+    ("suspicion and the verdict on silence follow from silence", signs::silence),
+    ("three requests for a card are unanswered before they count", signs::unanswered),
+    ("nobody is taken for dead who runs", truth::proof),
+    ("what started is of the generation that it is recorded for", truth::generations),
+    ("nothing is concluded after a pause of our own", truth::quiet),
+    ("a restart begins after a fresh look, and if nothing was heard since", truth::looked),
+    ("what became of a start is found out before the next one", truth::unknown),
+    ("a restart takes its steps in order", truth::steps),
+    ("an engine is asked again and again", truth::asked),
 ];
 
 /// All rules that are broken, with the places.
@@ -82,16 +108,18 @@ fn healthy(history: History<'_>, _: &Policy) -> Vec<String> {
 /// Counted anew, not taken from the decisions.
 fn in_flight(history: History<'_>, _: &Policy) -> Vec<String> {
     let mut in_flight = BTreeSet::new();
-    let mut places = Vec::new();
-    for (at, event, _) in history.fleet() {
-        match event {
-            fleet::Event::RestartAdmitted(e) => {
+    let (mut created, mut places) = (0, Vec::new());
+    for (at, recorded) in history.facts {
+        match &recorded.fact {
+            Fact::Workspace(workspace::Event::Created(_)) => created += 1,
+            Fact::Fleet(fleet::Event::RestartAdmitted(e)) => {
                 in_flight.insert(e.restart);
-                if in_flight.len() > e.in_flight_max as usize {
-                    places.push(format!("{}: {} of {}", seconds(at), in_flight.len(), e.in_flight_max));
+                let most = (created / 10).max(2).min(e.in_flight_max as usize);
+                if in_flight.len() > most {
+                    places.push(format!("{}: {} of {most}", seconds(*at), in_flight.len()));
                 }
             }
-            fleet::Event::RestartSettled(e) => drop(in_flight.remove(&e.restart)),
+            Fact::Fleet(fleet::Event::RestartSettled(e)) => drop(in_flight.remove(&e.restart)),
             _ => {}
         }
     }
@@ -168,7 +196,7 @@ fn intensity(history: History<'_>, policy: &Policy) -> Vec<String> {
 
 fn single(history: History<'_>, _: &Policy) -> Vec<String> {
     let doubled = history.notes.iter().filter_map(|note| match &note.what {
-        What::Started { workspace, generation, others } if !others.is_empty() => {
+        What::Started { workspace, generation, others, .. } if !others.is_empty() => {
             Some(format!("{} {workspace} {generation} beside {others:?}", seconds(note.at)))
         }
         _ => None,

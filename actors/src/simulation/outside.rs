@@ -12,6 +12,7 @@ use super::Millis;
 use super::engine::{Container, KILLED, Life, Op, error};
 use super::fault::{Calls, Failure, Fault, Person};
 use super::platform::{Mail, Purpose};
+use super::trace::What;
 use super::world::{CELL, Happening, World};
 use crate::effect::{Probe, Signal};
 use crate::fleet;
@@ -264,6 +265,8 @@ impl World {
             }
             _ => (2, silent("refused")),
         };
+        let answered = matches!(probe, Probe::Answered { .. });
+        self.note(What::CardAsked { workspace, generation, answered });
         self.mail_after(after, Mail::Probed { workspace, generation, probe });
     }
 

@@ -210,18 +210,23 @@ fn of_the_engine(chance: &mut Chance) -> Fault {
 fn of_a_workspace(chance: &mut Chance, workspaces: usize) -> Fault {
     let (whom, lasts) = (chance.index(workspaces), chance.between(5_000, 240_000));
     let many = 1 + chance.index(workspaces);
-    match chance.index(10) {
+    match chance.index(14) {
         0 | 1 => Fault::Exit { whom, status: 1 },
         2 => Fault::Vanish { whom },
         3 => Fault::Rename { whom },
         4 => Fault::StaleEvent { whom },
         5 => {
             let everybody = chance.hits(0.2);
+            // Long enough for a try out of quarantine to fail.
+            let lasts = if !everybody && chance.hits(0.2) { lasts * 8 } else { lasts };
             Fault::CrashLoop { whom: (!everybody).then_some(whom), after: chance.between(200, 15_000), lasts }
         }
         6 => Fault::Hang { whom },
         7 => Fault::Starved { from: whom, many, lasts },
         8 => Fault::Silent { from: whom, many, lasts },
+        9 | 10 => Fault::Deaths { from: whom, many, lasts: chance.between(100, 60_000) },
+        11 => Fault::Relapse { whom, every: chance.between(20_000, 400_000), lasts: lasts * 5 },
+        12 => Fault::Starved { from: whom, many: 1 + chance.index(2), lasts: lasts + 60_000 },
         _ => Fault::Traffic { whom, every: chance.between(500, 20_000), lasts },
     }
 }

@@ -13,6 +13,8 @@ pub enum What {
         workspace: WorkspaceId,
         /// Which generation.
         generation: Generation,
+        /// The engine's name for it.
+        instance: String,
         /// Generations of the same workspace that were running already.
         others: Vec<Generation>,
     },
@@ -22,6 +24,8 @@ pub enum What {
         workspace: WorkspaceId,
         /// Which generation.
         generation: Generation,
+        /// The engine's name for it.
+        instance: String,
         /// With which status.
         status: i32,
     },
@@ -36,8 +40,26 @@ pub enum What {
     },
     /// The platform asked the engine to change something.
     Mutation {
+        /// Whose; none for one that was removed meanwhile.
+        workspace: Option<WorkspaceId>,
         /// What.
         op: String,
+    },
+    /// The platform asked the engine for the list.
+    ListAsked,
+    /// The platform got an answer from the engine.
+    Answered {
+        /// Whether it is the list.
+        list: bool,
+    },
+    /// The platform asked an agent for its card.
+    CardAsked {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which generation.
+        generation: Generation,
+        /// Whether it is answered.
+        answered: bool,
     },
     /// The platform was refused a write by its log.
     NotRecorded,

@@ -8,7 +8,7 @@ use covalence_events::{Timestamp, WorkspaceId};
 use uuid::Uuid;
 
 use super::chance::Chance;
-use super::engine::Engine;
+use super::engine::{Engine, KILLED};
 use super::fault::{Fault, Person};
 use super::ledger::Ledger;
 use super::platform::{Mail, Platform};
@@ -242,6 +242,12 @@ impl World {
             Fault::Exit { whom, status } => {
                 self.running_of(*whom).into_iter().for_each(|id| self.exit(&id, *status));
             }
+            Fault::Deaths { from, many, lasts } => self.deaths(*from, *many, *lasts),
+            Fault::Relapse { whom, every, lasts } => {
+                for nth in 0..lasts / every.max(&1) {
+                    self.inject(now + nth * every, Fault::Exit { whom: *whom, status: 1 });
+                }
+            }
             Fault::Vanish { whom } => self.running_of(*whom).into_iter().for_each(|id| self.vanish(&id)),
             Fault::Rename { whom } => self.rename(*whom),
             Fault::StaleEvent { whom } => self.stale_event(*whom),
@@ -268,6 +274,14 @@ impl World {
             | Fault::NetworkCut { .. }
             | Fault::Pause { .. }
             | Fault::Lag { .. } => {}
+        }
+    }
+
+    /// Evenly spread over that time.
+    fn deaths(&mut self, from: usize, many: usize, lasts: Millis) {
+        let apart = lasts / (many as u64).max(1);
+        for (nth, whom) in (from..from + many).enumerate() {
+            self.inject(self.now + nth as u64 * apart, Fault::Exit { whom, status: KILLED });
         }
     }
 
