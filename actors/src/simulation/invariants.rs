@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
     ("what started is of the generation that it is recorded for", truth::generations),
     ("nothing is concluded after a pause of our own", truth::quiet),
     ("a restart begins after a fresh look, and if nothing was heard since", truth::looked),
-    ("what became of a start is found out before the next one", truth::unknown),
+    ("what became of a start or a stop is found out before anything else is asked for", truth::unknown),
     ("a restart takes its steps in order", truth::steps),
     ("an engine is asked again and again", truth::asked),
 ];

@@ -233,8 +233,9 @@ fn of_a_workspace(chance: &mut Chance, workspaces: usize) -> Fault {
 
 fn of_the_platform(chance: &mut Chance, workspaces: usize) -> Fault {
     let lasts = chance.between(1_000, 180_000);
-    let whom = chance.index(workspaces);
-    match chance.index(12) {
+    // The first is above others, if anybody is.
+    let whom = if chance.hits(0.3) { 0 } else { chance.index(workspaces) };
+    match chance.index(13) {
         0 => Fault::Pause { lasts: lasts.min(90_000) },
         1 => Fault::Lag { lag: chance.between(200, 4_000), lasts },
         2 | 3 => Fault::Kill { down: lasts.min(60_000) },

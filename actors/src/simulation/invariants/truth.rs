@@ -12,6 +12,7 @@ use super::super::history::History;
 use super::super::{Millis, What};
 use super::awake::Awake;
 use super::seconds;
+use crate::effect::ProvisionError;
 use crate::policy::Policy;
 
 /// *No such container* is believed if the engine answered something else within this.
@@ -24,9 +25,12 @@ const LISTS_APART: Millis = 50_000;
 /// Time stamps are cut.
 const HAIR: chrono::TimeDelta = chrono::TimeDelta::milliseconds(20);
 
-/// From when to when each container ran, and of which generation it was.
-fn runs(history: History<'_>) -> BTreeMap<&str, (Generation, Vec<(Millis, Millis)>)> {
-    let mut runs: BTreeMap<&str, (Generation, Vec<(Millis, Millis)>)> = BTreeMap::new();
+/// The generation of a container, and from when to when it ran.
+type Run = (Generation, Vec<(Millis, Millis)>);
+
+/// Every container that ran.
+fn runs(history: History<'_>) -> BTreeMap<&str, Run> {
+    let mut runs: BTreeMap<&str, Run> = BTreeMap::new();
     for note in history.notes {
         match &note.what {
             What::Started { generation, instance, .. } => {
@@ -108,6 +112,16 @@ pub(super) fn quiet(history: History<'_>, policy: &Policy) -> Vec<String> {
     places
 }
 
+/// A restart that is asked for, and what was seen since.
+#[derive(Default)]
+struct Wish {
+    restart: Option<(RestartId, RestartCause)>,
+    about_instance: bool,
+    confirming: bool,
+    seen: Option<EvidenceClass>,
+    heard: bool,
+}
+
 /// An automatic restart of an instance begins only after a fresh look that does not speak against it, and one for silence only
 /// if nothing was heard meanwhile.
 pub(super) fn looked(history: History<'_>, _: &Policy) -> Vec<String> {
@@ -118,14 +132,6 @@ pub(super) fn looked(history: History<'_>, _: &Policy) -> Vec<String> {
             Some(Fact::Workspace(Event::EvidenceObserved(e))) if e.instance.is_some()
         )
     };
-    #[derive(Default)]
-    struct Wish {
-        restart: Option<(RestartId, RestartCause)>,
-        about_instance: bool,
-        confirming: bool,
-        seen: Option<EvidenceClass>,
-        heard: bool,
-    }
     let mut wishes: BTreeMap<WorkspaceId, Wish> = BTreeMap::new();
     let mut places = Vec::new();
     for (at, id, event, _) in history.all() {
@@ -166,22 +172,25 @@ pub(super) fn looked(history: History<'_>, _: &Policy) -> Vec<String> {
     places
 }
 
-/// While nobody knows what became of a start, nothing else is started.
-pub(super) fn unknown(history: History<'_>, _: &Policy) -> Vec<String> {
-    let mut since: BTreeMap<WorkspaceId, Millis> = BTreeMap::new();
+/// While nobody knows what became of a start or a stop, nothing else is asked for; and that it is not there proves nothing before
+/// the engine has had its time.
+pub(super) fn unknown(history: History<'_>, policy: &Policy) -> Vec<String> {
+    let mut since: BTreeMap<WorkspaceId, (Millis, bool)> = BTreeMap::new();
     let mut stopping: BTreeSet<WorkspaceId> = BTreeSet::new();
-    let mut places = Vec::new();
-    let mut asked_again = |id: WorkspaceId, from: Millis, until: Millis| {
+    let (mut places, mut concluded) = (Vec::new(), Vec::new());
+    let patience = u64::try_from(policy.outcome_wait.as_millis()).unwrap_or(0);
+    let mut asked_again = |id: WorkspaceId, (from, stop): (Millis, bool), until: Millis| {
         let within = history.notes.iter().filter(|note| from < note.at && note.at < until);
         let again = within.filter(|note| {
-            matches!(&note.what, What::Mutation { workspace, op } if *workspace == Some(id) && !op.starts_with("Stop"))
+            matches!(&note.what, What::Mutation { workspace, op } if *workspace == Some(id) && (stop || !op.starts_with("Stop")))
         });
         places.extend(again.map(|note| format!("{} {id}: {:?}", seconds(note.at), note.what)));
     };
     for (at, id, event, _) in history.all() {
         match event {
-            Event::OutcomeUnknown(e) if e.operation == "provision" && !stopping.contains(&id) => {
-                since.insert(id, at);
+            // A stop that was asked for during a start is carried out after it.
+            Event::OutcomeUnknown(e) if e.operation == "stop" || !stopping.contains(&id) => {
+                since.insert(id, (at, e.operation == "stop"));
             }
             Event::StopRequested(_) => _ = stopping.insert(id),
             Event::ProvisionRequested(_) => _ = stopping.remove(&id),
@@ -192,26 +201,35 @@ pub(super) fn unknown(history: History<'_>, _: &Policy) -> Vec<String> {
             Event::InstanceStarted(_)
                 | Event::ProvisionFailed(_)
                 | Event::StopRequested(_)
+                | Event::StopFailed(_)
                 | Event::ProvisionRequested(_)
                 | Event::InstanceStopped(_)
         );
         if ends && let Some(from) = since.remove(&id) {
             asked_again(id, from, at);
+            let absent =
+                matches!(event, Event::ProvisionFailed(e) if e.code == ProvisionError::OUTCOME_UNKNOWN);
+            if absent && at + 100 < from.0 + patience {
+                concluded.push(format!("{} {id}: not started, after {} ms", seconds(at), at - from.0));
+            }
         }
     }
+    places.extend(concluded);
     places
+}
+
+/// How far a workspace's current generation is.
+#[derive(Default)]
+struct Steps {
+    runs: bool,
+    drains: Option<RestartId>,
+    heard: bool,
+    online: Option<Timestamp>,
 }
 
 /// What works is drained before a person's restart replaces it; what is online was heard from; and what has proved itself was
 /// well for as long as that takes.
 pub(super) fn steps(history: History<'_>, policy: &Policy) -> Vec<String> {
-    #[derive(Default)]
-    struct Steps {
-        runs: bool,
-        drains: Option<RestartId>,
-        heard: bool,
-        online: Option<Timestamp>,
-    }
     let mut all: BTreeMap<WorkspaceId, Steps> = BTreeMap::new();
     let (causes, mut places) = (history.causes(), Vec::new());
     for (at, id, event, recorded) in history.all() {
