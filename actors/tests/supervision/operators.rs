@@ -1,6 +1,6 @@
 //! What people hold back, release and force.
 
-use covalence_actors::simulation::{Fault, Person, Whom};
+use covalence_actors::simulation::{Fault, Person, Setup, Whom, World};
 use covalence_events::Principal;
 use covalence_events::fleet::Event;
 use covalence_events::workspace::RestartCause;
@@ -27,6 +27,26 @@ fn deaths_under_a_hold_are_recorded_and_restarted_after_its_release() {
     world.run(T0 + 8 * MINUTE);
     nothing_wrong(&world);
     assert_eq!(world.history().restarts().len(), 3);
+    assert!(world.is_healed(), "{}", world.ailing());
+}
+
+/// Scenario 31, of a team: who is below what is held waits, and nobody else does.
+#[test]
+fn a_hold_over_a_team_holds_its_members_and_nobody_else() {
+    let mut world = World::new(7, Setup { teams: Some(5), ..Setup::default() });
+    world.run(T0);
+    let held = Person::Hold { scope: Whom::Below(5), lasts: 30 * MINUTE };
+    after(&mut world, 0, Fault::Person(held));
+    for whom in [2, 7] {
+        after(&mut world, 10 * SECOND, Fault::Exit { whom, status: 1 });
+    }
+    world.run(T0 + 5 * MINUTE);
+    nothing_wrong(&world);
+    let restarts = [2, 7].map(|whom| world.history().restarts_of(whom).len());
+    assert_eq!(restarts, [1, 0]);
+    after(&mut world, 5 * MINUTE, Fault::Person(Person::Release));
+    world.run(T0 + 8 * MINUTE);
+    nothing_wrong(&world);
     assert!(world.is_healed(), "{}", world.ailing());
 }
 

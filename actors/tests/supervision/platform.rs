@@ -1,6 +1,7 @@
 //! The platform's own pauses, restarts, full logs and wrong clocks.
 
-use covalence_actors::simulation::{Fault, Setup, World};
+use covalence_actors::simulation::{Fault, Person, Setup, World};
+use covalence_actors::workspace::state::Instance;
 use covalence_events::fleet::{BrakeMode, BrakeTrigger, Event};
 use covalence_events::workspace::Event as Workspace;
 
@@ -97,6 +98,19 @@ fn a_restart_that_our_own_end_cuts_off_never_runs_twice() {
         assert_eq!(world.history().restarts_of(2).len(), 1, "killed after {tenth} tenths");
         assert!(world.is_healed(), "killed after {tenth} tenths: {}", world.ailing());
     }
+}
+
+/// Scenarios 28 and 29 together: we are killed while nobody knows what became of a stop. A list tells, nobody asks again.
+#[test]
+fn a_stop_of_unknown_outcome_is_not_asked_for_again_after_our_own_restart() {
+    let mut world = calm();
+    after(&mut world, 0, Fault::StopsLinger { lasts: 10 * SECOND });
+    after(&mut world, SECOND, Fault::Person(Person::Pause { whom: 5 }));
+    after(&mut world, 35 * SECOND, Fault::Kill { down: SECOND });
+    world.run(T0 + 3 * MINUTE);
+    nothing_wrong(&world);
+    assert_eq!(world.history().mutations(T0, world.now()), 1, "{}", world.history().story(T0));
+    assert_eq!(world.state_of(5).map(|state| &state.instance), Some(&Instance::None));
 }
 
 /// Scenario 34: the log's disk is full.
