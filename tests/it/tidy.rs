@@ -19,6 +19,9 @@ const LINES_MAX: usize = 500;
 /// No reason is good enough for more.
 const LINES_HARD_MAX: usize = 800;
 
+/// Bugs that are seeded to see whether the simulator finds them.
+const SEEDED_BUGS: usize = 50;
+
 /// Files that may be longer than [`LINES_MAX`], and why.
 const LONG_FILES: [(&str, &str); 0] = [];
 
@@ -322,6 +325,26 @@ fn documents_for_people_name_only_files_that_exist() {
     broken.report("what a document names is in the repository");
 }
 
+#[test]
+fn every_seeded_bug_still_applies() {
+    let mut patches = Vec::new();
+    collect(&Path::new(ROOT).join("actors/tests/seeded_bugs"), "patch", &mut patches);
+    assert_eq!(patches.len(), SEEDED_BUGS, "scripts/seeded-bugs counts on so many");
+    let mut broken = Broken::default();
+    for patch in patches {
+        let checked = std::process::Command::new("git")
+            .args(["apply", "--check", &patch.path])
+            .current_dir(ROOT)
+            // Without a repository of its own, the tree is not a part of the one around it.
+            .env("GIT_CEILING_DIRECTORIES", Path::new(ROOT).parent().unwrap_or(Path::new(ROOT)))
+            .output()
+            .expect("git is there");
+        let why = String::from_utf8_lossy(&checked.stderr);
+        broken.unless(checked.status.success(), || format!("{}: {}", patch.path, why.trim()));
+    }
+    broken.report("each seeded bug applies to the source as it is: make these patches anew, for the same bugs");
+}
+
 /// The places where a rule is broken: all of them are told at once.
 #[derive(Default)]
 struct Broken(Vec<String>);
@@ -341,20 +364,20 @@ impl Broken {
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     for folder in SOURCE_FOLDERS {
-        collect(&Path::new(ROOT).join(folder), &mut found);
+        collect(&Path::new(ROOT).join(folder), "rs", &mut found);
     }
     assert!(found.len() > 30, "only {} source files found below {ROOT}", found.len());
     found
 }
 
-fn collect(folder: &Path, found: &mut Vec<Source>) {
+fn collect(folder: &Path, extension: &str, found: &mut Vec<Source>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, extension, found);
+        } else if path.extension().is_some_and(|known| known == extension) {
             let relative = path.strip_prefix(ROOT).expect("it is below the root").display().to_string();
             found.push(Source { text: fs::read_to_string(&path).expect("source is text"), path: relative });
         }
