@@ -136,8 +136,9 @@ impl World {
 
     /// An agent that hangs before it was ever heard from is a start that fails, and is not meant.
     pub(super) fn hang(&mut self, whom: usize) {
+        let heard = self.state_of(whom).is_none_or(|state| state.last_life.is_some());
         for id in self.running_of(whom) {
-            if let Some(container) = self.engine.containers.get_mut(&id).filter(|c| c.introduced) {
+            if let Some(container) = self.engine.containers.get_mut(&id).filter(|c| c.introduced && heard) {
                 container.hung = true;
             }
         }
