@@ -151,6 +151,88 @@ fn a_try_out_of_quarantine_passes_intensity_and_backoff_only() {
     assert_eq!(rule(RestartCause::Death, &braked), BRAKE);
 }
 
+/// What a person holds, and what has died too often, is not looked at again by itself.
+#[test]
+fn only_what_a_person_can_end_waits_for_a_person() {
+    let waits: Vec<_> = RULES.iter().copied().filter_map(waits_for_a_person).collect();
+    assert_eq!(waits, [EMERGENCY_STOP, HOLD, ANCESTOR_PAUSED, ADVISE_ONLY, INTENSITY]);
+    assert_eq!(waits_for_a_person("no such rule"), None);
+}
+
+#[test]
+fn advice_holds_back_everybody_but_a_person() {
+    let advised = AdmissionInputs { advise_only: true, ..quiet() };
+    for cause in [RestartCause::Hung, RestartCause::Configuration, RestartCause::Session, RestartCause::Team]
+    {
+        assert_eq!(judged(cause, &advised), Admission::Deferred { rule: ADVISE_ONLY, until: None });
+    }
+    assert_eq!(rule(RestartCause::Operator, &advised), "admitted");
+}
+
+#[test]
+fn what_is_below_a_paused_workspace_starts_by_force_only() {
+    let below = AdmissionInputs { ancestor_paused: true, ..quiet() };
+    assert_eq!(
+        judged(RestartCause::Operator, &below),
+        Admission::Suppressed { rule: ANCESTOR_PAUSED, until: None }
+    );
+    let forced = AdmissionInputs { forced: true, ..below };
+    assert_eq!(
+        judged(RestartCause::Operator, &forced),
+        Admission::Admitted { cost: 0.0, overridden: vec![ANCESTOR_PAUSED] }
+    );
+}
+
+#[test]
+fn a_persons_restart_does_not_wait_for_its_ancestors_turn() {
+    let below = AdmissionInputs { after_ancestor: true, ..quiet() };
+    assert_eq!(rule(RestartCause::Operator, &below), "admitted");
+    assert_eq!(rule(RestartCause::Team, &below), ORDER);
+}
+
+#[test]
+fn only_a_death_pays_for_what_died() {
+    let policy = Policy::default();
+    let costs = [
+        RestartCause::Death,
+        RestartCause::Hung,
+        RestartCause::Configuration,
+        RestartCause::Session,
+        RestartCause::Team,
+        RestartCause::Operator,
+        RestartCause::Shutdown,
+    ]
+    .map(|cause| cost(&policy, cause));
+    assert!(costs.into_iter().eq([1.0, 2.0, 1.0, 1.0, 1.0, 0.0, 0.0]), "{costs:?}");
+}
+
+#[test]
+fn a_crash_loop_is_quarantined_for_a_quarter_of_an_hour_from_now() {
+    let looping = AdmissionInputs { recent: 5, now: at(100), ..quiet() };
+    assert_eq!(
+        judged(RestartCause::Death, &looping),
+        Admission::Suppressed { rule: INTENSITY, until: Some(at(1_000)) }
+    );
+}
+
+#[test]
+fn backoff_runs_from_the_request_and_ends_with_its_last_moment() {
+    let again = AdmissionInputs { recent: 2, in_a_row: 2, ..quiet() };
+    let asked = |seconds| judged(RestartCause::Death, &AdmissionInputs { now: at(seconds), ..again.clone() });
+    assert_eq!(asked(0), Admission::Deferred { rule: BACKOFF, until: Some(at(10)) });
+    assert_eq!(asked(9), Admission::Deferred { rule: BACKOFF, until: Some(at(10)) });
+    assert!(matches!(asked(10), Admission::Admitted { .. }));
+    assert!(matches!(asked(11), Admission::Admitted { .. }));
+    let waited = AdmissionInputs { waited: true, ..again };
+    assert_eq!(rule(RestartCause::Death, &waited), "admitted", "a new draw makes nobody wait twice");
+}
+
+#[test]
+fn chance_shrinks_or_stretches_a_delay_by_a_fifth() {
+    let delays = [0.0, 0.5, 1.0].map(|chance| backoff(&Policy::default(), 2, chance).as_secs());
+    assert_eq!(delays, [8, 10, 12]);
+}
+
 #[test]
 fn delays_double_to_the_cap() {
     let delays: Vec<_> = (0..9).map(|n| backoff(&Policy::default(), n, 0.5).as_secs()).collect();

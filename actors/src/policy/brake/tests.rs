@@ -120,6 +120,141 @@ fn a_freeze_lets_one_proven_death_through_a_minute() {
     assert!(lets(&policy, &brake, RestartCause::Death, Canary::None, at(60)));
 }
 
+#[test]
+fn what_engages_a_brake_says_how_many_it_was_and_how_many_it_takes() {
+    let numbers = |reading: &BrakeReading| match judge(&Policy::default(), None, reading, Canary::None, at(0))
+    {
+        Some(Change::Engage { trigger, count, threshold, .. }) => Some((trigger, count, threshold)),
+        Some(Change::Release) | None => None,
+    };
+    let table = [
+        (BrakeReading { suspects: 25, suspects_recent: 22, ..of(100) }, (BrakeTrigger::Suspicion, 22, 20)),
+        (BrakeReading { suspects: 15, ..of(15) }, (BrakeTrigger::Everybody, 15, 15)),
+        (BrakeReading { observer_score: 6, ..of(15) }, (BrakeTrigger::Observer, 6, 4)),
+        (BrakeReading { deaths_recent: 7, ..of(15) }, (BrakeTrigger::Deaths, 7, 6)),
+        (BrakeReading { deaths_recent: 5, in_grace: true, ..of(15) }, (BrakeTrigger::Grace, 5, 4)),
+    ];
+    for (reading, expected) in table {
+        assert_eq!(numbers(&reading), Some(expected));
+    }
+}
+
+#[test]
+fn the_borders_follow_the_size_of_the_cell_and_never_fall_below_their_least() {
+    let policy = Policy::default();
+    let borders = |size| {
+        let deaths = deaths_threshold(&policy, &of(size));
+        let in_grace = deaths_threshold(&policy, &BrakeReading { in_grace: true, ..of(size) });
+        (suspects_threshold(&policy, size), release_threshold(&policy, size), deaths, in_grace)
+    };
+    let table = [
+        (1, (3, 2, 4, 2)),
+        (4, (3, 2, 4, 2)),
+        (15, (3, 2, 6, 4)),
+        (16, (4, 2, 6, 4)),
+        (30, (6, 3, 11, 7)),
+        (100, (20, 10, 34, 21)),
+    ];
+    for (size, expected) in table {
+        assert_eq!(borders(size), expected, "of {size}");
+    }
+}
+
+#[test]
+fn everybody_is_everybody_of_three_at_least() {
+    let silent = |suspects, size| first(&BrakeReading { suspects, suspects_recent: 0, ..of(size) });
+    assert_eq!(silent(14, 15), None, "one of them gives a sign of life");
+    assert_eq!(silent(15, 15), Some((BrakeMode::Freeze, BrakeTrigger::Everybody)));
+    assert_eq!(silent(0, 0), None, "nobody is there to be silent");
+}
+
+/// Each of what speaks for a brake keeps it on, at its exact border.
+#[test]
+fn calm_is_that_nothing_speaks_for_a_brake() {
+    let calm = |reading: BrakeReading| is_calm(&Policy::default(), &reading);
+    assert!(calm(of(15)));
+    assert!(calm(BrakeReading { deaths_recent: 5, observer_score: 3, suspects: 2, ..of(15) }));
+    assert!(!calm(BrakeReading { deaths_recent: 6, ..of(15) }));
+    assert!(!calm(BrakeReading { deaths_recent: 7, ..of(15) }));
+    assert!(!calm(BrakeReading { observer_score: 4, ..of(15) }));
+    assert!(!calm(BrakeReading { circuit_open: true, ..of(15) }));
+    assert!(!calm(BrakeReading { suspects: 3, ..of(15) }));
+}
+
+/// From not being heard of for `start_budget`; from neither proving itself nor dying for two of them and the probation.
+#[test]
+fn a_canary_fails_in_a_minute_of_silence_and_is_forgotten_when_it_proves_nothing() {
+    let policy = Policy::default();
+    let by = |settled, seconds: i64| Canary::Trying.by(&policy, settled, at(100), at(100 + seconds));
+    let table = [
+        (false, 0, Canary::Trying),
+        (false, 59, Canary::Trying),
+        (false, 60, Canary::Failed),
+        (false, 200, Canary::Failed),
+        (true, 60, Canary::Trying),
+        (true, 139, Canary::Trying),
+        (true, 140, Canary::None),
+        (true, 200, Canary::None),
+    ];
+    for (settled, seconds, expected) in table {
+        assert_eq!(by(settled, seconds), expected, "settled: {settled}, after {seconds} s");
+    }
+    for ended in [Canary::None, Canary::Proved, Canary::Failed] {
+        for settled in [false, true] {
+            assert_eq!(ended.by(&policy, settled, at(0), at(10_000)), ended, "what is over stays as it is");
+        }
+    }
+}
+
+#[test]
+fn a_canary_on_its_way_keeps_the_brake_and_one_that_never_came_does_not() {
+    let policy = Policy::default();
+    let brake = engaged(BrakeMode::Canary, BrakeTrigger::Deaths);
+    let after = |canary| judge(&policy, Some(&brake), &of(15), canary, at(600));
+    assert_eq!(after(Canary::Trying), None, "though all is calm");
+    assert_eq!(after(Canary::None), Some(Change::Release));
+    let noisy = BrakeReading { deaths_recent: 6, ..of(15) };
+    assert_eq!(judge(&policy, Some(&brake), &noisy, Canary::None, at(600)), None);
+}
+
+#[test]
+fn slow_start_ends_when_it_is_calm_and_not_before() {
+    let policy = Policy::default();
+    let brake = engaged(BrakeMode::SlowStart, BrakeTrigger::Deaths);
+    let after = |reading: BrakeReading, canary| judge(&policy, Some(&brake), &reading, canary, at(600));
+    for canary in [Canary::None, Canary::Trying, Canary::Proved, Canary::Failed] {
+        assert_eq!(after(of(15), canary), Some(Change::Release), "{canary:?} is of the mode before");
+    }
+    assert_eq!(after(BrakeReading { deaths_recent: 9, ..of(15) }, Canary::None), None);
+    assert_eq!(after(BrakeReading { calm_ms: 29_999, ..of(15) }, Canary::None), None);
+}
+
+#[test]
+fn each_cause_passes_the_modes_that_it_may() {
+    let modes = [BrakeMode::Freeze, BrakeMode::Canary, BrakeMode::SlowStart];
+    let table = [
+        (RestartCause::Operator, [true, true, true]),
+        (RestartCause::Hung, [false, false, false]),
+        (RestartCause::Death, [true, true, true]),
+        (RestartCause::Configuration, [false, false, true]),
+        (RestartCause::Session, [false, false, true]),
+        (RestartCause::Team, [false, false, true]),
+        (RestartCause::Shutdown, [false, false, true]),
+    ];
+    for (cause, expected) in table {
+        let brake = |mode| engaged(mode, BrakeTrigger::Deaths);
+        let passes = modes.map(|mode| lets(&Policy::default(), &brake(mode), cause, Canary::None, at(0)));
+        assert_eq!(passes, expected, "{cause:?}");
+    }
+    let canary = engaged(BrakeMode::Canary, BrakeTrigger::Deaths);
+    for sent in [Canary::Trying, Canary::Proved, Canary::Failed] {
+        assert!(
+            !lets(&Policy::default(), &canary, RestartCause::Death, sent, at(0)),
+            "one at a time: {sent:?}"
+        );
+    }
+}
+
 fn readings() -> impl Strategy<Value = BrakeReading> {
     (0_u32..200, 0_u32..200, 0_u32..200, 0_u32..200, 0_u32..9, any::<(bool, bool)>(), 0_u64..120_000)
         .prop_map(|(size, suspects, recent, deaths, observer_score, (circuit_open, in_grace), calm_ms)| {
