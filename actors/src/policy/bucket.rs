@@ -76,6 +76,24 @@ mod tests {
         assert!((bucket.level(&policy, at(1000)) - 3.0).abs() < 1e-9);
     }
 
+    #[test]
+    fn a_restart_that_proves_itself_brings_one_token_back() {
+        let policy = Policy::default();
+        let close = |bucket: Bucket, level: f64| (bucket.level(&policy, at(0)) - level).abs() < 1e-9;
+        let left = Bucket::full(&policy, at(0)).take(&policy, 2.5, at(0));
+        assert!(close(left, 0.5), "{left:?}");
+        assert!(close(left.reward(&policy, at(0)), 1.5), "one more than was left");
+        assert!(close(Bucket::full(&policy, at(0)).reward(&policy, at(0)), 3.0), "never more than fit in");
+    }
+
+    #[test]
+    fn a_wait_is_as_long_as_the_missing_tokens_take_to_come_back() {
+        let policy = Policy::default();
+        let waits = [(0.0, 1.0), (0.5, 1.0), (0.0, 2.0), (1.0, 1.0), (3.0, 1.0)]
+            .map(|(tokens, cost)| wait(&policy, tokens, cost).as_millis());
+        assert_eq!(waits, [10_001, 5_001, 20_001, 1, 1]);
+    }
+
     proptest! {
         #[test]
         fn the_level_stays_between_nothing_and_the_capacity(

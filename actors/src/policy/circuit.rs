@@ -243,9 +243,7 @@ mod tests {
         let mut now = 5;
         for _ in 0..4 {
             let from = now;
-            while !circuit.lets(at(now)) {
-                now += 1;
-            }
+            now = (from..from + 60).find(|now| circuit.lets(at(*now))).expect("a probe within a minute");
             assert!(!circuit.lets(at(now)), "one probe at a time");
             distances.push(now - from);
             circuit.ended(&policy, (true, true), QUICK, at(now));
@@ -266,5 +264,103 @@ mod tests {
         let slow = Duration::from_millis(2_500);
         let changed = (600..700).find_map(|n| circuit.ended(&policy, (true, false), slow, at(n)));
         assert_eq!(changed.unwrap().rule, SLOW);
+    }
+
+    #[test]
+    fn an_open_circuit_takes_only_the_answer_to_its_probe() {
+        let (policy, mut circuit) = (Policy::default(), Circuit::default());
+        circuit.ended(&policy, (true, true), QUICK, at(0));
+        circuit.ended(&policy, (true, true), QUICK, at(5));
+        assert_eq!(circuit.state(), CircuitState::Open);
+        assert_eq!(circuit.ended(&policy, (true, false), QUICK, at(6)), None, "asked before it opened");
+        assert!(!circuit.lets(at(9)) && circuit.lets(at(10)));
+        assert_eq!(circuit.state(), CircuitState::HalfOpen);
+        assert_eq!(circuit.ended(&policy, (false, false), QUICK, at(11)), None, "not the probe");
+        assert_eq!(circuit.state(), CircuitState::HalfOpen);
+        let closed = circuit.ended(&policy, (true, false), QUICK, at(12)).unwrap();
+        assert_eq!((closed.state, closed.rule, closed.probe_at), (CircuitState::Closed, PROBE, None));
+    }
+
+    #[test]
+    fn three_errors_of_ten_open_it_and_two_do_not() {
+        assert_eq!(run(&mut Circuit::default(), (0..10).map(|n| (n, n < 2))), None);
+        let opened = run(&mut Circuit::default(), (0..10).map(|n| (n, n < 3))).unwrap();
+        assert_eq!((opened.rule, opened.calls, opened.failed), (ERROR_RATE, 10, 3));
+    }
+
+    /// What a slow answer leads to after so many usual ones, one each three seconds.
+    fn slow_after(count: u8, usual: Duration, slow: Duration) -> Option<&'static str> {
+        let (policy, mut circuit) = (Policy::default(), Circuit::default());
+        for n in 0..count {
+            assert_eq!(circuit.ended(&policy, (false, false), usual, at(i64::from(n) * 3)), None);
+        }
+        circuit.ended(&policy, (false, false), slow, at(i64::from(count) * 3)).map(|changed| changed.rule)
+    }
+
+    #[test]
+    fn slow_is_above_two_seconds_and_above_five_times_the_usual() {
+        let (ms, second) = (Duration::from_millis, Duration::from_secs(1));
+        let table = [
+            (QUICK, ms(1_000), None),
+            (QUICK, ms(2_000), None),
+            (QUICK, ms(2_001), Some(SLOW)),
+            (second, ms(3_000), None),
+            (second, ms(5_000), None),
+            (second, ms(5_001), Some(SLOW)),
+        ];
+        for (usual, slow, expected) in table {
+            assert_eq!(slow_after(30, usual, slow), expected, "{slow:?} after {usual:?}");
+        }
+    }
+
+    #[test]
+    fn nineteen_answers_are_no_custom_and_twenty_are() {
+        assert_eq!(slow_after(19, QUICK, Duration::from_secs(3)), None);
+        assert_eq!(slow_after(20, QUICK, Duration::from_secs(3)), Some(SLOW));
+    }
+
+    #[test]
+    fn a_custom_of_more_than_ten_minutes_ago_is_forgotten() {
+        let after = |pause: i64| {
+            let (policy, mut circuit) = (Policy::default(), Circuit::default());
+            for n in 0..20 {
+                assert_eq!(circuit.ended(&policy, (false, false), QUICK, at(n * 3)), None);
+            }
+            // All at one moment: only the first of them is learned.
+            let slow = Duration::from_secs(3);
+            (0..10).find_map(|_| circuit.ended(&policy, (false, false), slow, at(pause)))
+        };
+        assert_eq!(after(599).map(|changed| changed.rule), Some(SLOW));
+        // Two are forgotten by then, and one was learned.
+        assert_eq!(after(603).map(|changed| changed.rule), None);
+        assert_eq!(after(2_000), None);
+    }
+
+    #[test]
+    fn what_failed_teaches_nothing_about_the_usual_time() {
+        let (policy, mut circuit) = (Policy::default(), Circuit::default());
+        for n in 0..60 {
+            let (failed, took) = if n % 6 == 0 { (true, Duration::from_secs(3)) } else { (false, QUICK) };
+            assert_eq!(circuit.ended(&policy, (false, failed), took, at(n * 5)), None);
+        }
+        let learned: Vec<_> = circuit.usual.iter().map(|(_, took)| *took).collect();
+        assert_eq!(learned, [QUICK; 50]);
+    }
+
+    #[test]
+    fn the_usual_time_is_taken_from_ten_minutes_evenly() {
+        let mut circuit = Circuit::default();
+        run(&mut circuit, (0..10).map(|_| (0, false)));
+        assert_eq!(circuit.usual.len(), 1, "a burst counts once");
+        run(&mut circuit, (1..=1_000).map(|second| (second, false)));
+        assert_eq!(circuit.usual.len(), USUAL_MAX);
+        let (first, last) = (circuit.usual.front().unwrap().0, circuit.usual.back().unwrap().0);
+        assert!(last - first >= chrono::TimeDelta::seconds(600), "from {first} to {last}");
+    }
+
+    #[test]
+    fn the_95th_percentile_is_the_value_that_95_of_100_do_not_exceed() {
+        let of = |count: u64| percentile((1..=count).rev().map(Duration::from_secs).collect()).as_secs();
+        assert_eq!([0, 1, 10, 19, 20, 21, 100].map(of), [0, 1, 10, 19, 19, 20, 95]);
     }
 }

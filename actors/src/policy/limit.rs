@@ -69,6 +69,22 @@ mod tests {
         assert_eq!(limit.went_well(&policy, 3), limit);
     }
 
+    #[test]
+    fn a_limit_that_was_half_used_is_raised_by_one() {
+        let policy = Policy::default();
+        let limit = Limit { exact: 6.0 };
+        let raised = [0, 2, 3, 6].map(|under_way| limit.went_well(&policy, under_way).get());
+        assert_eq!(raised, [6, 6, 7, 7]);
+    }
+
+    #[test]
+    fn each_error_takes_a_tenth() {
+        let policy = Policy::default();
+        let lowered = Limit { exact: 6.0 }.failed(&policy);
+        assert!((lowered.exact - 5.4).abs() < 1e-9, "{lowered:?}");
+        assert_eq!(lowered.get(), 5);
+    }
+
     proptest! {
         #[test]
         fn it_stays_in_its_range(steps in prop::collection::vec((any::<bool>(), 0_u32..10), 0..100)) {

@@ -121,6 +121,24 @@ mod tests {
         assert!((75.0..77.0).contains(&after), "{after}");
     }
 
+    /// Mean 30 s, deviation 10 s.
+    #[test]
+    fn an_agent_that_beats_irregularly_is_given_more_time() {
+        let mut beats = Beats::default();
+        for n in 0..20 {
+            beats.learn(Duration::from_secs(if n % 2 == 0 { 20 } else { 40 }));
+        }
+        let after = beats.suspicious_after(&Policy::default()).unwrap().as_secs_f64();
+        assert!((112.0..112.6).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn half_of_the_beats_come_by_their_mean_and_the_longest_silence_is_a_number() {
+        assert!((phi(0.0) - 2.0_f64.log10()).abs() < 1e-9);
+        assert!(phi(-5.0) < 1e-3);
+        assert!(phi(1e6).is_finite());
+    }
+
     #[test]
     fn too_few_beats_say_nothing() {
         assert_eq!(steady(30, 3).suspicious_after(&Policy::default()), None);

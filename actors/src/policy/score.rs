@@ -187,6 +187,57 @@ mod tests {
         assert!(score.total(at(2)) >= policy.score_brake);
     }
 
+    #[test]
+    fn the_parts_add_up_to_eight_at_most() {
+        let parts = Parts { engine: 1, loop_lag: 1, log: 2, beats: 1, paused: false };
+        assert_eq!(parts.total(), 5);
+        assert_eq!(Parts { engine: 8, ..parts }.total(), MAX);
+        assert_eq!(Parts { paused: true, ..Parts::default() }.total(), MAX);
+    }
+
+    #[test]
+    fn trouble_of_our_own_is_forgotten_after_its_time() {
+        let mut score = Score::default();
+        score.beat_refused(at(0));
+        assert_eq!([0, 29, 30, 31].map(|now| score.parts(at(now)).beats), [1, 1, 0, 0]);
+        score.append_failed(at(0));
+        assert_eq!([0, 29, 30, 31].map(|now| score.parts(at(now)).log), [4, 4, 0, 0]);
+        score.late_by(&Policy::default(), Duration::from_secs(3), at(0));
+        assert_eq!([0, 14, 15, 16].map(|now| score.parts(at(now)).loop_lag), [3, 3, 0, 0]);
+    }
+
+    #[test]
+    fn the_worst_of_the_recent_lags_counts() {
+        let (policy, mut score) = (Policy::default(), Score::default());
+        for (second, lag) in [(0, 4), (1, 2), (2, 1)] {
+            score.late_by(&policy, Duration::from_secs(lag), at(second));
+        }
+        assert_eq!(score.parts(at(3)).loop_lag, 4);
+        assert_eq!(score.parts(at(15)).loop_lag, 2);
+    }
+
+    #[test]
+    fn a_lag_of_five_seconds_is_a_lag_and_a_longer_one_a_pause() {
+        let (policy, mut score) = (Policy::default(), Score::default());
+        score.late_by(&policy, Duration::from_secs(5), at(0));
+        assert_eq!((score.parts(at(0)).loop_lag, score.last_pause()), (5, None));
+        let longer = Duration::from_millis(5_001);
+        score.late_by(&policy, longer, at(20));
+        assert_eq!((score.parts(at(20)).paused, score.last_pause()), (true, Some(longer)));
+        assert!(!score.parts(at(25)).paused);
+        assert_eq!(score.last_pause(), Some(longer), "how long it was is told afterwards too");
+    }
+
+    #[test]
+    fn appends_are_slow_above_a_quarter_of_a_second_and_well_again_below() {
+        let (policy, mut score) = (Policy::default(), Score::default());
+        let mut after = |ms| {
+            score.appends_took(&policy, Duration::from_millis(ms), at(0));
+            score.parts(at(0)).log
+        };
+        assert_eq!([251, 250, 251, 3].map(&mut after), [2, 0, 2, 0]);
+    }
+
     proptest! {
         #[test]
         fn it_never_leaves_its_scale(steps in prop::collection::vec((0_u8..5, 0_u64..20), 0..200)) {
