@@ -16,12 +16,16 @@ use crate::context::{Context, ObserverView, Origin};
 use crate::effect::Moment;
 use crate::scenario::Everybody;
 
+mod braking;
 mod freeze;
+mod turns;
 
 struct Fleet {
     state: State,
     everybody: Everybody,
     now: Timestamp,
+    /// What is drawn for each decision.
+    chance: f64,
     version: u64,
     effects: Vec<Effect>,
     /// Id, cause and tag of each fact, in order.
@@ -34,6 +38,7 @@ impl Fleet {
             state: State::default(),
             everybody: Everybody::of(BackendKind::Process, size),
             now: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            chance: 0.5,
             version: 0,
             effects: Vec::new(),
             chain: Vec::new(),
@@ -62,7 +67,7 @@ impl Fleet {
             stopped: self.state.is_stopped(),
             roster: &self.everybody,
             ids: Uuid::from_u128(u128::from(self.version + 1) << 32),
-            chance: 0.5,
+            chance: self.chance,
         };
         let decision = decide(&self.state, command, &cx).unwrap();
         self.chain.extend(decision.facts().iter().map(|fact| (fact.id, fact.cause, fact.event.tag())));
@@ -82,6 +87,10 @@ impl Fleet {
         self.when(&command).iter().map(Event::tag).collect()
     }
 
+    fn due_after(&mut self, seconds: u64) -> Vec<Event> {
+        self.after(Duration::from_secs(seconds)).when(&Command::RecordDeadline)
+    }
+
     fn settle(&mut self, workspace: u128, restart: u128, outcome: RestartOutcome) -> Vec<&'static str> {
         let command = Command::SettleRestart {
             workspace: WorkspaceId(Uuid::from_u128(workspace)),
@@ -90,6 +99,14 @@ impl Fleet {
         };
         self.when(&command).iter().map(Event::tag).collect()
     }
+}
+
+fn tags(events: &[Event]) -> Vec<&'static str> {
+    events.iter().map(Event::tag).collect()
+}
+
+fn workspace(number: u128) -> WorkspaceId {
+    WorkspaceId(Uuid::from_u128(number))
 }
 
 fn record(version: u64, meta: Meta, fact: Fact) -> Recorded {

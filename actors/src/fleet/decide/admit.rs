@@ -221,9 +221,7 @@ fn taken_along(draft: &Draft<'_>, asked: &Asked) -> Vec<WorkspaceId> {
     let others = roster.team(team);
     let from = match strategy {
         Strategy::OneForOne => others.len(),
-        Strategy::RestForOne => {
-            others.iter().position(|id| *id == asked.workspace).map_or(others.len(), |place| place + 1)
-        }
+        Strategy::RestForOne => others.iter().position(|id| *id == asked.workspace).unwrap_or(others.len()),
         Strategy::OneForAll => 0,
     };
     others.into_iter().skip(from).filter(|id| *id != asked.workspace).collect()
