@@ -114,8 +114,18 @@ impl Brake {
         }
     }
 
+    /// Under a freeze about the engine alone, one that came back and an engine that answers again make room for the next.
+    fn let_next(&mut self) {
+        if self.engaged.is_some_and(|engaged| engaged.trigger == BrakeTrigger::Observer) {
+            self.last_let = None;
+        }
+    }
+
     fn settle(&mut self, restart: RestartId, outcome: RestartOutcome, at: Millis) {
         self.waiting.remove(&restart);
+        if outcome == RestartOutcome::Online {
+            self.let_next();
+        }
         let Some(trial) = self.trial.as_mut().filter(|trial| trial.restart == restart) else { return };
         match outcome {
             RestartOutcome::Online => trial.settled = true,
@@ -155,6 +165,7 @@ impl Brake {
                 }
             }
             Event::BrakeReleased(_) => (self.engaged, self.last_let, self.trial) = (None, None, None),
+            Event::CircuitChanged(e) if e.state == CircuitState::Closed => self.let_next(),
             Event::GraceStarted(_) => self.in_grace = true,
             Event::GraceEnded(_) => self.in_grace = false,
             _ => {}
