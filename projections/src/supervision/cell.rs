@@ -163,6 +163,14 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Under a freeze about the engine alone the next proven death needs not wait: the one before it came back, or the engine
+    /// answers again.
+    pub(super) fn let_next(&mut self) {
+        if let Some(brake) = self.brake.as_mut().filter(|brake| brake.trigger == BrakeTrigger::Observer) {
+            brake.last_let = None;
+        }
+    }
+
     /// Our score for it, 0 (well) to 8.
     pub fn score(&self) -> u32 {
         self.observer.as_ref().map_or(0, |observer| observer.change.score)

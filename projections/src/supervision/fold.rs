@@ -1,7 +1,7 @@
 //! The fold. It repeats what the facts say, by the same rules as the supervisor's own state.
 
 use covalence_events::fleet::{
-    AdmissionInputs, BrakeMode, Event, HoldSet, Mode, ModeSet, PolicyChanged, RestartAdmitted,
+    AdmissionInputs, BrakeMode, CircuitState, Event, HoldSet, Mode, ModeSet, PolicyChanged, RestartAdmitted,
     RestartDeferred, RestartOutcome, RestartSettled, RestartSuppressed, Strategy,
 };
 use covalence_events::workspace::{self, BackendKind, RestartCause};
@@ -121,7 +121,11 @@ impl Supervision {
                 }
             }
             Event::CircuitChanged(e) => {
-                self.cells.entry(e.cell).or_default().circuit = Some(Circuit {
+                let cell = self.cells.entry(e.cell).or_default();
+                if e.state == CircuitState::Closed {
+                    cell.let_next();
+                }
+                cell.circuit = Some(Circuit {
                     state: e.state,
                     rule: e.rule.clone(),
                     calls: e.calls,
@@ -284,6 +288,9 @@ impl Supervision {
         self.waiting.remove(&e.restart);
         let Some(flight) = self.in_flight.remove(&e.restart) else { return };
         let Some(cell) = flight.cell.map(|kind| self.cells.entry(kind).or_default()) else { return };
+        if e.outcome == RestartOutcome::Online {
+            cell.let_next();
+        }
         if let Some(trial) = cell.trial.as_mut().filter(|trial| trial.restart == e.restart) {
             match e.outcome {
                 RestartOutcome::Online => trial.outcome = TrialOutcome::Heard,
