@@ -136,7 +136,10 @@ fn summary(record: &Record) -> String {
             format!("{} by {}, generation {}", field("verdict"), field("rule"), field("generation"))
         }
         "went_offline" => format!("by {}{}", field("rule"), optional("message", ": ")),
-        "restart_requested" => format!("because of {}, generation {}", field("cause"), field("generation")),
+        "restart_requested" => {
+            let (cause, generation) = (field("cause"), field("generation"));
+            format!("because of {cause}, generation {generation}{}", optional("reason", ": "))
+        }
         "restart_admitted" => format!("for {}: {}{}", field("cause"), limits(&field), tokens(data)),
         "restart_deferred" => {
             let until = optional("until", " until ");

@@ -80,7 +80,7 @@ fn what_the_issue_and_other_tools_type_is_understood() {
         "covalence release --fleet --reason done",
         "covalence release --brake docker",
         "covalence stop-all --reason fire --yes",
-        "covalence restart lead --force",
+        "covalence restart lead --force --reason x",
         "covalence policy show",
         "covalence policy check policy.toml",
         "covalence policy set intensity_max=7 backoff_cap=4m --reason r --dry-run",

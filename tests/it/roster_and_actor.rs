@@ -160,9 +160,7 @@ fn command(step: &Step, story: &Scenario) -> Command {
         }
         Step::Pause => Command::Pause,
         Step::Resume => Command::Resume,
-        Step::Restart => {
-            Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false })
-        }
+        Step::Restart => Command::Restart(Restart::because_of(RestartCause::Operator)),
         Step::Remove => Command::Remove(Remove::default()),
         Step::Stopped => Command::RecordStopped { generation: current },
         Step::StopFailed => Command::RecordStopFailed { generation: current, message: "no".to_owned() },

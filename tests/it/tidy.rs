@@ -336,13 +336,14 @@ fn every_seeded_bug_still_applies() {
             .args(["apply", "--check", &patch.path])
             .current_dir(ROOT)
             // Without a repository of its own, the tree is not a part of the one around it.
-            .env("GIT_CEILING_DIRECTORIES", Path::new(ROOT).parent().unwrap_or(Path::new(ROOT)))
+            .env("GIT_CEILING_DIRECTORIES", Path::new(ROOT).parent().unwrap_or_else(|| Path::new(ROOT)))
             .output()
             .expect("git is there");
         let why = String::from_utf8_lossy(&checked.stderr);
         broken.unless(checked.status.success(), || format!("{}: {}", patch.path, why.trim()));
     }
-    broken.report("each seeded bug applies to the source as it is: make these patches anew, for the same bugs");
+    broken
+        .report("each seeded bug applies to the source as it is: make these patches anew, for the same bugs");
 }
 
 /// The places where a rule is broken: all of them are told at once.

@@ -329,8 +329,7 @@ impl World {
         match person {
             Person::Create { parent } => self.create_workspace(*parent),
             Person::Restart { whom, forced } => {
-                let restart =
-                    Restart { cause: RestartCause::Operator, reset_session: false, forced: *forced };
+                let restart = Restart { forced: *forced, ..Restart::because_of(RestartCause::Operator) };
                 self.ask(*whom, Command::Restart(restart));
             }
             Person::Pause { whom } => self.ask(*whom, Command::Pause),

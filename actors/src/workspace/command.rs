@@ -205,7 +205,7 @@ pub enum Change {
 }
 
 /// See [`Command::Restart`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// `Operator`, `Configuration` or `Session`.
     pub cause: RestartCause,
@@ -213,6 +213,15 @@ pub struct Restart {
     pub reset_session: bool,
     /// Whether it passes over holds; from a person only.
     pub forced: bool,
+    /// What the person said about it.
+    pub reason: Option<String>,
+}
+
+impl Restart {
+    /// One that is asked for without further ado.
+    pub const fn because_of(cause: RestartCause) -> Self {
+        Self { cause, reset_session: false, forced: false, reason: None }
+    }
 }
 
 /// See [`Command::RecordDrained`].

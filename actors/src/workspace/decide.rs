@@ -40,7 +40,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
     match command {
         Command::Create(_) => Err(Rejection::AlreadyExists),
         Command::Amend(changes) => asked::amend(state, changes, ctx),
-        Command::Restart(restart) => asked::restart(state, *restart, ctx),
+        Command::Restart(restart) => asked::restart(state, restart, ctx),
         Command::Pause => asked::pause(state, ctx),
         Command::Resume => asked::resume(state, ctx),
         Command::Remove(remove) => Ok(asked::remove(state, *remove, ctx)),

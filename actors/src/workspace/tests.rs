@@ -120,11 +120,7 @@ fn an_external_workspace_waits_for_its_agent_and_is_never_provisioned() {
     assert_eq!(tags, ["workspace.created.v1"]);
     assert_eq!(story.state().status, Status::AwaitingAgent);
     assert_eq!(
-        story.when(&Command::Restart(Restart {
-            cause: RestartCause::Operator,
-            reset_session: false,
-            forced: false
-        })),
+        story.when(&Command::Restart(Restart::because_of(RestartCause::Operator))),
         Err(Rejection::External)
     );
 }
@@ -288,7 +284,7 @@ fn a_person_replaces_a_restart_that_still_waits() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let by_hand =
-        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: true, forced: false });
+        Command::Restart(Restart { reset_session: true, ..Restart::because_of(RestartCause::Operator) });
     assert_eq!(
         story.tags_when(&by_hand),
         ["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]

@@ -61,6 +61,9 @@ pub struct RestartRequested {
     /// Whether a person asked to pass over holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forced: bool,
+    /// What the person said about it; always there where holds are passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// See [`Event::RestartStarted`](super::Event::RestartStarted).

@@ -113,6 +113,7 @@ fn later() -> Vec<(&'static str, w::Event)> {
         reset_session: false,
         evidence: Vec::new(),
         forced: false,
+        reason: None,
     };
     let stopped = w::StopRequested { generation, reason: w::StopReason::Shutdown };
     vec![("shutdown", wanted.into()), ("shutdown", stopped.into())]
@@ -240,6 +241,7 @@ fn supervision() -> Vec<w::Event> {
             reset_session: false,
             evidence,
             forced: false,
+            reason: None,
         }
         .into(),
         w::RestartStarted { restart, admission: Position(u64::MAX) }.into(),

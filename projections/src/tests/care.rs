@@ -52,6 +52,7 @@ fn a_restart_that_waits_for_calls_is_shown_as_draining_and_says_until_when() {
             reset_session: false,
             evidence: Vec::new(),
             forced: false,
+            reason: None,
         }
         .into(),
         RestartStarted { restart: RESTART, admission: Position(4) }.into(),

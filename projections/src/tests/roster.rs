@@ -78,6 +78,7 @@ fn requested() -> RestartRequested {
         reset_session: false,
         evidence: Vec::new(),
         forced: false,
+        reason: None,
     }
 }
 

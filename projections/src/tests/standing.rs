@@ -97,6 +97,7 @@ fn requested(cause: RestartCause) -> RestartRequested {
         reset_session: false,
         evidence: Vec::new(),
         forced: false,
+        reason: None,
     }
 }
 

@@ -44,7 +44,7 @@ fn answered(output: Output, named: &Named, answer: &Value) -> Outcome {
 /// Restart a workspace
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  covalence restart lead --wait\n  covalence restart lead --reset --yes\n  covalence workspaces restart lead --force    though a hold says no"
+    after_help = "Examples:\n  covalence restart lead --wait\n  covalence restart lead --reset --yes\n  covalence restart lead --force --reason 'its disk is new'    though a hold says no"
 )]
 pub(in crate::cli) struct Restart {
     /// Workspace: name, id, or the beginning of either
@@ -53,8 +53,11 @@ pub(in crate::cli) struct Restart {
     #[arg(long)]
     reset: bool,
     /// Pass over holds and a paused parent, but not over an emergency stop
-    #[arg(long)]
+    #[arg(long, requires = "reason")]
     force: bool,
+    /// Why, for whoever looks at it later; needed with --force
+    #[arg(long)]
+    reason: Option<String>,
     /// Ask no question
     #[arg(long, short)]
     yes: bool,
@@ -69,7 +72,7 @@ impl Restart {
             confirm(&format!("throwing the session of `{}` away", printable(&named.name)), self.yes)?;
         }
         let request = client.request(Method::POST, &["workspaces", &named.id, "restart"]);
-        let wish = json!({"reset": self.reset, "force": self.force});
+        let wish = json!({"reset": self.reset, "force": self.force, "reason": self.reason});
         let mut answer = client.json(request.json(&wish)).await?;
         // Nothing of ours runs there, so nothing restarts.
         if text(&answer, "status") == "noop" {

@@ -193,7 +193,7 @@ pub(crate) async fn lift_quarantine(ctx: Ctx, path: web::Path<String>) -> Answer
 }
 
 /// A person's reason: needed, and short enough to be quoted.
-pub(super) fn reason(text: Option<String>) -> Result<String, ApiError> {
+pub(crate) fn reason(text: Option<String>) -> Result<String, ApiError> {
     let invalid = |detail: String| ApiError::bad("invalid_field", detail).field("reason");
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let text =

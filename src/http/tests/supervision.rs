@@ -52,7 +52,9 @@ async fn a_hold_refuses_a_restart_until_it_is_released_and_force_passes_over_it(
     assert_eq!((&refused.json["rule"], &refused.json["until"]), (&json!("hold"), &set["until"]));
     assert!(refused.json["decision"].is_string(), "{refused:?}");
 
-    let forced = restart(&platform, &id, json!({"force": true})).await;
+    let unsaid = restart(&platform, &id, json!({"force": true})).await;
+    assert_eq!((unsaid.status, &unsaid.json["field"]), (400, &json!("reason")), "{unsaid:?}");
+    let forced = restart(&platform, &id, json!({"force": true, "reason": "its disk is new"})).await;
     assert_eq!(forced.status, 200, "{forced:?}");
     let about = get(&platform, &format!("/workspaces/{id}/supervision")).await;
     let last = &about["decisions"][0];
@@ -82,7 +84,7 @@ async fn nothing_passes_over_an_emergency_stop_and_its_hold_ends_it() {
     let stop = send(&platform, Method::POST, "/admin/emergency-stop", json!({"reason": "fire"})).await;
     assert_eq!((stop.status, &stop.json["emergency"]), (201, &json!(true)));
     assert_eq!(stop.json["until"], Value::Null);
-    let refused = restart(&platform, &id, json!({"force": true})).await;
+    let refused = restart(&platform, &id, json!({"force": true, "reason": "its disk is new"})).await;
     assert_eq!((refused.status, &refused.json["rule"]), (409, &json!("emergency_stop")));
     let create = json!({"name": "new", "runtime": "echo"});
     for (path, body) in [("/workspaces", &create), (resume.as_str(), &json!({}))] {
@@ -254,7 +256,12 @@ async fn a_workspace_reads_its_own_supervision_and_may_not_force() {
     let own = platform.get(&path).bearer(&token).send().await;
     assert_eq!((own.status, &own.json["supervision"]["state"]), (200, &json!("unknown")));
     let path = format!("/workspaces/{id}/restart");
-    let forced = platform.ask(Method::POST, &path).bearer(&token).json(json!({"force": true})).send().await;
+    let forced = platform
+        .ask(Method::POST, &path)
+        .bearer(&token)
+        .json(json!({"force": true, "reason": "its disk is new"}))
+        .send()
+        .await;
     assert_eq!(forced.says(), (401, "invalid admin auth token"));
 }
 

@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
+use crate::http::supervision::holds::reason;
 use crate::http::workspaces::{paused_above, present, row, settled};
 use crate::http::{auth, body};
 
@@ -39,6 +40,8 @@ pub struct RestartBody {
     /// Whether it passes over holds; for the admin only. An emergency stop is not passed over.
     #[serde(default)]
     force: bool,
+    /// Why; needed with `force`. One line, quoted to whoever looks at it later.
+    reason: Option<String>,
 }
 
 /// What became of it.
@@ -66,7 +69,8 @@ pub struct RestartedView {
 }
 
 /// Replaces the running generation. A person's restart passes over backoff, intensity and brakes: 200 when admitted, 202
-/// while it waits for a slot, 409 when a hold refuses it. With `force` it passes over holds too.
+/// while it waits for a slot, 409 when a hold refuses it. With `force`, which takes a
+/// `reason`, it passes over holds too.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), RestartQuery), request_body = Option<RestartBody>,
     responses(
@@ -101,8 +105,13 @@ pub(crate) async fn restart_workspace(
     if !wish.force {
         paused_above(&ctx, id)?;
     }
+    let reason = match wish.reason {
+        None if !wish.force => None,
+        given => Some(reason(given)?),
+    };
     let reset_session = wish.reset || query.reset.as_deref() == Some("true");
-    let asked = Restart { cause: RestartCause::Operator, reset_session, forced: wish.force };
+    let asked =
+        Restart { reset_session, forced: wish.force, reason, ..Restart::because_of(RestartCause::Operator) };
     let (receipt, decided) = ctx.state.runtime.restart(id, asked, ctx.origin(principal)).await?;
     answer(&ctx, decided, reset_session, receipt.position).await
 }

@@ -32,8 +32,7 @@ fn answered() -> CallReport {
 async fn draining(platform: &Platform) -> (WorkspaceId, Permit) {
     let id = platform.online().await;
     let open = ask(platform, id).unwrap();
-    let restart =
-        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false });
+    let restart = Command::Restart(Restart::because_of(RestartCause::Operator));
     platform.runtime.command(id, restart, by_admin()).await.unwrap();
     let is_draining = |state: &crate::workspace::State| {
         state.restart.as_ref().is_some_and(|pending| pending.drain.is_some())

@@ -77,7 +77,7 @@ fn amended(profile: &Created, change: &Change) -> Option<Event> {
     }
 }
 
-pub(super) fn restart(state: &State, restart: Restart, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+pub(super) fn restart(state: &State, restart: &Restart, ctx: &Context<'_>) -> Result<Facts, Rejection> {
     alive(state)?;
     if state.is_external() {
         return Err(Rejection::External);
@@ -89,6 +89,7 @@ pub(super) fn restart(state: &State, restart: Restart, ctx: &Context<'_>) -> Res
         RestartRequested {
             reset_session: restart.reset_session,
             forced: restart.forced,
+            reason: restart.reason.clone(),
             ..wish(state, restart.cause, Vec::new(), ctx)
         },
     );

@@ -135,6 +135,7 @@ pub(super) fn wish(
         reset_session: false,
         evidence,
         forced: false,
+        reason: None,
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn drained(story: &Scenario, open: u32) -> Command {
 /// An online workspace whose restart for this cause was admitted.
 fn admitted(cause: RestartCause) -> Scenario {
     let mut story = online();
-    story.when(&Command::Restart(Restart { cause, reset_session: false, forced: false })).unwrap();
+    story.when(&Command::Restart(Restart::because_of(cause))).unwrap();
     let restart = asked(&story);
     story.when(&Command::RecordAdmission { restart, admission: Position(9) }).unwrap();
     story
@@ -63,7 +63,7 @@ fn what_died_has_nothing_to_finish() {
 
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let by_hand = Restart { cause: RestartCause::Operator, reset_session: false, forced: false };
+    let by_hand = Restart::because_of(RestartCause::Operator);
     story.when(&Command::Restart(by_hand)).unwrap();
     let restart = asked(&story);
     let tags = story.tags_when(&Command::RecordAdmission { restart, admission: Position(9) });
@@ -119,7 +119,7 @@ fn a_pause_and_a_removal_do_not_wait_for_it() {
 fn a_second_wish_ends_the_first_ones_drain() {
     let mut story = draining();
     let again =
-        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: true, forced: false });
+        Command::Restart(Restart { reset_session: true, ..Restart::because_of(RestartCause::Operator) });
     assert_eq!(story.tags_when(&again), [ENDED, ABANDONED, "workspace.restart_requested.v1"]);
 }
 
@@ -163,13 +163,7 @@ fn a_sign_of_life_does_not_refute_what_a_person_wants() {
         Command::Heartbeat(Box::new(HeartbeatReceived { error_rate, generation, ..Default::default() }))
     };
     story.when(&rate(0.9)).unwrap();
-    story
-        .when(&Command::Restart(Restart {
-            cause: RestartCause::Operator,
-            reset_session: false,
-            forced: false,
-        }))
-        .unwrap();
+    story.when(&Command::Restart(Restart::because_of(RestartCause::Operator))).unwrap();
     let restart = asked(&story);
     story.when(&rate(0.0)).unwrap();
     assert_eq!(story.state().status, Status::Online);

@@ -100,7 +100,7 @@ fn a_death_that_waits_for_its_restart_is_still_one_after_the_shutdown() {
 #[test]
 fn a_persons_restart_that_waits_brings_it_back_by_itself() {
     let mut story = online();
-    let restart = Restart { cause: RestartCause::Operator, reset_session: true, forced: false };
+    let restart = Restart { reset_session: true, ..Restart::because_of(RestartCause::Operator) };
     story.when(&Command::Restart(restart)).unwrap();
     let mut story = shut_down(story);
     assert!(story.when(&Command::RecordPlatformStart).unwrap().is_empty());
@@ -141,13 +141,7 @@ fn one_that_is_paused_after_the_shutdown_waits_for_a_person() {
 #[test]
 fn one_that_is_refused_its_restart_after_the_shutdown_stays_in_quarantine() {
     let mut story = online();
-    story
-        .when(&Command::Restart(Restart {
-            cause: RestartCause::Operator,
-            reset_session: false,
-            forced: false,
-        }))
-        .unwrap();
+    story.when(&Command::Restart(Restart::because_of(RestartCause::Operator))).unwrap();
     let mut story = shut_down(story);
     let restart = asked(&story);
     let rule = "intensity".to_owned();

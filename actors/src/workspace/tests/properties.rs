@@ -121,9 +121,7 @@ fn command(step: &Step, story: &Scenario) -> Command {
         }
         Step::Pause => Command::Pause,
         Step::Resume => Command::Resume,
-        Step::Restart { cause } => {
-            Command::Restart(Restart { cause: *cause, reset_session: false, forced: false })
-        }
+        Step::Restart { cause } => Command::Restart(Restart::because_of(*cause)),
         Step::Drained { open } => drained(story, *open),
         Step::CallFails => ends(failed("boom")),
         Step::Remove => Command::Remove(Remove::default()),

@@ -167,8 +167,7 @@ fn a_refused_wish_of_a_person_leaves_the_dead_waiting() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let first = asked(&story);
-    let wish =
-        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false });
+    let wish = Command::Restart(Restart::because_of(RestartCause::Operator));
     story.when(&wish).unwrap();
     let refused =
         |restart| Command::RecordSuppression { restart, rule: "hold".to_owned(), message: String::new() };
@@ -194,8 +193,7 @@ fn a_suppressed_restart_quarantines_it_until_somebody_steps_in() {
     assert_eq!(story.tags_when(&command), ["workspace.quarantined.v1"]);
     assert_eq!(story.state().status, Status::Failed);
     assert_eq!(story.tags_when(&beat(1)), ["workspace.heartbeat_received.v1"], "not lifted by an old beat");
-    let by_hand =
-        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: false });
+    let by_hand = Command::Restart(Restart::because_of(RestartCause::Operator));
     assert_eq!(story.tags_when(&by_hand), ["workspace.restart_requested.v1"]);
 }
 
@@ -469,8 +467,7 @@ fn silence_is_judged_again_after_a_restart_was_called_off_for_want_of_a_look() {
 fn a_persons_wish_that_is_refused_does_not_cost_a_dead_workspace_its_own_restart() {
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let by_hand =
-        Command::Restart(Restart { cause: RestartCause::Operator, reset_session: false, forced: true });
+    let by_hand = Command::Restart(Restart { forced: true, ..Restart::because_of(RestartCause::Operator) });
     story.when(&by_hand).unwrap();
     let restart = asked(&story);
     let (rule, message) = ("emergency_stop".to_owned(), "everything is stopped".to_owned());
