@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use covalence_events::fleet::{self, Scope};
 use covalence_events::workspace::{self, EvidenceClass, ProvisionOrigin, RestartCause};
-use covalence_events::{EventId, Fact, HoldId, RestartId, WorkspaceId};
+use covalence_events::{EventId, Fact, HoldId, RestartId, Timestamp, WorkspaceId};
 
 use super::history::History;
 use super::{Millis, What};
@@ -160,9 +160,9 @@ fn tokens(history: History<'_>, policy: &Policy) -> Vec<String> {
     places
 }
 
-/// Restarts that the engine could not start say nothing about the workspace, and don't count.
+/// Restarts that the engine could not start say nothing about the workspace, and don't count. Minutes are those of the log: a
+/// platform that is started again after its clock was set has no other.
 fn intensity(history: History<'_>, policy: &Policy) -> Vec<String> {
-    let window = u64::try_from(policy.intensity_window.as_millis()).unwrap_or(u64::MAX);
     let causes = history.causes();
     let unstarted: BTreeSet<_> = history
         .fleet()
@@ -173,9 +173,9 @@ fn intensity(history: History<'_>, policy: &Policy) -> Vec<String> {
             _ => None,
         })
         .collect();
-    let mut recent: BTreeMap<WorkspaceId, VecDeque<Millis>> = BTreeMap::new();
+    let mut recent: BTreeMap<WorkspaceId, VecDeque<Timestamp>> = BTreeMap::new();
     let mut places = Vec::new();
-    for (at, id, event, _) in history.all() {
+    for (at, id, event, recorded) in history.all() {
         let workspace::Event::RestartStarted(e) = event else { continue };
         if !causes.get(&e.restart).copied().is_some_and(RestartCause::is_automatic)
             || unstarted.contains(&e.restart)
@@ -183,10 +183,10 @@ fn intensity(history: History<'_>, policy: &Policy) -> Vec<String> {
             continue;
         }
         let times = recent.entry(id).or_default();
-        while times.front().is_some_and(|first| first + window <= at) {
+        while times.front().is_some_and(|first| *first + policy.intensity_window <= recorded.meta.at) {
             times.pop_front();
         }
-        times.push_back(at);
+        times.push_back(recorded.meta.at);
         if times.len() > policy.intensity_max as usize {
             places.push(format!("{} {id}: {} restarts", seconds(at), times.len()));
         }
