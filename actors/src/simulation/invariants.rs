@@ -43,6 +43,7 @@ pub const RULES: &[Rule] = &[
         admissions::quarantines,
     ),
     ("a restart costs what its cause says", admissions::costs),
+    ("tokens are counted right", admissions::tokens),
     ("nothing starts before or below what goes first", admissions::order),
     ("a brake is engaged, obeyed and released for what the facts show", brakes::obeyed),
     ("too many deaths at once are tried by canary", brakes::mass),

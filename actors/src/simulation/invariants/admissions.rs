@@ -15,6 +15,8 @@ use crate::policy::{Policy, admission};
 const KNOWN_WITHIN: TimeDelta = TimeDelta::seconds(10);
 /// Time stamps are cut.
 const HAIR: TimeDelta = TimeDelta::milliseconds(20);
+/// And so are tokens that come back meanwhile.
+const TOKEN_HAIR: f64 = 0.01;
 
 fn delta(time: std::time::Duration) -> TimeDelta {
     TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX)
@@ -144,6 +146,44 @@ pub(super) fn costs(history: History<'_>, policy: &Policy) -> Vec<String> {
         e.cost != Some(cost(e.cause)) || told < cost(e.cause)
     });
     wrong.map(|(at, e)| format!("{}: {e:?}", seconds(at))).collect()
+}
+
+/// The tokens that a decision was made with are those that were there: what was taken, what came back with time, and one for each
+/// restart that was called off or has proved itself.
+pub(super) fn tokens(history: History<'_>, policy: &Policy) -> Vec<String> {
+    let (mut level, mut last, mut automatic) = (policy.bucket_capacity, None, BTreeSet::new());
+    let mut places = Vec::new();
+    for (at, event, recorded) in history.fleet() {
+        let now = recorded.meta.at;
+        let passed = last.map_or(0.0, |last: Timestamp| (now - last).as_seconds_f64());
+        level = (level + policy.bucket_refill * passed).min(policy.bucket_capacity);
+        last = Some(now);
+        let told = match event {
+            Event::RestartAdmitted(e) => e.inputs.as_ref(),
+            Event::RestartDeferred(e) => e.inputs.as_ref(),
+            _ => None,
+        };
+        if let Some(told) = told.map(|inputs| inputs.tokens).filter(|told| (told - level).abs() > TOKEN_HAIR)
+        {
+            places.push(format!("{}: {told} instead of {level}", seconds(at)));
+        }
+        let back = match event {
+            Event::RestartAdmitted(e) => {
+                if e.cause.is_automatic() {
+                    automatic.insert(e.restart);
+                }
+                -e.cost.unwrap_or_default()
+            }
+            Event::RestartProved(_) => 1.0,
+            Event::RestartSettled(e) => {
+                let refunded = automatic.remove(&e.restart) && e.outcome == RestartOutcome::Abandoned;
+                f64::from(u8::from(refunded))
+            }
+            _ => 0.0,
+        };
+        level = (level + back).clamp(0.0, policy.bucket_capacity);
+    }
+    places
 }
 
 /// Who is above whom, who is paused, and whose restart is under way or waits for its turn.
