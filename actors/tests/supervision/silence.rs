@@ -1,6 +1,6 @@
 //! Agents that are not heard from.
 
-use covalence_actors::simulation::{Fault, World};
+use covalence_actors::simulation::{Fault, Setup, World};
 use covalence_events::fleet::{BrakeMode, BrakeTrigger};
 use covalence_events::workspace::{Event, EvidenceClass, EvidenceSource, RestartCause};
 
@@ -81,6 +81,27 @@ fn a_hung_agent_is_restarted_once_about_three_minutes_after_its_last_beat() {
         sources.contains(&EvidenceSource::Heartbeat) && sources.contains(&EvidenceSource::Probe),
         "{sources:?}"
     );
+    assert!(world.is_healed(), "{}", world.ailing());
+}
+
+/// Scenario 15 in a team: the one above waits for two tokens, and who is below it does not overtake it with the one that is there.
+#[test]
+fn a_member_waits_for_the_hung_one_above_it_though_it_needs_fewer_tokens() {
+    let mut world = World::new(7, Setup { teams: Some(5), ..Setup::default() });
+    world.run(T0);
+    after(&mut world, 0, Fault::Hang { whom: 5 });
+    let hung = last_beat(&world, 5, T0) + 180 * SECOND;
+    // Three deaths before leave one token, and one more a while later.
+    for (whom, before) in [(1, 10), (2, 9), (3, 3)] {
+        world.inject(hung - before * SECOND, Fault::Exit { whom, status: 1 });
+    }
+    world.inject(hung + 3 * SECOND, Fault::Exit { whom: 7, status: 1 });
+    world.run(T0 + 8 * MINUTE);
+    nothing_wrong(&world);
+    let rules: Vec<_> = world.history().deferred().iter().map(|(_, e)| (e.cause, e.rule.clone())).collect();
+    assert!(rules.contains(&(RestartCause::Hung, "tokens".to_owned())), "{rules:?}");
+    assert!(rules.contains(&(RestartCause::Death, "order".to_owned())), "{rules:?}");
+    assert!(world.history().restarts_of(7)[0] > world.history().restarts_of(5)[0]);
     assert!(world.is_healed(), "{}", world.ailing());
 }
 
