@@ -165,3 +165,14 @@ fn serve_card(ctx: &Ctx, path: &str) -> Answer {
     response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, format!("max-age={CARD_MAX_AGE}")));
     Ok(if fresh { response.finish() } else { response.content_type("application/json").body(text) })
 }
+
+/// Bytes of an agent's error text that are passed on.
+const ERROR_TEXT_MAX: usize = 4096;
+
+/// The agent's own error text, or its status in words.
+fn error_text(status: StatusCode, body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let said = parsed.as_ref().and_then(|body| body.get("error")).and_then(|error| error.as_str());
+    let said = said.map(|text| text.chars().take(ERROR_TEXT_MAX).collect::<String>());
+    said.unwrap_or_else(|| status.canonical_reason().unwrap_or("agent error").to_owned())
+}

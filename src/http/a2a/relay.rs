@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use crate::http::HttpState;
 use crate::http::a2a::patience::{Patience, RanOut};
 use crate::http::a2a::restarting::{Delivery, broke_off};
-use crate::http::a2a::{REQUEST_BYTES_MAX, failure, retry, sse};
+use crate::http::a2a::{REQUEST_BYTES_MAX, error_text, failure, retry, sse};
 use crate::http::address::{self, Occasion};
 use crate::http::auth::Identity;
 use crate::http::error::{Answer, ApiError, BUSY};
@@ -44,8 +44,6 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(3);
 const CONNECTIONS_MAX: usize = 4096;
 /// An agent's call without a deadline of its own.
 const AGENT_CALL_MAX: Duration = Duration::from_secs(30 * 60);
-/// Bytes of an agent's error text that are passed on.
-const ERROR_TEXT_MAX: usize = 4096;
 
 /// Names the call, as in the log.
 const CALL: HeaderName = HeaderName::from_static("x-covalence-call");
@@ -490,12 +488,4 @@ fn announced(headers: &HeaderMap) -> usize {
 /// Answers of something between us and the agent, rather than of the agent.
 pub(super) fn is_gateway_trouble(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502 | 503 | 504 | 521..=524)
-}
-
-/// The agent's own error text, or its status in words.
-fn error_text(status: StatusCode, body: &[u8]) -> String {
-    let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let said = parsed.as_ref().and_then(|body| body.get("error")).and_then(|error| error.as_str());
-    let said = said.map(|text| text.chars().take(ERROR_TEXT_MAX).collect::<String>());
-    said.unwrap_or_else(|| status.canonical_reason().unwrap_or("agent error").to_owned())
 }
