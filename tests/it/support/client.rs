@@ -182,7 +182,9 @@ impl Client {
 }
 
 fn http(limit: Duration) -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(limit).build().expect("a client")
+    // The server closes what is idle for five seconds, and a request that is just being sent would be lost with it.
+    let idle = Duration::from_secs(2);
+    reqwest::Client::builder().no_proxy().timeout(limit).pool_idle_timeout(idle).build().expect("a client")
 }
 
 /// A `message/send` request with one text.
