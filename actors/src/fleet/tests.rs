@@ -11,7 +11,7 @@ use covalence_events::{
 };
 use uuid::Uuid;
 
-use super::{Command, Effect, State, deadline, decide, evolve, outstanding, react};
+use super::{Command, Effect, State, Survey, deadline, decide, evolve, outstanding, react};
 use crate::context::{Context, ObserverView, Origin};
 use crate::effect::Moment;
 use crate::scenario::Everybody;
@@ -107,6 +107,19 @@ fn tags(events: &[Event]) -> Vec<&'static str> {
 
 fn workspace(number: u128) -> WorkspaceId {
     WorkspaceId(Uuid::from_u128(number))
+}
+
+/// A list in which nothing speaks for a brake, long since.
+fn calm() -> Survey {
+    Survey {
+        cell: BackendKind::Process,
+        listed: true,
+        suspects: Vec::new(),
+        dead: Vec::new(),
+        score: 0,
+        circuit_open: false,
+        calm_for: Duration::from_secs(60),
+    }
 }
 
 fn record(version: u64, meta: Meta, fact: Fact) -> Recorded {

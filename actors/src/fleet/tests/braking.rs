@@ -3,24 +3,10 @@
 use covalence_events::fleet::{BrakeEngaged, BrakeMode, BrakeTrigger, PlatformStarted};
 
 use super::*;
-use crate::fleet::Survey;
 
 const ENGAGED: &str = "fleet.brake_engaged.v1";
 const RELEASED: &str = "fleet.brake_released.v1";
 const RAISED: &str = "fleet.alarm_raised.v1";
-
-/// A list in which nothing speaks for a brake, long since.
-fn calm() -> Survey {
-    Survey {
-        cell: BackendKind::Process,
-        listed: true,
-        suspects: Vec::new(),
-        dead: Vec::new(),
-        score: 0,
-        circuit_open: false,
-        calm_for: Duration::from_secs(60),
-    }
-}
 
 fn surveyed(fleet: &mut Fleet, survey: Survey) -> Vec<Event> {
     fleet.when(&Command::RecordSurvey(survey))

@@ -3,19 +3,10 @@
 use covalence_events::fleet::{BrakeMode, CircuitChanged, CircuitState};
 
 use super::*;
-use crate::fleet::Survey;
 
 fn frozen(trigger: impl Fn(&mut Survey, Timestamp)) -> Fleet {
     let mut fleet = Fleet::of(15);
-    let mut survey = Survey {
-        cell: BackendKind::Process,
-        listed: true,
-        suspects: Vec::new(),
-        dead: Vec::new(),
-        score: 0,
-        circuit_open: false,
-        calm_for: Duration::ZERO,
-    };
+    let mut survey = Survey { calm_for: Duration::ZERO, ..calm() };
     trigger(&mut survey, fleet.now);
     let engaged = fleet.when(&Command::RecordSurvey(survey));
     assert!(matches!(&engaged[..], [Event::BrakeEngaged(e)] if e.mode == BrakeMode::Freeze), "{engaged:?}");

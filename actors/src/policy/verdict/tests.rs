@@ -40,6 +40,16 @@ fn cause(judgement: Judgement) -> Option<RestartCause> {
     }
 }
 
+/// What runs as it should.
+const OURS: Target<'static> = Target {
+    generation: Generation(3),
+    instance: None,
+    present: true,
+    stopping: false,
+    external: false,
+    quiet: false,
+};
+
 #[test]
 fn only_proof_of_death_and_silence_ever_lead_to_a_restart() {
     let instance = InstanceRef { id: "a".to_owned() };
@@ -57,14 +67,7 @@ fn only_proof_of_death_and_silence_ever_lead_to_a_restart() {
 
 #[test]
 fn an_error_of_the_observer_is_unknown_and_unknown_means_alive() {
-    let target = Target {
-        generation: Generation(3),
-        instance: None,
-        present: true,
-        stopping: false,
-        external: false,
-        quiet: false,
-    };
+    let target = OURS;
     let judgement = judge(&evidence(EvidenceClass::ObserverFailure), &target);
     assert_eq!(
         judgement,
@@ -75,14 +78,7 @@ fn an_error_of_the_observer_is_unknown_and_unknown_means_alive() {
 #[test]
 fn nothing_leads_to_a_restart_of_what_is_old_stopping_gone_or_not_ours() {
     let other = InstanceRef { id: "b".to_owned() };
-    let target = Target {
-        generation: Generation(3),
-        instance: None,
-        present: true,
-        stopping: false,
-        external: false,
-        quiet: false,
-    };
+    let target = OURS;
     let targets = [
         Target { generation: Generation(4), ..target },
         Target { instance: Some(&other), ..target },
@@ -99,14 +95,7 @@ fn nothing_leads_to_a_restart_of_what_is_old_stopping_gone_or_not_ours() {
 
 #[test]
 fn every_class_of_evidence_has_one_verdict_by_one_rule() {
-    let ours = Target {
-        generation: Generation(3),
-        instance: None,
-        present: true,
-        stopping: false,
-        external: false,
-        quiet: false,
-    };
+    let ours = OURS;
     let quiet = Target { quiet: true, ..ours };
     let external = Target { external: true, ..ours };
     let unknown = |rule| Some((Verdict::Unknown, rule));
