@@ -141,29 +141,28 @@ impl DockerBackend {
 /// A start without an answer: the engine goes on with it, so it is watched until it says how it went. None: the engine has not
 /// begun, since a look at a container waits for a start of it that is under way.
 async fn settle_start(docker: &Docker, id: &str) -> Result<Option<()>, Failure> {
-    let began = Instant::now();
-    let mut idle_since = None;
-    loop {
-        let call = docker.inspect_container(id, None::<InspectContainerOptions>);
-        match observe("look for the started container", call).await {
-            Ok(container) => match inspected_state(&container) {
-                Some(State::Running | State::Ended { .. }) => return Ok(Some(())),
-                Some(State::Created) => {
-                    let since = *idle_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= TRACE_TIMEOUT {
-                        return Ok(None);
+    let looking = async {
+        let mut idle_since = None;
+        loop {
+            let call = docker.inspect_container(id, None::<InspectContainerOptions>);
+            // An error says nothing: looks before and after it count.
+            if let Ok(container) = observe("look for the started container", call).await {
+                match inspected_state(&container) {
+                    Some(State::Running | State::Ended { .. }) => return Some(()),
+                    Some(State::Created) => {
+                        let since = *idle_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= TRACE_TIMEOUT {
+                            return None;
+                        }
                     }
+                    Some(State::Between(_)) | None => idle_since = None,
                 }
-                Some(State::Between(_)) | None => idle_since = None,
-            },
-            Err(failure) if began.elapsed() >= SETTLE_TIMEOUT => return Err(failure),
-            Err(_) => {}
+            }
+            tokio::time::sleep(SETTLE_INTERVAL).await;
         }
-        if began.elapsed() >= SETTLE_TIMEOUT {
-            return Err(Failure::timeout("look for the started container", SETTLE_TIMEOUT));
-        }
-        tokio::time::sleep(SETTLE_INTERVAL).await;
-    }
+    };
+    let settled = tokio::time::timeout(SETTLE_TIMEOUT, looking).await;
+    settled.map_err(|_| Failure::timeout("look for the started container", SETTLE_TIMEOUT))
 }
 
 /// An answer after which nothing was done, and that may be another one a moment later.
