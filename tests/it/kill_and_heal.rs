@@ -121,6 +121,67 @@ async fn a_stopped_agent_is_silent_and_not_restarted() {
     assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
 }
 
+#[tokio::test]
+async fn an_agent_that_hangs_for_good_is_stopped_first_and_then_replaced() {
+    hung_and_replaced(&Platform::start(Settings::process().config(QUICK)).await).await;
+}
+
+#[tokio::test]
+async fn a_container_that_hangs_for_good_is_stopped_first_and_then_replaced() {
+    ensure_engine().await;
+    hung_and_replaced(&Platform::start(Settings::docker().config(QUICK)).await).await;
+}
+
+/// Three minutes are the default; the same with seconds.
+const QUICK: &str = r#"
+[supervision]
+grace = "0s"
+list_every = "1s"
+heartbeat_interval = "1s"
+phi_pause = "1s"
+probe_late = "1s"
+probe_timeout = "1s"
+probe_tries = 2
+liveness_ttl = "10s"
+"#;
+
+/// From the verdict on silence to what replaces it.
+const STOPPED_FIRST: [&str; 8] = [
+    "workspace.verdict_reached.v1",
+    "workspace.restart_requested.v1",
+    "workspace.confirm_requested.v1",
+    "workspace.restart_started.v1",
+    "workspace.stop_requested.v1",
+    "workspace.instance_stopped.v1",
+    "workspace.provision_requested.v1",
+    "workspace.instance_started.v1",
+];
+
+async fn hung_and_replaced(platform: &Platform) {
+    let admin = platform.admin();
+    let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
+    let before = platform.running()[&id].clone();
+    let head = admin.log(None, 0).await.expect("the log answers").last().map_or(0, |fact| fact.position);
+
+    platform.freeze_workspace(&id);
+
+    let facts = eventually("something else runs and is heard from", ONLINE_LIMIT, async || {
+        let facts = admin.log(Some(&id), head).await?;
+        let tags = || facts.iter().map(|fact| &*fact.tag);
+        if tags().any(|tag| tag == "workspace.instance_started.v1") && tags().any(|tag| tag == CAME_ONLINE) {
+            return Ok(facts);
+        }
+        Err(tags().collect::<Vec<_>>().join(" "))
+    })
+    .await;
+    let steps: Vec<_> =
+        facts.iter().map(|fact| &*fact.tag).filter(|tag| STOPPED_FIRST.contains(tag)).collect();
+    assert_eq!(steps, STOPPED_FIRST);
+    assert_eq!(find(&facts, "workspace.stop_requested.v1").get("reason"), "restart");
+    assert_ne!(platform.running()[&id], before);
+    assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
+}
+
 fn find<'a>(facts: &'a [Fact], tag: &str) -> &'a Fact {
     facts.iter().find(|fact| fact.tag == tag).unwrap_or_else(|| panic!("no {tag} in {facts:#?}"))
 }

@@ -303,8 +303,12 @@ impl World {
         }
     }
 
-    /// Takes a fresh look at a workspace whose agent could not be reached.
+    /// Takes a fresh look at a workspace whose agent could not be reached. Who calls while the platform stands still shares the
+    /// look of the first who calls when it goes on.
     fn examine(&mut self, workspace: WorkspaceId) {
+        if self.until(|fault| matches!(fault, Fault::Pause { .. })).is_some() {
+            return;
+        }
         let Some(state) = self.platform.as_ref().and_then(|p| p.workspaces.get(&workspace)?.state.as_ref())
         else {
             return;

@@ -210,7 +210,7 @@ fn of_the_engine(chance: &mut Chance) -> Fault {
 fn of_a_workspace(chance: &mut Chance, workspaces: usize) -> Fault {
     let (whom, lasts) = (chance.index(workspaces), chance.between(5_000, 240_000));
     let many = 1 + chance.index(workspaces);
-    match chance.index(13) {
+    match chance.index(14) {
         0 | 1 => Fault::Exit { whom, status: 1 },
         2 => Fault::Vanish { whom },
         3 => Fault::Rename { whom },
@@ -226,6 +226,7 @@ fn of_a_workspace(chance: &mut Chance, workspaces: usize) -> Fault {
         8 => Fault::Silent { from: whom, many, lasts },
         9 | 10 => Fault::Deaths { from: whom, many, lasts: chance.between(100, 60_000) },
         11 => Fault::Relapse { whom, every: chance.between(20_000, 400_000), lasts: lasts * 5 },
+        12 => Fault::Starved { from: whom, many: 1 + chance.index(2), lasts: lasts + 60_000 },
         _ => Fault::Traffic { whom, every: chance.between(500, 20_000), lasts },
     }
 }

@@ -6,6 +6,7 @@ use covalence_events::workspace::{
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
+use super::react::SUPERSEDED;
 use super::session::Session;
 use super::state::{
     Drain, Instance, LiveToken, Lost, Operation, PendingRestart, Probation, State, Status, Untold,
@@ -58,6 +59,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         lost: None,
         probation: None,
         proved: None,
+        owed: None,
         quarantined: false,
         session: Session::default(),
         profile,
@@ -161,7 +163,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.url_trusted = false;
             state.previous_life = state.last_life.take().or(state.previous_life);
             state.untold = None;
-            state.shut_down = false;
+            (state.shut_down, state.owed) = (false, None);
             (state.last_beat, state.beats) = (None, Beats::default());
             state.lost = None;
             if e.reset_session {
@@ -187,6 +189,9 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             enter(state, Status::Failed, at);
         }
         Event::StopRequested(e) => {
+            if e.reason == StopReason::Restart {
+                lost(state);
+            }
             state.instance =
                 Instance::Stopping { requested: recorded.meta.id, reason: e.reason, failed: false };
             state.untold = None;
@@ -194,26 +199,11 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.url = None;
             state.url_trusted = false;
         }
-        Event::StopFailed(_) => match &mut state.instance {
-            Instance::Stopping { failed, .. } => *failed = true,
-            Instance::Unknown { operation: Operation::Stop { requested, reason }, .. } => {
-                state.instance = Instance::Stopping { requested: *requested, reason: *reason, failed: true };
-            }
-            Instance::None
-            | Instance::Starting { .. }
-            | Instance::Running { .. }
-            | Instance::Unknown { .. } => {}
-        },
+        Event::StopFailed(_) => stop_failed(state),
         Event::InstanceStopped(_) => gone(state),
         Event::VerdictReached(e) => {
             if e.rule == crate::policy::verdict::PROOF_OF_DEATH {
-                if let Instance::Running { instance: Some(instance) } = &state.instance {
-                    state.lost = Some(Lost {
-                        instance: instance.clone(),
-                        url: state.url.clone(),
-                        evidence: e.evidence.clone(),
-                    });
-                }
+                lost(state);
                 gone(state);
             }
         }
@@ -229,14 +219,19 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                 });
                 state.probation = Some(Probation { restart, since: at });
             }
-            state.quarantined = false;
+            (state.quarantined, state.owed) = (false, None);
             if e.via != OnlineVia::Create {
                 state.last_life = Some(at);
             }
             enter(state, Status::Online, at);
         }
         Event::Degraded(_) => enter(state, Status::Degraded, at),
-        Event::RestartRequested(e) => state.restart = Some(pending(e, recorded)),
+        Event::RestartRequested(e) => {
+            if e.cause.is_automatic() {
+                state.owed = Some(e.evidence.clone());
+            }
+            state.restart = Some(pending(e, recorded));
+        }
         Event::RestartStarted(e) => {
             if let Some(pending) = &mut state.restart {
                 pending.admission = Some(e.admission);
@@ -253,14 +248,16 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             }
         }
         Event::RestartAbandoned(e) => {
-            state.restart = None;
+            let ended = state.restart.take();
+            if e.reason != SUPERSEDED && ended.is_some_and(|ended| ended.cause.is_automatic()) {
+                state.owed = None;
+            }
             if e.reason == "evidence_unconfirmed" {
                 taken_back(state);
             }
         }
         Event::DeathRefuted(e) => {
-            state.lost =
-                Some(Lost { instance: e.instance.clone(), url: e.url.clone(), evidence: Vec::new() });
+            state.lost = Some(Lost { instance: e.instance.clone(), url: e.url.clone() });
             taken_back(state);
         }
         Event::ConfirmRequested(e) => {
@@ -282,19 +279,25 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         }
         Event::RestartAnnounced(_) => state.untold = None,
         Event::Quarantined(_) => {
-            state.quarantined = true;
+            (state.quarantined, state.owed) = (true, None);
             state.restart = None;
             state.shut_down = false;
             enter(state, Status::Failed, at);
         }
-        Event::Paused(_) => enter(state, Status::Paused, at),
+        Event::Paused(_) => {
+            state.owed = None;
+            enter(state, Status::Paused, at);
+        }
         Event::Resumed(_) => {
             // What we run goes on with `ProvisionRequested`; an external agent has to be heard from.
             if state.is_external() {
                 enter(state, Status::AwaitingAgent, at);
             }
         }
-        Event::Removed(_) => enter(state, Status::Removed, at),
+        Event::Removed(_) => {
+            state.owed = None;
+            enter(state, Status::Removed, at);
+        }
         // What the workspace is, and that it was heard from: see `describe`.
         Event::Created(_)
         | Event::Renamed(_)
@@ -329,7 +332,7 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
     let at = recorded.meta.at;
     match event {
         Event::EvidenceObserved(e) if e.generation == state.generation => match e.class {
-            EvidenceClass::Suspicion => drop(state.doubts.entry(e.source).or_insert(at)),
+            EvidenceClass::Suspicion => suspected(state, e.source, at),
             EvidenceClass::Life if matches!(e.source, EvidenceSource::Probe | EvidenceSource::Call) => {
                 heard(state, Some(e.generation), at);
             }
@@ -397,9 +400,34 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
     }
 }
 
+fn suspected(state: &mut State, source: EvidenceSource, at: Timestamp) {
+    state.doubts.entry(source).or_insert(at);
+    state.last_beat = None;
+}
+
 fn clear(state: &mut State) {
     state.doubts.clear();
     state.withheld = false;
+}
+
+/// Remembers what runs, so that it can be taken back.
+fn lost(state: &mut State) {
+    if let Instance::Running { instance: Some(instance) } = &state.instance {
+        state.lost = Some(Lost { instance: instance.clone(), url: state.url.clone() });
+    }
+}
+
+/// What was to be replaced and could not be stopped is there still. Anything else waits for somebody to ask again.
+fn stop_failed(state: &mut State) {
+    let (Instance::Stopping { requested, reason, .. }
+    | Instance::Unknown { operation: Operation::Stop { requested, reason }, .. }) = state.instance
+    else {
+        return;
+    };
+    state.instance = Instance::Stopping { requested, reason, failed: true };
+    if reason == StopReason::Restart {
+        taken_back(state);
+    }
 }
 
 /// What was pronounced dead is there after all, or may be: lists will tell.
@@ -411,7 +439,7 @@ fn taken_back(state: &mut State) {
     }
 }
 
-/// Learns the interval since the last heartbeat: not across a restart of the platform, and nothing from an outage.
+/// Learns the interval since the last heartbeat: not across a restart of the platform, and nothing that was wondered about.
 fn beat(state: &mut State, generation: Option<Generation>, recorded: &Recorded) {
     if !state.hears(generation) {
         return;
@@ -419,7 +447,6 @@ fn beat(state: &mut State, generation: Option<Generation>, recorded: &Recorded) 
     let (at, boot) = (recorded.meta.at, recorded.meta.boot);
     if let Some((last, same)) = state.last_beat
         && same == boot
-        && state.doubts.is_empty()
     {
         state.beats.learn((at - last).to_std().unwrap_or_default());
     }

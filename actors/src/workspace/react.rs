@@ -172,11 +172,15 @@ pub(crate) fn suspected(state: &State) -> Option<&InstanceRef> {
 
 /// The reason of a restart that ended because the engine could not start it.
 pub(super) const NOT_STARTED: &str = "not_started";
+/// The reason of a restart that ended because somebody asked for another one.
+pub(super) const SUPERSEDED: &str = "superseded";
+/// The reason of a restart that ended because the engine could not stop what it was to replace.
+pub(super) const NOT_STOPPED: &str = "not_stopped";
 
 fn ending(reason: &str) -> RestartOutcome {
     match reason {
         "died" | "provision_failed" => RestartOutcome::Failed,
-        NOT_STARTED => RestartOutcome::Unstarted,
+        NOT_STARTED | NOT_STOPPED => RestartOutcome::Unstarted,
         _ => RestartOutcome::Abandoned,
     }
 }

@@ -125,8 +125,6 @@ pub struct Lost {
     pub instance: InstanceRef,
     /// Where it answered.
     pub url: Option<String>,
-    /// What proved it.
-    pub evidence: Vec<EventId>,
 }
 
 /// A restarted workspace that has been heard from, and has not proved itself yet.
@@ -240,7 +238,8 @@ pub struct State {
     pub previous_life: Option<Timestamp>,
     /// The intervals of its heartbeats.
     pub beats: Beats,
-    /// The last heartbeat of the current generation, and the run of the platform that took it.
+    /// The last heartbeat of the current generation, and the run of the platform that took it; none once something spoke against
+    /// the workspace, so that what follows an outage is not taken for its rhythm.
     pub last_beat: Option<(Timestamp, BootId)>,
     /// What speaks against it, and since when.
     pub doubts: BTreeMap<EvidenceSource, Timestamp>,
@@ -252,6 +251,8 @@ pub struct State {
     pub probation: Option<Probation>,
     /// The restart that it has last proved itself after, and the fact that says so.
     pub proved: Option<(RestartId, EventId)>,
+    /// What the supervisor's wish for it to run again rests on, until it is started or somebody decides otherwise.
+    pub owed: Option<Vec<EventId>>,
     /// Whether the supervisor gave up on it.
     pub quarantined: bool,
     /// What calls say about the runtime's session.
@@ -265,18 +266,32 @@ impl State {
     }
 
     /// Whether a sign of life that names this generation (or none) speaks for what should be running now. After proof
-    /// of death it does not: a beat that was under way when the process died must not resurrect it.
+    /// of death it does not: a beat that was under way when the process died must not resurrect it. What is stopped because it
+    /// hangs is listened to until it has stopped.
     pub fn hears(&self, generation: Option<Generation>) -> bool {
         if self.is_external() {
             return !matches!(self.status, Status::Removed);
         }
-        generation.is_none_or(|named| named == self.generation)
-            && matches!(self.instance, Instance::Starting { .. } | Instance::Running { .. })
+        let listens = match self.instance {
+            Instance::Starting { .. } | Instance::Running { .. } => true,
+            Instance::Stopping { reason, .. }
+            | Instance::Unknown { operation: Operation::Stop { reason, .. }, .. } => {
+                reason == StopReason::Restart
+            }
+            Instance::None | Instance::Unknown { .. } => false,
+        };
+        listens && generation.is_none_or(|named| named == self.generation)
     }
 
     /// Whether the backend was asked for this generation and has not answered yet.
     pub fn is_starting(&self, generation: Generation) -> bool {
         self.generation == generation && matches!(self.instance, Instance::Starting { .. })
+    }
+
+    /// Whether the backend may have been asked for the current generation already, by a run of the platform that ended before it
+    /// learnt the outcome: a start asks for nothing before its token is on record.
+    pub fn may_have_started(&self) -> bool {
+        self.tokens.iter().any(|live| live.generation == Some(self.generation))
     }
 
     /// Whether calls can reach it once it was heard from: our own backend has said where, or somebody else runs it.

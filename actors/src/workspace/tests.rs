@@ -14,6 +14,7 @@ use crate::effect::Provisioned;
 use crate::scenario::Scenario;
 
 mod drain;
+mod hung;
 mod platform;
 mod properties;
 mod session;

@@ -81,7 +81,7 @@ pub struct RestartAbandoned {
     /// Which restart.
     pub restart: RestartId,
     /// A stable word: `paused`, `removed`, `evidence_refuted`, `superseded`, `died`, `provision_failed`,
-    /// `not_started`, `shutdown`.
+    /// `not_started`, `not_stopped`, `shutdown`.
     pub reason: String,
 }
 

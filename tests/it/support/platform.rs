@@ -225,12 +225,23 @@ impl Platform {
 
     /// Ends what runs for a workspace, without a chance to say goodbye.
     pub(crate) fn kill_workspace(&self, id: &str) {
+        self.signal_workspace(id, Signal::KILL);
+    }
+
+    /// Lets what runs for a workspace stand still.
+    pub(crate) fn freeze_workspace(&self, id: &str) {
+        self.signal_workspace(id, Signal::STOP);
+    }
+
+    fn signal_workspace(&self, id: &str, signal: Signal) {
         let running = self.running();
         let name =
             running.get(id).and_then(|identity| identity.split(' ').next()).expect("the workspace runs");
         match self.settings.runs_in {
-            RunsIn::Processes => processes::signal(name.parse().expect("a pid"), Signal::KILL),
-            RunsIn::Containers => drop(docker::docker(&["kill", name])),
+            RunsIn::Processes => processes::signal(name.parse().expect("a pid"), signal),
+            RunsIn::Containers => {
+                drop(docker::docker(&["kill", "--signal", &signal.as_raw().to_string(), name]));
+            }
             RunsIn::Elsewhere => unreachable!("nothing was found to run"),
         }
     }

@@ -12,6 +12,7 @@ use super::supervised::wish;
 use super::{Facts, doubt, drain};
 use crate::context::{Context, Decision};
 use crate::workspace::command::{Change, Create, NewToken, Register, Rejection, Remove, Restart};
+use crate::workspace::react::SUPERSEDED;
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
 /// From this share of failed work on, a workspace is degraded (contract 2.3).
@@ -83,7 +84,7 @@ pub(super) fn restart(state: &State, restart: &Restart, ctx: &Context<'_>) -> Re
         return Err(Rejection::External);
     }
     let mut facts = Decision::default();
-    abandon(state, "superseded", ctx, &mut facts);
+    abandon(state, SUPERSEDED, ctx, &mut facts);
     facts.push(
         ctx,
         RestartRequested {

@@ -34,7 +34,8 @@ pub(super) fn replace(
     );
 }
 
-fn provision(
+/// The next generation is asked for.
+pub(super) fn provision(
     state: &State,
     pending: &PendingRestart,
     (ctx, cause): (&Context<'_>, EventId),

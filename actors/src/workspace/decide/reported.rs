@@ -4,16 +4,16 @@ use covalence_events::Generation;
 use covalence_events::workspace::{
     CallFinished, CallOutcome, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted,
     InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin, RestartAnnounced,
-    RestartCause, StopFailed, TokensRevoked,
+    RestartCause, StopFailed, StopReason, TokensRevoked,
 };
 
-use super::asked::{abandon, come_online, issued};
+use super::asked::{abandon, come_online, end_restart, issued};
 use super::supervised::wish;
-use super::{Facts, doubt};
+use super::{Facts, doubt, drain};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
 use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
-use crate::workspace::react::NOT_STARTED;
+use crate::workspace::react::{NOT_STARTED, NOT_STOPPED};
 use crate::workspace::state::{Instance, Operation, State, Status};
 
 /// Which start was asked for and has no outcome, if it is this generation's.
@@ -95,14 +95,16 @@ pub(super) fn provision_failed(
     Ok(facts)
 }
 
-fn stopping(state: &State, generation: Generation) -> bool {
-    let asked = match &state.instance {
-        Instance::Stopping { .. } | Instance::Unknown { operation: Operation::Stop { .. }, .. } => true,
+/// Why this generation is stopped, if a stop was asked for and has no outcome.
+fn stopping(state: &State, generation: Generation) -> Option<StopReason> {
+    let reason = match &state.instance {
+        Instance::Stopping { reason, .. }
+        | Instance::Unknown { operation: Operation::Stop { reason, .. }, .. } => Some(*reason),
         Instance::None | Instance::Starting { .. } | Instance::Running { .. } | Instance::Unknown { .. } => {
-            false
+            None
         }
     };
-    asked && generation == state.generation
+    reason.filter(|_| generation == state.generation)
 }
 
 /// Nothing else is asked for until lists have told what became of it (rule V6).
@@ -121,18 +123,36 @@ pub(super) fn outcome_unknown(
     facts
 }
 
+/// What was stopped for a restart makes room for the next generation. If that restart is not wanted any more, another one has
+/// to bring back what we stopped.
 pub(super) fn stopped(state: &State, generation: Generation, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
-    if stopping(state, generation) {
-        facts.push(ctx, InstanceStopped { generation });
+    let Some(reason) = stopping(state, generation) else { return facts };
+    let stopped = facts.push(ctx, InstanceStopped { generation });
+    if reason == StopReason::Restart && state.is_desired() {
+        match &state.restart {
+            Some(pending) if pending.admission.is_some() => {
+                drain::provision(state, pending, (ctx, stopped), &mut facts);
+            }
+            Some(_) => {}
+            None => {
+                let wish = wish(state, RestartCause::Death, vec![stopped], ctx);
+                facts.push_because(ctx, Some(stopped), wish);
+            }
+        }
     }
     facts
 }
 
+/// What could not be stopped for a restart is taken back: it may have recovered, and is judged anew.
 pub(super) fn stop_failed(state: &State, generation: Generation, message: &str, ctx: &Context<'_>) -> Facts {
     let mut facts = Decision::default();
-    if stopping(state, generation) {
-        facts.push(ctx, StopFailed { generation, message: message.to_owned() });
+    let Some(reason) = stopping(state, generation) else { return facts };
+    let failed = facts.push(ctx, StopFailed { generation, message: message.to_owned() });
+    if let (StopReason::Restart, Some(pending)) = (reason, &state.restart)
+        && pending.admission.is_some()
+    {
+        end_restart(pending, NOT_STOPPED, (ctx, failed), &mut facts);
     }
     facts
 }

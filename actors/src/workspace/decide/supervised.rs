@@ -261,7 +261,7 @@ fn begin(
 }
 
 /// What the fresh look found. Only *not there* lets a restart for death begin; one for hanging begins unless something was
-/// heard since.
+/// heard since, and by stopping what hangs: until that is done, it may still be found alive.
 pub(super) fn confirmed(
     state: &State,
     restart: RestartId,
@@ -274,8 +274,12 @@ pub(super) fn confirmed(
     let mut facts = Decision::default();
     let observed = facts.push(ctx, seen.clone());
     match (seen.class, pending.cause) {
-        (EvidenceClass::Death, _) | (EvidenceClass::Life, RestartCause::Hung) => {
-            begin(state, pending, (admission, Some(observed)), ctx, &mut facts);
+        (EvidenceClass::Death, _) => begin(state, pending, (admission, Some(observed)), ctx, &mut facts),
+        (EvidenceClass::Life, RestartCause::Hung) => {
+            let begun = RestartStarted { restart, admission };
+            let begun = facts.push_because(ctx, Some(observed), begun);
+            let stop = StopRequested { generation: state.generation, reason: StopReason::Restart };
+            facts.push_because(ctx, Some(begun), stop);
         }
         (EvidenceClass::Life, _) => {
             if let Some(lost) = &state.lost {
@@ -331,11 +335,11 @@ pub(super) fn suppressed(
     }
     abandon(state, rule, ctx, &mut facts);
     // A refused wish took the place of one for its death, if there was one: what is dead goes on waiting.
-    let dead = state.status == Status::Offline && state.instance == Instance::None && state.is_desired();
-    if dead && !waits.cause.is_automatic() {
-        let proof = state.lost.as_ref().map(|lost| lost.evidence.clone()).filter(|proof| !proof.is_empty());
-        let because = proof.unwrap_or_else(|| ctx.origin.causation.into_iter().collect());
-        facts.push(ctx, wish(state, RestartCause::Death, because, ctx));
+    if let Some(proof) = &state.owed
+        && state.instance == Instance::None
+        && !waits.cause.is_automatic()
+    {
+        facts.push(ctx, wish(state, RestartCause::Death, proof.clone(), ctx));
     }
     Ok(facts)
 }

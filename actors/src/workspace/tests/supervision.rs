@@ -15,7 +15,7 @@ use crate::workspace::command::{ProvisionFailure, Restart};
 use crate::workspace::{Command, Effect, Rejection, Status};
 
 /// So many steady heartbeats, thirty seconds apart.
-fn steady(mut story: Scenario, beats: usize) -> Scenario {
+pub(super) fn steady(mut story: Scenario, beats: usize) -> Scenario {
     for _ in 0..beats {
         story = story.after(Duration::from_secs(30));
         story.when(&beat(1)).unwrap();
@@ -23,7 +23,7 @@ fn steady(mut story: Scenario, beats: usize) -> Scenario {
     story
 }
 
-fn probed(class: EvidenceClass) -> Command {
+pub(super) fn probed(class: EvidenceClass) -> Command {
     Command::RecordEvidence(Box::new(EvidenceObserved {
         source: EvidenceSource::Probe,
         class,
@@ -33,6 +33,16 @@ fn probed(class: EvidenceClass) -> Command {
         detail: String::new(),
         exit_status: None,
     }))
+}
+
+fn unavailable(generation: u64) -> Command {
+    Command::RecordProvisionFailed(ProvisionFailure {
+        generation: Generation(generation),
+        code: "engine_unavailable".to_owned(),
+        message: "the engine does not answer".to_owned(),
+        retryable: true,
+        command: None,
+    })
 }
 
 /// R10, R12: the chain that an operator reads.
@@ -176,6 +186,18 @@ fn a_refused_wish_of_a_person_leaves_the_dead_waiting() {
     let pending = story.state().restart.clone().unwrap();
     assert_eq!(pending.cause, RestartCause::Death);
     assert_ne!(pending.restart, first);
+
+    story.when(&Command::RecordAdmission { restart: pending.restart, admission: Position(9) }).unwrap();
+    story.when(&confirmed(pending.restart, EvidenceClass::Death)).unwrap();
+    story.when(&unavailable(2)).unwrap();
+    assert_eq!(
+        story.state().status,
+        Status::Failed,
+        "its replacement could not be started, and is tried again"
+    );
+    story.when(&wish).unwrap();
+    let tags = story.tags_when(&refused(asked(&story)));
+    assert_eq!(tags, ["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]);
 
     let mut alive = online();
     alive.when(&wish).unwrap();
@@ -413,25 +435,16 @@ fn a_start_that_is_never_heard_from_fails_with_a_reason_and_a_late_beat_lifts_it
 
 #[test]
 fn a_failed_first_start_stays_failed_and_a_failed_restart_is_asked_for_again_if_that_can_help() {
-    let failure = |generation| {
-        Command::RecordProvisionFailed(ProvisionFailure {
-            generation: Generation(generation),
-            code: "engine_unavailable".to_owned(),
-            message: "the engine does not answer".to_owned(),
-            retryable: true,
-            command: None,
-        })
-    };
     let mut story = Scenario::new();
     story.when(&create(BackendKind::Docker)).unwrap();
-    assert_eq!(story.tags_when(&failure(1)), ["workspace.provision_failed.v1"]);
+    assert_eq!(story.tags_when(&unavailable(1)), ["workspace.provision_failed.v1"]);
 
     let mut story = online();
     story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
     let restart = asked(&story);
     begin(&mut story, restart);
     assert_eq!(
-        story.tags_when(&failure(2)),
+        story.tags_when(&unavailable(2)),
         ["workspace.provision_failed.v1", "workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]
     );
 }

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use covalence_events::workspace::{
     Event, EvidenceClass, EvidenceObserved, InstanceStarted, ProvisionFailed, ProvisionRequested,
-    RestartRequested,
+    RestartRequested, StopReason,
 };
 use covalence_events::{RestartId, Timestamp};
 
@@ -29,6 +29,9 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         Event::InstanceAdopted(e) => row.instance = Instance::Running { instance: Some(e.instance.clone()) },
         Event::ProvisionFailed(e) => provision_failed(row, e, at),
         Event::StopRequested(e) => {
+            if e.reason == StopReason::Restart {
+                lost(row);
+            }
             row.instance = Instance::Stopping { reason: e.reason, error: None };
             (row.url, row.url_trusted) = (None, false);
         }
@@ -38,10 +41,7 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         Event::InstanceStopped(_) => gone(row),
         Event::VerdictReached(e) => {
             if e.rule == PROOF_OF_DEATH {
-                if let Instance::Running { instance: Some(instance) } = &row.instance {
-                    let (instance, url) = (instance.clone(), row.url.clone());
-                    row.lost = Some(Box::new(Lost { instance, url }));
-                }
+                lost(row);
                 gone(row);
             }
         }
@@ -118,13 +118,23 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
     }
 }
 
+/// Remembers what runs, so that it can be taken back.
+fn lost(row: &mut Row) {
+    if let Instance::Running { instance: Some(instance) } = &row.instance {
+        let (instance, url) = (instance.clone(), row.url.clone());
+        row.lost = Some(Box::new(Lost { instance, url }));
+    }
+}
+
+/// What was to be replaced and could not be stopped is there still.
 fn stop_failed(row: &mut Row, message: &str) {
-    match &mut row.instance {
-        Instance::Stopping { error, .. } => *error = Some(message.to_owned()),
-        Instance::Unknown { stopping: Some(reason) } => {
-            row.instance = Instance::Stopping { reason: *reason, error: Some(message.to_owned()) };
-        }
-        Instance::None | Instance::Starting | Instance::Running { .. } | Instance::Unknown { .. } => {}
+    let (Instance::Stopping { reason, .. } | Instance::Unknown { stopping: Some(reason) }) = row.instance
+    else {
+        return;
+    };
+    row.instance = Instance::Stopping { reason, error: Some(message.to_owned()) };
+    if reason == StopReason::Restart {
+        taken_back(row);
     }
 }
 
