@@ -148,14 +148,14 @@ impl Shared {
         cell: Option<BackendKind>,
         decide: impl FnOnce(&Context<'_>) -> T,
     ) -> T {
-        let policy = self.sight.policy();
+        let (policy, now) = (self.sight.policy(), self.clock.now());
         decide(&Context {
-            now: self.clock.now(),
+            now,
             boot: self.boot,
             origin,
             policy: &policy.0,
             policy_hash: policy.1,
-            observer: self.sight.view(cell),
+            observer: self.sight.view(cell, now.at),
             stopped: self.sight.is_stopped(),
             roster: &self.registry,
             ids: uuid::Uuid::now_v7(),

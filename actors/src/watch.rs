@@ -25,10 +25,12 @@ use crate::workspace;
 use crate::workspace::command::ProvisionFailure;
 
 mod compare;
+mod eye;
 mod probing;
 pub(crate) mod seen;
 
 pub use compare::{inspected, is_observer_failure, looked};
+pub use eye::Eye;
 pub use seen::{Seen, Unknown};
 
 #[cfg(test)]
@@ -250,19 +252,14 @@ impl Watch {
         }
     }
 
-    /// Since when silence is the workspaces' own.
-    pub fn since(&self) -> Timestamp {
-        self.since
-    }
-
-    /// How unwell it is, 0 to 8.
-    pub fn score(&self, now: Timestamp) -> u32 {
-        self.score.total(now)
-    }
-
-    /// Whether it has just stood still.
-    pub fn is_quiet(&self, now: Timestamp) -> bool {
-        self.score.quiet_until(now).is_some()
+    /// What it says of itself.
+    pub fn eye(&self, now: Timestamp) -> Eye {
+        Eye {
+            score: self.score.total(now),
+            since: self.since,
+            last_turn: self.last_turn,
+            quiet_until: self.score.quiet_until(now),
+        }
     }
 
     /// The engine's circuit.
@@ -307,9 +304,8 @@ impl Watch {
     fn turn(&mut self, around: &Around<'_>, out: &mut Vec<Output>) {
         let &Around { policy, seen, now } = around;
         if let Some(last) = self.last_turn {
-            let lag = (now - last).to_std().unwrap_or_default().saturating_sub(TURN);
-            self.score.late_by(policy, lag, now);
-            if lag > policy.pause_max {
+            self.score.late_by(policy, eye::lag(last, now), now);
+            if eye::stood_still(policy, self.last_turn, now) {
                 // What was not heard while we stood still is held against nobody.
                 self.since = now;
                 self.next_list = now;

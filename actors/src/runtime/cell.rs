@@ -299,8 +299,9 @@ impl<D: Domain> Cell<D> {
     }
 
     fn due(&self, state: &D::State) -> Option<Timestamp> {
-        let sight = &self.runtime.shared.sight;
-        D::deadline(state, &sight.policy().0, sight.view(D::cell(Some(state))).since)
+        let shared = &self.runtime.shared;
+        let view = shared.sight.view(D::cell(Some(state)), shared.clock.now().at);
+        D::deadline(state, &shared.sight.policy().0, view.since)
     }
 
     fn give_up(&mut self, corrupt: Corrupt) {

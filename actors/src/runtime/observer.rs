@@ -212,7 +212,7 @@ impl Runtime {
     /// How long one observation of a cell may take at the moment.
     pub(super) fn patience(&self, cell: BackendKind) -> Duration {
         let sight = &self.shared.sight;
-        sight.policy().0.observe_timeout * (1 + sight.view(Some(cell)).score)
+        sight.policy().0.observe_timeout * (1 + sight.view(Some(cell), self.shared.clock.now().at).score)
     }
 
     /// Takes a fresh look at a workspace whose agent could not be reached, records what was seen, and says what it

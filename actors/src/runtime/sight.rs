@@ -10,15 +10,7 @@ use covalence_events::{PolicyHash, Timestamp};
 use crate::context::ObserverView;
 use crate::fleet;
 use crate::policy::Policy;
-use crate::watch::Watch;
-
-/// What one observer last said of itself.
-#[derive(Clone, Copy, Debug)]
-struct Eye {
-    since: Timestamp,
-    score: u32,
-    quiet: bool,
-}
+use crate::watch::{Eye, Watch};
 
 /// What the supervisor's state says about one cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -81,8 +73,7 @@ impl Sight {
 
     /// Takes note of what an observer says of itself.
     pub(super) fn look(&self, cell: BackendKind, watch: &Watch, now: Timestamp) {
-        let eye = Eye { since: watch.since(), score: watch.score(now), quiet: watch.is_quiet(now) };
-        self.eyes.write().unwrap_or_else(PoisonError::into_inner).insert(cell, eye);
+        self.eyes.write().unwrap_or_else(PoisonError::into_inner).insert(cell, watch.eye(now));
     }
 
     /// Whether an emergency stop is on: then nothing at all is started.
@@ -90,19 +81,51 @@ impl Sight {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// How well a cell is seen; what belongs to none is seen well.
-    pub(super) fn view(&self, cell: Option<BackendKind>) -> ObserverView {
+    /// How well a cell is seen; what belongs to none is seen well. Cells without an observer learn of our own pauses from those
+    /// that have one: we stand still for all of them.
+    pub(super) fn view(&self, cell: Option<BackendKind>, now: Timestamp) -> ObserverView {
         let Some(cell) = cell else { return ObserverView::well(self.since) };
-        let eye = self.eyes.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied();
+        let policy = &self.policy().0;
+        let eyes = self.eyes.read().unwrap_or_else(PoisonError::into_inner);
+        let eye = eyes.get(&cell);
+        let listeners = || eyes.values().filter(|_| eye.is_none()).chain(eye);
+        let since = listeners().map(|eye| eye.since(policy, now)).fold(self.since, Timestamp::max);
+        let quiet = listeners().any(|eye| eye.is_quiet(policy, now));
+        let score = eye.map_or(0, |eye| eye.score);
+        drop(eyes);
         let hand =
             self.hands.read().unwrap_or_else(PoisonError::into_inner).get(&cell).copied().unwrap_or_default();
-        let eye = eye.unwrap_or(Eye { since: self.since, score: 0, quiet: false });
         ObserverView {
-            since: hand.released.map_or(eye.since, |released| eye.since.max(released)),
-            score: eye.score,
-            quiet: eye.quiet,
+            since: hand.released.map_or(since, |released| since.max(released)),
+            score,
+            quiet,
             in_grace: hand.in_grace && cell != BackendKind::External,
             braked: hand.braked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+    use crate::watch::Input;
+
+    /// R52: what we don't run has no observer of its own, and we stood still for it all the same.
+    #[test]
+    fn a_pause_of_ours_is_held_against_no_external_workspace() {
+        let (start, policy) = (DateTime::UNIX_EPOCH, Policy::default());
+        let sight = Sight::new(start, policy.clone());
+        let mut watch = Watch::new(BackendKind::Process, start);
+        watch.handle(&policy, Input::Turn, &[], start);
+        sight.look(BackendKind::Process, &watch, start);
+        for kind in [BackendKind::External, BackendKind::Process] {
+            let soon = sight.view(Some(kind), start + TimeDelta::seconds(1));
+            assert_eq!((soon.since, soon.quiet), (start, false), "{kind:?}");
+            let woken = start + TimeDelta::seconds(100);
+            let view = sight.view(Some(kind), woken);
+            assert_eq!((view.since, view.quiet), (woken, true), "{kind:?}");
         }
     }
 }

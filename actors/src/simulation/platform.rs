@@ -28,6 +28,8 @@ use crate::{fleet, workspace};
 
 /// What a full queue refused is tried again after this.
 const BUSY: Millis = 100;
+/// The observer's turn comes within this once the process goes on after a pause.
+const WAKING: Millis = 200;
 
 /// What reaches the platform's process.
 #[derive(Clone, Debug)]
@@ -164,10 +166,11 @@ impl Platform {
     pub(super) fn observer(&self, now: Timestamp) -> ObserverView {
         let fleet = self.fleet.state.as_ref();
         let released = fleet.and_then(|fleet| fleet.cells.get(&CELL)?.released);
+        let eye = self.watch.eye(now);
         ObserverView {
-            since: released.into_iter().fold(self.watch.since(), Timestamp::max),
-            score: self.watch.score(now),
-            quiet: self.watch.is_quiet(now),
+            since: released.into_iter().fold(eye.since(&self.policy, now), Timestamp::max),
+            score: eye.score,
+            quiet: eye.is_quiet(&self.policy, now),
             in_grace: fleet.is_some_and(|fleet| fleet.in_grace(CELL)),
             braked: fleet.is_some_and(|fleet| fleet.brake_mode(CELL).is_some()),
         }
@@ -274,7 +277,9 @@ impl World {
             return;
         }
         if let Some(until) = self.until(|fault| matches!(fault, super::Fault::Pause { .. })) {
-            return self.at(until, Happening::Mail { boot, late, mail });
+            // Nobody says which task runs first when the process goes on.
+            let after = if matches!(mail, Mail::Turn) { self.chance.between(0, WAKING) } else { 0 };
+            return self.at(until + after, Happening::Mail { boot, late, mail });
         }
         let lag = self.active().find_map(|fault| match fault {
             super::Fault::Lag { lag, .. } => Some(*lag),

@@ -166,14 +166,22 @@ fn after_a_pause_of_our_own_nothing_is_concluded_and_silence_begins_anew() {
     let mut story = Story::of(3);
     story.turns(2);
     story.now += TimeDelta::seconds(8);
+    let (policy, now) = (Policy::default(), story.now);
+    let eye = story.watch.eye(now);
+    assert!(eye.is_quiet(&policy, now), "whoever is quicker than its turn knows it too");
+    assert_eq!(eye.since(&policy, now), now);
     let out = story.tell(Input::Turn);
     let told = out.iter().find_map(|o| match o {
         Output::Fleet(Command::RecordObserver(changed)) => Some((changed.score, changed.pause_ms)),
         _ => None,
     });
     assert_eq!(told, Some((8, Some(7_000))));
-    assert!(story.watch.is_quiet(story.now));
-    assert_eq!(story.watch.since(), story.now);
+    let eye = story.watch.eye(now);
+    assert!(eye.is_quiet(&policy, now));
+    assert_eq!(eye.since(&policy, now), now);
+    let later = now + TimeDelta::seconds(6);
+    assert!(!eye.is_quiet(&policy, later), "a turn that is five seconds late is no pause");
+    assert_eq!(eye.since(&policy, later), now);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_slow_loop_raises_our_score_and_our_patience_and_restarts_nothing() {
     let watch = world.watch().expect("up");
     let policy = &world.fleet().expect("up").policy;
     let now = world.moment();
-    assert_eq!((watch.score(now), watch.patience(policy, now).as_secs()), (2, 9));
+    assert_eq!((watch.eye(now).score, watch.patience(policy, now).as_secs()), (2, 9));
     world.run(T0 + 3 * MINUTE);
     no_restarts(&world);
 }
@@ -121,7 +121,7 @@ fn a_full_disk_lets_nothing_be_done() {
     after(&mut world, 10 * SECOND, Fault::Exit { whom: 2, status: 1 });
     world.run(T0 + 2 * MINUTE);
     assert_eq!(world.history().mutations(T0, world.now()), 0);
-    assert!(world.watch().expect("up").score(world.moment()) >= 4);
+    assert!(world.watch().expect("up").eye(world.moment()).score >= 4);
     // A person frees the disk, and starts the platform again.
     after(&mut world, 2 * MINUTE + SECOND, Fault::Kill { down: SECOND });
     world.run(T0 + 5 * MINUTE);

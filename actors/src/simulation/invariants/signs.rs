@@ -22,10 +22,10 @@ const SLACK: Millis = 3_000;
 const SUSPECTED_AFTER: Millis = 60_000;
 /// A pause of ours that is longer than this was noticed by ourselves.
 const NOTICED_PAUSE: Millis = 7_500;
+/// One that is shorter than that and longer than this may have been.
+const PERHAPS_NOTICED: Millis = 4_000;
 /// What the log does not take is tried again for so long.
 const RECORDED_WITHIN: Millis = 35_000;
-/// The observer's first turn after a pause comes within this, and a timer may be quicker.
-const TURN: Millis = 5_000;
 /// Phi is 8 at so many deviations.
 const DEVIATIONS: f64 = 5.233;
 /// A request for a card may be under way when a sign of life arrives.
@@ -62,7 +62,6 @@ impl Signs {
         }
         if let Some((last, same)) = self.beat
             && same == boot
-            && self.against.is_empty()
         {
             self.intervals.push_back((at - last) / 100 * 100);
             if self.intervals.len() > SAMPLES_MAX {
@@ -113,7 +112,10 @@ impl Signs {
             Event::HeartbeatReceived(e) => self.beats(e.generation, recorded.meta.boot, at),
             Event::CallFinished(e) if e.outcome == CallOutcome::Answered => _ = self.life(None, at),
             Event::EvidenceObserved(e) if e.generation == self.generation => match e.class {
-                EvidenceClass::Suspicion => _ = self.against.insert(e.source),
+                EvidenceClass::Suspicion => {
+                    self.against.insert(e.source);
+                    self.beat = None;
+                }
                 EvidenceClass::Life if e.source == EvidenceSource::Probe => self.heard = at,
                 _ => {}
             },
@@ -150,31 +152,24 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     /// Silence of this workspace that is its own, at this moment; releases that may not be known yet don't count.
-    fn silent(&self, signs: &Signs, at: Millis, release: Millis) -> Millis {
-        let listening = self.awake.listening_since(at, NOTICED_PAUSE);
+    fn silent(&self, signs: &Signs, at: Millis, release: Millis, noticed: Millis) -> Millis {
+        let listening = self.awake.listening_since(at, noticed);
         at.saturating_sub(signs.heard.max(listening).max(release))
-    }
-
-    /// Whether a timer may have been quicker than the observer's first turn after a pause.
-    fn just_woken(&self, at: Millis) -> bool {
-        self.awake.pauses(NOTICED_PAUSE).any(|(_, until)| (until..until + TURN).contains(&at))
     }
 
     fn objection(&self, signs: &Signs, event: &Event, at: Millis) -> Option<String> {
         let Event::EvidenceObserved(e) = event else { return self.overlooked(signs, event, at) };
         let known = if self.released + KNOWN_WITHIN <= at { self.released } else { 0 };
-        let silent = self.silent(signs, at, known);
+        let silent = self.silent(signs, at, known, NOTICED_PAUSE);
         match (e.class, e.source) {
-            (EvidenceClass::Suspicion, EvidenceSource::Heartbeat)
-                if silent + SLACK < SUSPECTED_AFTER && !self.just_woken(at) =>
-            {
+            (EvidenceClass::Suspicion, EvidenceSource::Heartbeat) if silent + SLACK < SUSPECTED_AFTER => {
                 Some(format!("suspected after {silent} ms"))
             }
             (EvidenceClass::Suspicion, EvidenceSource::Heartbeat) => self.late(signs, at),
             (EvidenceClass::Silence, _) => {
                 let long = millis(self.policy.liveness_ttl);
                 let since = |at: Millis| at + KNOWN_WITHIN;
-                if silent + 100 < long && !self.just_woken(at) {
+                if silent + 100 < long {
                     Some(format!("hung after {silent} ms"))
                 } else if signs.against.len() < self.policy.hung_sources as usize {
                     Some(format!("hung, though only {:?} speaks against it", signs.against))
@@ -193,7 +188,7 @@ impl Listener<'_> {
     /// A suspicion that should have been there before.
     fn late(&self, signs: &Signs, at: Millis) -> Option<String> {
         let up = signs.up?;
-        let silent = self.silent(signs, at, self.released.max(up));
+        let silent = self.silent(signs, at, self.released.max(up), PERHAPS_NOTICED);
         let patience = signs.patience(self.policy);
         let due = (at - silent) + patience;
         let late = at > due + SLACK && !signs.against.contains(&EvidenceSource::Heartbeat);
