@@ -19,7 +19,7 @@ use super::starts::Starts;
 use super::token::mint;
 use super::{CommandError, Runtime, Shared};
 use crate::context::Origin;
-use crate::effect::{Backend, Inspection, ProvisionError, ProvisionSpec, Provisioned, Secret};
+use crate::effect::{Backend, BackendError, Inspection, ProvisionError, ProvisionSpec, Provisioned, Secret};
 use crate::fleet;
 use crate::policy::Policy;
 use crate::workspace::command::ProvisionFailure;
@@ -240,6 +240,9 @@ impl Runtime {
                 Inspection::Running(provisioned) => return Ok(provisioned),
                 Inspection::NotThere { .. } => break,
                 Inspection::Unknown(error) if attempt == FIND_TRIES => {
+                    if state.may_have_started() {
+                        return Err(Failure::Failed(interrupted(&error)));
+                    }
                     debug!(workspace = %state.id, %error, "the backend can't say whether it already runs");
                 }
                 Inspection::Unknown(_) => tokio::time::sleep(FIND_PAUSE).await,
@@ -423,6 +426,18 @@ fn shed() -> ProvisionError {
         code: "shed",
         message: "too many workspaces wait to be started on this engine: try again in a few minutes"
             .to_owned(),
+        retryable: true,
+        command: None,
+    }
+}
+
+/// A run of the platform that ended may have asked for this start, and nothing else is asked for until a list tells (rule V6).
+fn interrupted(error: &BackendError) -> ProvisionError {
+    ProvisionError {
+        code: ProvisionError::OUTCOME_UNKNOWN,
+        message: format!(
+            "asked for before the platform was started again, and the engine can't say: {error}"
+        ),
         retryable: true,
         command: None,
     }

@@ -106,6 +106,9 @@ impl Backend for Engine {
     }
 
     async fn find(&self, workspace: WorkspaceId, generation: Generation) -> Inspection {
+        if let Some(error) = self.unavailable() {
+            return Inspection::Unknown(error);
+        }
         match self.running.lock().unwrap().get(&workspace) {
             Some(running) if *running == generation => {
                 Inspection::Running(Self::answer(workspace, generation))
@@ -388,6 +391,19 @@ async fn a_start_that_a_crash_interrupted_is_found_running_and_not_started_twice
     let log = left_behind(&first.log, Some("workspace.instance_started.v1")).await;
     let second = platform_over(log, Arc::clone(&first.engine), Settings::default()).await;
     second.until(id, "the start is finished", |state| state.url.is_some()).await;
+    assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
+}
+
+#[actix::test]
+async fn a_start_that_a_crash_interrupted_is_not_asked_for_again_while_nobody_can_say_what_became_of_it() {
+    let first = platform().await;
+    let id = first.online().await;
+    let log = left_behind(&first.log, Some("workspace.instance_started.v1")).await;
+    *first.engine.silent.lock().unwrap() = true;
+    let second = platform_over(log, Arc::clone(&first.engine), Settings::default()).await;
+    second.until_tagged(id, "workspace.outcome_unknown.v1").await;
+    *second.engine.silent.lock().unwrap() = false;
+    second.until(id, "a list shows that it runs", |state| state.is_reachable()).await;
     assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
 }
 

@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::policy::limit::Limit;
 use crate::watch::Input;
 use crate::workspace::command::{Drained, NewToken, ProvisionFailure};
-use crate::workspace::{Command, Effect};
+use crate::workspace::{self, Command, Effect};
 
 /// How often a start asks whether it already runs, and the pause between.
 const FIND_TRIES: u32 = 3;
@@ -298,8 +298,19 @@ impl World {
                 self.enter(workspace, Step::Finding { tries: tries + 1 });
                 self.mail_after(FIND_PAUSE, Mail::Walk { workspace });
             }
+            _ if self.may_have_started(workspace) => {
+                let (generation, detail) =
+                    (job.generation, "the engine can't say whether it runs".to_owned());
+                let unknown = Command::RecordOutcomeUnknown { generation, operation: "provision", detail };
+                self.outcome(workspace, unknown, job);
+            }
             _ => self.mint(workspace),
         }
+    }
+
+    fn may_have_started(&self, workspace: WorkspaceId) -> bool {
+        let actor = self.platform.as_ref().and_then(|platform| platform.workspaces.get(&workspace));
+        actor.and_then(|actor| actor.state.as_ref()).is_some_and(workspace::State::may_have_started)
     }
 
     /// Nothing is asked of the engine before the log has this start's token.
