@@ -25,7 +25,7 @@ use crate::effect::{
 };
 use crate::policy::Policy;
 use crate::workspace::tests::create;
-use crate::workspace::{Command, Status};
+use crate::workspace::{Command, State, Status};
 
 mod announce;
 mod calls;
@@ -254,12 +254,7 @@ impl Platform {
         self.events(workspace).await.iter().map(|recorded| recorded.fact.tag()).collect()
     }
 
-    async fn until(
-        &self,
-        workspace: WorkspaceId,
-        what: &str,
-        done: impl Fn(&crate::workspace::State) -> bool,
-    ) {
+    async fn until(&self, workspace: WorkspaceId, what: &str, done: impl Fn(&State) -> bool) {
         for _ in 0..2000 {
             if self.runtime.peek(workspace).await.is_some_and(|state| done(&state)) {
                 return;
@@ -403,7 +398,7 @@ async fn a_start_that_a_crash_interrupted_is_not_asked_for_again_while_nobody_ca
     let second = platform_over(log, Arc::clone(&first.engine), Settings::default()).await;
     second.until_tagged(id, "workspace.outcome_unknown.v1").await;
     *second.engine.silent.lock().unwrap() = false;
-    second.until(id, "a list shows that it runs", |state| state.is_reachable()).await;
+    second.until(id, "a list shows that it runs", State::is_reachable).await;
     assert_eq!(second.engine.provisioned.load(Ordering::SeqCst), 1);
 }
 

@@ -19,6 +19,7 @@ mod platform;
 mod properties;
 mod session;
 mod supervision;
+mod unstarted;
 
 pub(crate) fn profile(backend: BackendKind) -> Created {
     Created {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{asked, beat, begin, confirmed, create, evidence, online, provisioned};
 use crate::scenario::Scenario;
-use crate::workspace::command::{ProvisionFailure, Restart};
+use crate::workspace::command::Restart;
 use crate::workspace::{Command, Effect, Rejection, Status};
 
 /// So many steady heartbeats, thirty seconds apart.
@@ -33,16 +33,6 @@ pub(super) fn probed(class: EvidenceClass) -> Command {
         detail: String::new(),
         exit_status: None,
     }))
-}
-
-fn unavailable(generation: u64) -> Command {
-    Command::RecordProvisionFailed(ProvisionFailure {
-        generation: Generation(generation),
-        code: "engine_unavailable".to_owned(),
-        message: "the engine does not answer".to_owned(),
-        retryable: true,
-        command: None,
-    })
 }
 
 /// R10, R12: the chain that an operator reads.
@@ -170,39 +160,6 @@ fn death_before_the_first_sign_of_life_settles_the_restart_and_asks_for_another(
     );
     assert_ne!(asked(&story), first);
     assert!(matches!(story.effects[..], [Effect::SettleRestart { .. }, Effect::RequestAdmission { .. }]));
-}
-
-#[test]
-fn a_refused_wish_of_a_person_leaves_the_dead_waiting() {
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let first = asked(&story);
-    let wish = Command::Restart(Restart::because_of(RestartCause::Operator));
-    story.when(&wish).unwrap();
-    let refused =
-        |restart| Command::RecordSuppression { restart, rule: "hold".to_owned(), message: String::new() };
-    let tags = story.tags_when(&refused(asked(&story)));
-    assert_eq!(tags, ["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]);
-    let pending = story.state().restart.clone().unwrap();
-    assert_eq!(pending.cause, RestartCause::Death);
-    assert_ne!(pending.restart, first);
-
-    story.when(&Command::RecordAdmission { restart: pending.restart, admission: Position(9) }).unwrap();
-    story.when(&confirmed(pending.restart, EvidenceClass::Death)).unwrap();
-    story.when(&unavailable(2)).unwrap();
-    assert_eq!(
-        story.state().status,
-        Status::Failed,
-        "its replacement could not be started, and is tried again"
-    );
-    story.when(&wish).unwrap();
-    let tags = story.tags_when(&refused(asked(&story)));
-    assert_eq!(tags, ["workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]);
-
-    let mut alive = online();
-    alive.when(&wish).unwrap();
-    assert_eq!(alive.tags_when(&refused(asked(&alive))), ["workspace.restart_abandoned.v1"]);
-    assert_eq!(alive.state().restart, None);
 }
 
 #[test]
@@ -431,22 +388,6 @@ fn a_start_that_is_never_heard_from_fails_with_a_reason_and_a_late_beat_lifts_it
     assert_eq!(story.state().status, Status::Failed);
     story.when(&beat(1)).unwrap();
     assert_eq!(story.state().status, Status::Online);
-}
-
-#[test]
-fn a_failed_first_start_stays_failed_and_a_failed_restart_is_asked_for_again_if_that_can_help() {
-    let mut story = Scenario::new();
-    story.when(&create(BackendKind::Docker)).unwrap();
-    assert_eq!(story.tags_when(&unavailable(1)), ["workspace.provision_failed.v1"]);
-
-    let mut story = online();
-    story.when(&evidence(EvidenceClass::Death, 1)).unwrap();
-    let restart = asked(&story);
-    begin(&mut story, restart);
-    assert_eq!(
-        story.tags_when(&unavailable(2)),
-        ["workspace.provision_failed.v1", "workspace.restart_abandoned.v1", "workspace.restart_requested.v1"]
-    );
 }
 
 #[test]
