@@ -138,6 +138,12 @@ impl SledLog {
         Self::open_on(Arc::new(RealDisk), path, options, Some(visit))
     }
 
+    /// Like [`SledLog::open`], without the sync that makes commits durable: what the tests of power cuts are tested with.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn open_unsynced(path: &Path, options: &Options) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(store::NoSync), path, options, None).map(|(log, _)| log)
+    }
+
     /// The writer's pulse: it comes round with each commit, and while there is nothing to write.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.shared.pulse)
