@@ -22,6 +22,19 @@ fn a_pause_of_our_own_concludes_nothing_and_is_recorded() {
     assert!((6_000..=9_000).contains(&pause), "{pause}");
 }
 
+/// What piled up during the pause may not hold any more: it is believed when it is seen again.
+#[test]
+fn a_death_during_a_pause_of_our_own_is_believed_only_when_we_have_been_awake_for_a_while() {
+    let mut world = calm();
+    after(&mut world, 0, Fault::Pause { lasts: 20 * SECOND });
+    after(&mut world, 10 * SECOND, Fault::Exit { whom: 3, status: 1 });
+    world.run(T0 + 24 * SECOND);
+    no_restarts(&world);
+    world.run(T0 + 2 * MINUTE);
+    assert_eq!(world.history().restarts_of(3).len(), 1);
+    assert!(world.is_healed(), "{}", world.ailing());
+}
+
 /// Scenario 24, longer than every heartbeat and the liveness window: what was not heard then is held against nobody.
 #[test]
 fn a_pause_longer_than_the_liveness_window_restarts_nothing() {

@@ -103,7 +103,7 @@ pub(super) fn quiet(history: History<'_>, policy: &Policy) -> Vec<String> {
             continue;
         }
         let concluded = history.all().filter(|(at, _, event, _)| {
-            *at > until
+            *at >= until
                 && *at < until + long
                 && matches!(event, Event::VerdictReached(e) if e.verdict == Verdict::Dead)
         });
