@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Environment, Flags, Layers};
 
+mod backtest;
 pub mod client;
 mod completions;
 mod config;
@@ -107,6 +108,8 @@ enum Command {
     StopAll(hold::StopAll),
     /// Show, check and change the supervision policy
     Policy(policy::Policy),
+    /// Say what another policy would have decided
+    Backtest(backtest::Backtest),
     /// Say whether automatic restarts are done, or only recorded
     Mode(supervision::Mode),
     /// Say who is restarted when a member of a team dies
@@ -147,6 +150,7 @@ impl Cli {
             Command::Release(command) => command.run(&shared).await,
             Command::StopAll(command) => command.run(&shared).await,
             Command::Policy(command) => command.run(&shared).await,
+            Command::Backtest(command) => command.run(&shared).await,
             Command::Mode(command) => command.run(&shared).await,
             Command::Strategy(command) => command.run(&shared).await,
             Command::Supervision(command) => command.run(&shared).await,

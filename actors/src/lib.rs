@@ -8,10 +8,12 @@
 //! [`workspace`], [`fleet`] and [`policy`] are pure: no clock, no dice, no I/O; time, ids and chance come in with the
 //! [`context::Context`]. Only [`runtime`] knows actix and tokio. Nothing here knows HTTP or a container engine.
 
+pub mod backtest;
 pub mod context;
 pub mod effect;
 pub mod fleet;
 pub mod policy;
+mod roster;
 pub mod runtime;
 #[cfg(any(test, feature = "test-support"))]
 pub mod scenario;

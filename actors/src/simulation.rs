@@ -25,7 +25,6 @@ mod ledger;
 mod observing;
 mod outside;
 mod platform;
-mod roster;
 pub mod storm;
 mod trace;
 mod world;

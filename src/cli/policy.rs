@@ -107,11 +107,11 @@ impl Set {
     }
 }
 
-async fn send(client: &Client, method: Method, path: &[&str], wish: &Value) -> Outcome<Value> {
+pub(super) async fn send(client: &Client, method: Method, path: &[&str], wish: &Value) -> Outcome<Value> {
     client.json(client.request(method, path).json(wish)).await
 }
 
-fn assignments(pairs: &[String]) -> Outcome<Map<String, Value>> {
+pub(super) fn assignments(pairs: &[String]) -> Outcome<Map<String, Value>> {
     let pair = |pair: &String| {
         let (name, value) = pair.split_once('=').ok_or_else(|| {
             Failure::new(
@@ -124,7 +124,7 @@ fn assignments(pairs: &[String]) -> Outcome<Map<String, Value>> {
     pairs.iter().map(pair).collect()
 }
 
-fn read(path: &Path) -> Outcome<Map<String, Value>> {
+pub(super) fn read(path: &Path) -> Outcome<Map<String, Value>> {
     let named = |reason: String| Failure::new(Exit::Usage, format!("{}: {reason}", path.display()));
     let length = std::fs::metadata(path).map_err(|error| named(error.to_string()))?.len();
     if length > FILE_MAX {

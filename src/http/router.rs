@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::http::supervision::{self, holds, policy};
+use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{a2a, admin, error, events, health, registry, workspaces};
 
 /// The document's head.
@@ -97,7 +97,8 @@ fn supervision(config: &mut ServiceConfig<'_>) {
         .service(policy::set)
         .service(policy::check)
         .service(policy::roll_back)
-        .service(policy::set_mode);
+        .service(policy::set_mode)
+        .service(backtest::run);
 }
 
 /// The routes without a schema: the document itself, and everything that is not there.

@@ -17,6 +17,7 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::view::SupervisionView;
 use crate::http::workspaces::row;
 
+pub mod backtest;
 pub(crate) mod gauges;
 pub mod holds;
 pub mod policy;

@@ -182,6 +182,37 @@ async fn hung_and_replaced(platform: &Platform) {
     assert_eq!(admin.ask(&id, "again").await, "echo Ada: again");
 }
 
+#[tokio::test]
+async fn what_another_policy_would_have_done_about_a_death_is_told() {
+    let platform = Platform::start(Settings::process().config("[supervision]\ngrace = \"0s\"\n")).await;
+    let admin = platform.admin();
+    let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
+    platform.kill_workspace(&id);
+    eventually("it is restarted", ONLINE_LIMIT, async || {
+        let facts = admin.log(Some(&id), 0).await?;
+        let told = facts.iter().any(|fact| fact.tag == "workspace.restart_announced.v1");
+        told.then_some(()).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    let backtest = |policy: &[&str]| {
+        let output = platform.cli(&[&["--json", "backtest"], policy].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("a document")
+    };
+    let same = backtest(&["grace=0s"]);
+    assert_eq!((&same["restarts"], &same["differing"]), (&1.into(), &0.into()), "{same}");
+    let jumpy = backtest(&["brake_deaths_min=1", "brake_deaths_share=0.01"]);
+    let difference = &jumpy["differences"][0];
+    assert_eq!(difference["recorded"], "process not braked");
+    // Deaths or grace, as the case may be: the first list of the platform's own start may not have come yet.
+    let under = difference["under"].as_str().expect("a text");
+    assert!(under.starts_with("canary for ") && under.ends_with(": 1 of 1"), "{under}");
+
+    let shown = platform.cli(&["backtest", "brake_deaths_min=1", "brake_deaths_share=0.01"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("process not braked") && shown.contains("of 1 restarts 0 avoided"), "{shown}");
+}
+
 fn find<'a>(facts: &'a [Fact], tag: &str) -> &'a Fact {
     facts.iter().find(|fact| fact.tag == tag).unwrap_or_else(|| panic!("no {tag} in {facts:#?}"))
 }

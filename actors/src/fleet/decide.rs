@@ -20,7 +20,7 @@ use crate::policy::Policy;
 use crate::workspace::Rejection;
 
 mod admit;
-mod braking;
+pub(crate) mod braking;
 mod persons;
 
 pub(super) use persons::FROM_CONFIGURATION;

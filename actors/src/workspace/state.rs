@@ -283,6 +283,11 @@ impl State {
         listens && generation.is_none_or(|named| named == self.generation)
     }
 
+    /// Since when nothing was heard of it, where `since` is when somebody began to listen.
+    pub fn heard(&self, since: Timestamp) -> Timestamp {
+        self.last_life.unwrap_or(self.status_since).max(since)
+    }
+
     /// Whether the backend was asked for this generation and has not answered yet.
     pub fn is_starting(&self, generation: Generation) -> bool {
         self.generation == generation && matches!(self.instance, Instance::Starting { .. })

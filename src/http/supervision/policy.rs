@@ -21,7 +21,7 @@ use crate::http::workspaces::{present, settled};
 use crate::http::{auth, body};
 
 /// The generic text for a body that can't be used.
-const INVALID: &str = "invalid request body";
+pub(super) const INVALID: &str = "invalid request body";
 
 /// The policy in force, and those before it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -177,10 +177,14 @@ impl ChangedView {
 }
 
 /// Reads a policy; an error names the parameter.
-fn read(current: &Policy, wish: &NewPolicy) -> Result<Policy, ApiError> {
+pub(super) fn read(
+    current: &Policy,
+    parameters: &Map<String, Value>,
+    replace: bool,
+) -> Result<Policy, ApiError> {
     let built_in = Policy::default();
-    let base = if wish.replace { &built_in } else { current };
-    Policy::from_document(base, &wish.parameters).map_err(|error| {
+    let base = if replace { &built_in } else { current };
+    Policy::from_document(base, parameters).map_err(|error| {
         let name = match &error {
             ParameterError::Unknown { name, .. } | ParameterError::Invalid { name, .. } => name.as_str(),
             ParameterError::Order { name, .. } => name,
@@ -200,7 +204,7 @@ pub(crate) async fn check(ctx: Ctx, body: web::Bytes) -> Answer {
     auth::admin(&ctx)?;
     let wish: NewPolicy = body::json(&body, INVALID)?;
     let current = ctx.state.runtime.policy();
-    let policy = read(&current, &wish)?;
+    let policy = read(&current, &wish.parameters, wish.replace)?;
     Ok(HttpResponse::Ok().json(ChangedView::between(&current, &policy, "checked")))
 }
 
@@ -215,7 +219,7 @@ pub(crate) async fn set(ctx: Ctx, body: web::Bytes) -> Answer {
     let principal = auth::admin(&ctx)?;
     let wish: NewPolicy = body::json(&body, INVALID)?;
     let current = ctx.state.runtime.policy();
-    let policy = read(&current, &wish)?;
+    let policy = read(&current, &wish.parameters, wish.replace)?;
     let reason = reason(wish.reason)?;
     let view = ChangedView::between(&current, &policy, "changed");
     let command = Command::SetPolicy { policy: Box::new(policy), reason };

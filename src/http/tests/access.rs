@@ -32,6 +32,7 @@ async fn admin_routes_take_the_admin_token_and_nothing_else() {
         (Method::PUT, "/admin/policy".to_owned()),
         (Method::POST, "/admin/policy/check".to_owned()),
         (Method::POST, "/admin/policy/rollback".to_owned()),
+        (Method::POST, "/admin/backtest".to_owned()),
         (Method::PUT, "/admin/mode".to_owned()),
         (Method::POST, format!("/workspaces/{id}/quarantine/lift")),
         (Method::PUT, format!("/workspaces/{id}/strategy")),

@@ -163,6 +163,19 @@ async fn an_error_names_the_field_or_the_parameter() {
         (Method::POST, "/admin/policy/check", parameters(json!({"backoff_base": "10m"})), "backoff_base"),
         (Method::PUT, "/admin/policy", json!({"parameters": {}}), "reason"),
         (Method::POST, "/admin/policy/rollback", json!({"hash": "x", "reason": "r"}), "hash"),
+        (Method::POST, "/admin/backtest", parameters(json!({"liveness_tl": "2m"})), "liveness_tl"),
+        (
+            Method::POST,
+            "/admin/backtest",
+            json!({"naive": true, "parameters": {"grace": "1s"}}),
+            "parameters",
+        ),
+        (
+            Method::POST,
+            "/admin/backtest",
+            json!({"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"}),
+            "until",
+        ),
     ] {
         let reply = send(&platform, method, path, body).await;
         assert_eq!((reply.status, &reply.json["field"]), (400, &json!(field)), "{path} {reply:?}");
@@ -212,6 +225,28 @@ async fn a_changed_policy_names_the_decisions_made_under_it_and_can_be_taken_bac
     let unknown = json!({"hash": "0123456789abcdef", "reason": "r"});
     let unknown = send(&platform, Method::POST, "/admin/policy/rollback", unknown).await;
     assert_eq!(unknown.says(), (404, "no such policy to go back to"));
+}
+
+#[actix_web::test]
+async fn a_backtest_puts_what_was_decided_to_another_policy_and_changes_nothing() {
+    let platform = Platform::start().await;
+    let id = online(&platform, "a").await;
+    assert_eq!(restart(&platform, &id, json!({})).await.status, 200);
+    let head = platform.settled_head().await;
+    let test = async |wish: Value| send(&platform, Method::POST, "/admin/backtest", wish).await.json;
+
+    let same = test(json!({})).await;
+    assert_eq!((&same["judged"], &same["differing"], &same["restarts"]), (&json!(1), &json!(0), &json!(1)));
+    assert_eq!(same["under"], get(&platform, "/admin/policy").await["hash"]);
+    // A person passes over everything but the caps.
+    let strict = json!({"parameters": {"in_flight_ceiling": 1, "in_flight_min": 1, "intensity_max": 1}});
+    assert_eq!(test(strict).await["avoided"], 0);
+    let naive = test(json!({"naive": true})).await;
+    assert_eq!((&naive["under"], &naive["differing"]), (&json!("naive"), &json!(0)));
+    let before = test(json!({"until": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!((&before["facts"], &before["judged"]), (&json!(0), &json!(0)));
+
+    assert_eq!(platform.settled_head().await, head);
 }
 
 #[actix_web::test]

@@ -15,7 +15,7 @@ use crate::fleet::state::{State, many};
 use crate::policy::brake::{self, Brake, Canary, Change};
 
 /// What became of a cell's canary by now.
-pub(super) fn canary_now(state: &State, cell: BackendKind, now: Timestamp) -> Canary {
+pub(crate) fn canary_now(state: &State, cell: BackendKind, now: Timestamp) -> Canary {
     let trial = state.cells.get(&cell).and_then(|cell| cell.trial);
     trial.map_or(Canary::None, |trial| trial.canary.by(&state.policy, trial.settled, trial.at, now))
 }

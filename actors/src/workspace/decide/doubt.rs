@@ -22,19 +22,14 @@ fn listens(state: &State) -> bool {
     if state.is_external() { state.status.is_up() } else { runs && (state.status.is_up() || called_off) }
 }
 
-/// Since when nothing was heard, of what this run of the platform could have heard.
-pub(super) fn heard(state: &State, since: Timestamp) -> Timestamp {
-    state.last_life.unwrap_or(state.status_since).max(since)
-}
-
 fn late_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
     let known = listens(state) && !state.doubts.contains_key(&EvidenceSource::Heartbeat);
-    known.then(|| heard(state, since) + state.beats.suspicious_after(policy).unwrap_or(policy.liveness_ttl))
+    known.then(|| state.heard(since) + state.beats.suspicious_after(policy).unwrap_or(policy.liveness_ttl))
 }
 
 fn hung_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
     let may = listens(state) && !state.is_external();
-    may.then(|| heard(state, since) + policy.liveness_ttl)
+    may.then(|| state.heard(since) + policy.liveness_ttl)
 }
 
 fn proved_at(state: &State, policy: &Policy) -> Option<Timestamp> {
@@ -52,7 +47,7 @@ pub(super) fn deadline(state: &State, policy: &Policy, since: Timestamp) -> Opti
 /// What time alone has brought about.
 pub(super) fn overdue(state: &State, ctx: &Context<'_>, facts: &mut Facts) {
     let (now, since) = (ctx.at(), ctx.observer.since);
-    let silent_ms = millis(now - heard(state, since));
+    let silent_ms = millis(now - state.heard(since));
     if late_at(state, ctx.policy, since).is_some_and(|at| at <= now) && !ctx.observer.quiet {
         let late = EvidenceObserved {
             source: EvidenceSource::Heartbeat,
@@ -79,7 +74,7 @@ pub(super) fn hung(state: &State, ctx: &Context<'_>) -> Option<Result<EvidenceOb
     if hung_at(state, ctx.policy, since).is_none_or(|at| at > now) || state.restart.is_some() {
         return None;
     }
-    let silent_ms = millis(now - heard(state, since));
+    let silent_ms = millis(now - state.heard(since));
     match withheld(state, ctx.policy, &ctx.observer) {
         None => Some(Ok(EvidenceObserved {
             source: EvidenceSource::Heartbeat,
@@ -117,7 +112,7 @@ pub(super) fn suspect(state: &State, evidence: &EvidenceObserved, ctx: &Context<
     }
     let observed = facts.push(ctx, evidence.clone());
     if state.doubts.is_empty() {
-        let silence = ctx.at() - heard(state, ctx.observer.since);
+        let silence = ctx.at() - state.heard(ctx.observer.since);
         let phi = state.beats.phi(ctx.policy, silence.to_std().unwrap_or_default());
         let raised = SuspicionRaised {
             generation: state.generation,
@@ -134,7 +129,7 @@ pub(super) fn suspect(state: &State, evidence: &EvidenceObserved, ctx: &Context<
 /// A request for its card that was under way when it was last heard from says nothing: it is asked only while its beat is late.
 fn is_overtaken(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>) -> bool {
     let late = ctx.policy.heartbeat_interval + ctx.policy.probe_late;
-    evidence.source == EvidenceSource::Probe && ctx.at() < heard(state, Timestamp::MIN_UTC) + late
+    evidence.source == EvidenceSource::Probe && ctx.at() < state.heard(Timestamp::MIN_UTC) + late
 }
 
 /// A sign of life that nobody sent as such, an answered probe or an answer that goes on: clears a suspicion, and counts as

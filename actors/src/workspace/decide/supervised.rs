@@ -148,7 +148,7 @@ fn start_over_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Tim
 /// When somebody else's agent has been silent for too long.
 fn stale_at(state: &State, policy: &Policy, since: Timestamp) -> Option<Timestamp> {
     let listens = state.is_external() && state.status.is_up();
-    listens.then(|| doubt::heard(state, since) + policy.external_stale)
+    listens.then(|| state.heard(since) + policy.external_stale)
 }
 
 /// When this workspace has to be looked at again though nothing happens: a start that takes too long, or silence.
@@ -164,7 +164,7 @@ pub(super) fn overdue(state: &State, ctx: &Context<'_>) -> Facts {
         return start_timed_out(state, ctx);
     }
     if is_past(stale_at(state, ctx.policy, since)) {
-        return went_silent(state, (ctx.at() - doubt::heard(state, since)).num_seconds(), ctx);
+        return went_silent(state, (ctx.at() - state.heard(since)).num_seconds(), ctx);
     }
     match doubt::hung(state, ctx) {
         Some(Ok(silence)) => return evidence(state, &silence, ctx),

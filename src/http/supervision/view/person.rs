@@ -92,7 +92,8 @@ pub struct QuarantineView {
 pub(in crate::http::supervision) struct Names<'a>(pub(in crate::http::supervision) &'a Roster);
 
 impl Names<'_> {
-    fn who(&self, id: WorkspaceId) -> Who {
+    /// A workspace with its name.
+    pub(in crate::http::supervision) fn who(&self, id: WorkspaceId) -> Who {
         Who { id, name: self.0.get(id).map(|row| row.name.clone()).unwrap_or_default() }
     }
 

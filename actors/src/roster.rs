@@ -1,4 +1,4 @@
-//! Everybody, as decisions may know of the others.
+//! Everybody, as decisions may know of the others: the table that a replay of the log fills.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,8 @@ use crate::workspace::{State, Status};
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// Its place among the creations.
+    order: usize,
     cell: BackendKind,
     desired: bool,
     paused: bool,
@@ -18,14 +20,16 @@ struct Entry {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     entries: BTreeMap<WorkspaceId, Entry>,
 }
 
 impl Table {
     /// Takes down what is known of one of them.
-    pub(super) fn note(&mut self, state: &State) {
+    pub(crate) fn note(&mut self, state: &State) {
+        let order = self.entries.get(&state.id).map_or(self.entries.len(), |entry| entry.order);
         let entry = Entry {
+            order,
             cell: state.profile.backend,
             desired: state.is_desired(),
             paused: state.status == Status::Paused,
@@ -54,8 +58,9 @@ impl Roster for Table {
     }
 
     fn team(&self, parent: WorkspaceId) -> Vec<WorkspaceId> {
-        // Ids of a world count up, so their order is that of the creations.
         let members = self.entries.iter().filter(|(_, entry)| entry.parent == Some(parent) && entry.desired);
-        members.map(|(workspace, _)| *workspace).collect()
+        let mut members: Vec<_> = members.map(|(workspace, entry)| (entry.order, *workspace)).collect();
+        members.sort_unstable();
+        members.into_iter().map(|(_, workspace)| workspace).collect()
     }
 }
