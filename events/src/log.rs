@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::codec::CodecError;
-use crate::envelope::{NewEvent, Recorded, StreamId};
+use crate::envelope::{NewEvent, Recorded, StreamId, Timestamp};
 use crate::id::{EventId, Position, Version};
 
 #[cfg(any(test, feature = "test-support"))]
@@ -202,8 +202,34 @@ pub trait EventLog: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError>;
 
+    /// The last facts of one stream up to a position (inclusive), at most `limit`, oldest first. Unknown stream: empty.
+    async fn read_back(
+        &self,
+        stream: StreamId,
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError>;
+
     /// Facts of all streams from a position on (inclusive), at most `limit`, in order.
     async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError>;
+
+    /// The last position that was recorded at a time or before; [`Position`] 0 where nothing was. Reads as many facts as the
+    /// head has binary digits.
+    ///
+    /// Times are those of the edge, so neighbours may be a few milliseconds out of order: who needs every fact of a span
+    /// takes a margin that is wider than that.
+    async fn position_at(&self, at: Timestamp) -> Result<Position, ReadError> {
+        let (mut before, mut after) = (0, self.head().0.saturating_add(1));
+        while after > before + 1 {
+            let middle = before + (after - before) / 2;
+            match self.read_all(Position(middle), 1).await?.first() {
+                // Where positions are not dense, the fact found may lie beyond the middle.
+                Some(event) if event.meta.at <= at => before = event.position.0.max(middle),
+                Some(_) | None => after = middle,
+            }
+        }
+        Ok(Position(before))
+    }
 
     /// The position of an event by its id, if it is remembered.
     async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError>;

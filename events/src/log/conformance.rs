@@ -66,7 +66,9 @@ macro_rules! log_conformance {
             a_repeated_append_answers_with_the_first_result,
             appends_that_break_the_rules_are_invalid,
             streams_are_read_in_pages,
+            streams_are_read_backwards,
             everything_is_read_in_pages,
+            positions_are_found_by_time,
             events_are_found_by_id,
             subscriptions_neither_skip_nor_repeat_under_concurrent_appends,
             an_accepted_append_becomes_visible,
@@ -247,6 +249,51 @@ pub async fn streams_are_read_in_pages(factory: &dyn Factory) {
     assert!(page(8, 100).await.is_empty());
     assert!(page(1, 0).await.is_empty());
     assert!(log.read(stream(), Version(1), 10).await.expect("reads").is_empty(), "unknown stream");
+}
+
+/// See its name.
+pub async fn streams_are_read_backwards(factory: &dyn Factory) {
+    let log = factory.open().await;
+    let ours = stream();
+    // Ours are at the positions 1, 3, 5, 7.
+    for n in 0..4 {
+        durable(&log, to(ours, Expected::Any, vec![event(&n.to_string())])).await;
+        durable(&log, to(stream(), Expected::Any, vec![event("other")])).await;
+    }
+    let back = |through, limit| {
+        let log = Arc::clone(&log);
+        async move {
+            let events = log.read_back(ours, Position(through), limit).await.expect("reads");
+            events.iter().map(|event| event.position.0).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(back(8, 2).await, [5, 7], "the last ones, oldest first");
+    assert_eq!(back(5, 2).await, [3, 5], "a position is inclusive");
+    assert_eq!(back(4, 100).await, [1, 3], "and need not be ours");
+    assert_eq!(back(u64::MAX, usize::MAX).await, [1, 3, 5, 7]);
+    assert!(back(0, 100).await.is_empty());
+    assert!(back(8, 0).await.is_empty());
+    assert!(log.read_back(stream(), Position(8), 10).await.expect("reads").is_empty(), "unknown stream");
+}
+
+/// See its name.
+pub async fn positions_are_found_by_time(factory: &dyn Factory) {
+    let log = factory.open().await;
+    let time = |seconds| chrono::DateTime::from_timestamp(seconds, 0).expect("a time");
+    let found = |seconds| {
+        let log = Arc::clone(&log);
+        async move { log.position_at(time(seconds)).await.expect("reads").0 }
+    };
+    assert_eq!(found(100).await, 0, "nothing was recorded yet");
+    for seconds in [100, 110, 110, 130, 170] {
+        let mut timed = event("timed");
+        timed.meta.at = time(seconds);
+        durable(&log, to(stream(), Expected::Any, vec![timed])).await;
+    }
+    for (seconds, position) in [(99, 0), (100, 1), (109, 1), (110, 3), (129, 3), (130, 4), (170, 5), (999, 5)]
+    {
+        assert_eq!(found(seconds).await, position, "at {seconds}");
+    }
 }
 
 /// See its name.

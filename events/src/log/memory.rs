@@ -133,6 +133,19 @@ impl EventLog for MemoryLog {
         Ok(indices.iter().skip(start).take(limit).map(|&index| Arc::clone(&inner.all[index])).collect())
     }
 
+    async fn read_back(
+        &self,
+        stream: StreamId,
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let inner = self.lock();
+        let indices = inner.by_stream.get(&stream).map_or(&[][..], Vec::as_slice);
+        let end = indices.partition_point(|&index| index < usize::try_from(through.0).unwrap_or(usize::MAX));
+        let start = end.saturating_sub(limit);
+        Ok(indices[start..end].iter().map(|&index| Arc::clone(&inner.all[index])).collect())
+    }
+
     async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let inner = self.lock();
         let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);

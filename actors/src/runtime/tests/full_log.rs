@@ -53,6 +53,15 @@ impl EventLog for FullAtFirst {
         self.log.read(stream, from, limit).await
     }
 
+    async fn read_back(
+        &self,
+        stream: StreamId,
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        self.log.read_back(stream, through, limit).await
+    }
+
     async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
         self.log.read_all(from, limit).await
     }

@@ -58,6 +58,13 @@ impl Index {
         positions.iter().skip(start).take(limit).copied().map(Position).collect()
     }
 
+    /// Positions of a stream's last facts up to a position, oldest first.
+    pub(super) fn positions_back(&self, stream: StreamId, through: Position, limit: usize) -> Vec<Position> {
+        let positions = self.streams.get(&stream).map_or(&[][..], Vec::as_slice);
+        let end = positions.partition_point(|&position| position <= through.0);
+        positions[end.saturating_sub(limit)..end].iter().copied().map(Position).collect()
+    }
+
     /// The key of the chunk that holds a position.
     pub(super) fn chunk_of(&self, position: Position) -> Option<u64> {
         let after = self.chunks.partition_point(|&first| first <= position.0);
