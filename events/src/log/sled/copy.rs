@@ -118,7 +118,7 @@ mod tests {
 
         let mut seen = Vec::new();
         let (copy, found) =
-            SledLog::open_copy(&log, &scratch, &mut |event| seen.push(event.clone())).unwrap();
+            SledLog::open_copy(&log, &scratch, &mut |event| seen.push(std::sync::Arc::clone(event))).unwrap();
         assert_eq!((found.head, &seen), (Position(3), &written));
         assert_eq!(copy.read_all(Position(1), 10).await.unwrap(), written);
         assert_eq!(copy.verify().await.unwrap().problems, Vec::<String>::new());
