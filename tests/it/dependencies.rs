@@ -12,10 +12,11 @@ use serde_json::Value;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Which of our crates may depend on which others of ours. Read side and write side meet only in the log.
-const ARROWS: [(&str, &[&str]); 5] = [
-    ("covalence", &["covalence-actors", "covalence-projections", "covalence-events"]),
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("covalence", &["covalence-actors", "covalence-projections", "covalence-incidents", "covalence-events"]),
     ("covalence-actors", &["covalence-events"]),
     ("covalence-projections", &["covalence-events"]),
+    ("covalence-incidents", &["covalence-events"]),
     ("covalence-events", &[]),
     ("covalence-agent", &[]),
 ];
