@@ -43,6 +43,10 @@ fn by_people(standing: &Standing, name: &str, at: Timestamp, reasons: &mut Vec<R
         }
         Life::Unknown | Life::Starting | Life::Running | Life::Offline | Life::Failed => {}
     }
+    if let Some(down) = standing.platform_down.filter(|_| !standing.is_settled()) {
+        let text = "the platform went down in order, and decides nothing until it runs again";
+        reasons.push(reason("platform_down", text, Some(down)));
+    }
     // A hold matters where there is something that it holds back.
     let needed = !standing.is_settled();
     if let Some((mark, hold)) = standing.hold(at).filter(|_| needed) {
@@ -109,6 +113,13 @@ fn by_rules(standing: &Standing, name: &str, at: Timestamp, reasons: &mut Vec<Re
         );
         reasons.push(reason("suspicion_only", text, Some(*mark)));
     }
+    if let Some((mark, why)) = standing.offline.as_ref().filter(|_| offline_for_good(standing)) {
+        reasons.push(reason(
+            "offline",
+            format!("it is offline, and no restart was asked for: {why}"),
+            Some(*mark),
+        ));
+    }
     if let Some((mark, code)) = standing.engine_lost.as_ref() {
         let text = format!("its engine does not answer us ({code}), which says nothing about it");
         reasons.push(reason("engine_unknown", text, Some(*mark)));
@@ -117,6 +128,11 @@ fn by_rules(standing: &Standing, name: &str, at: Timestamp, reasons: &mut Vec<Re
         let text = format!("the brake is on: {}, by {}", brake.mode.as_str(), brake.trigger.as_str());
         reasons.push(reason("brake", text, Some(brake.mark)));
     }
+}
+
+/// Whether it is offline for another reason than those that are named already.
+fn offline_for_good(standing: &Standing) -> bool {
+    standing.life == Life::Offline && standing.refused.is_none() && standing.outcome_unknown.is_none()
 }
 
 fn waiting(wish: &Wish) -> Option<Reason> {
@@ -156,10 +172,7 @@ fn nothing(standing: &Standing, at: Timestamp) -> Option<Reason> {
             Some(well)
         }
         Life::Starting => Some(reason("starting", "it is being started", standing.since)),
-        Life::Offline => {
-            Some(reason("offline", "it is offline, and no restart was asked for", standing.since))
-        }
         Life::Unknown => Some(reason("never_started", "it was never started", None)),
-        Life::Failed | Life::Paused | Life::Removed => None,
+        Life::Offline | Life::Failed | Life::Paused | Life::Removed => None,
     }
 }

@@ -104,6 +104,10 @@ pub(super) struct Standing {
     pub(super) quarantine: Option<(Mark, String)>,
     pub(super) outcome_unknown: Option<(Mark, String)>,
     pub(super) failed: Option<(Mark, String)>,
+    /// Why nobody answers for it, while that is so.
+    pub(super) offline: Option<(Mark, String)>,
+    /// Since when the platform itself is down, if it said so.
+    pub(super) platform_down: Option<Mark>,
     probation: bool,
     pub(super) brake: Option<Brake>,
     pub(super) observer_score: u32,
@@ -130,6 +134,8 @@ impl Standing {
             quarantine: None,
             outcome_unknown: None,
             failed: None,
+            offline: None,
+            platform_down: None,
             probation: false,
             brake: None,
             observer_score: 0,
@@ -230,7 +236,11 @@ impl Standing {
                 }
             }
             E::InstanceStopped(_) | E::StopFailed(_) => self.outcome_unknown = None,
-            E::WentOffline(_) => self.live(Life::Offline, mark),
+            E::WentOffline(e) => {
+                let why = e.message.as_ref().map_or_else(|| e.rule.clone(), |message| words::cut(message));
+                self.offline = Some((mark, why));
+                self.live(Life::Offline, mark);
+            }
             E::Paused(_) => {
                 self.wish = None;
                 self.live(Life::Paused, mark);
@@ -299,7 +309,9 @@ impl Standing {
                 self.advised = (e.mode == Mode::Advise).then(|| (mark, e.reason.clone()));
             }
             // What the run before saw is worth nothing to this one.
+            F::PlatformStopped(_) => self.platform_down = Some(mark),
             F::PlatformStarted(_) => {
+                self.platform_down = None;
                 self.engine_lost = None;
                 self.observer_score = 0;
             }

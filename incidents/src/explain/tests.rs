@@ -1,11 +1,11 @@
 //! Hand-written logs, each with the sentence, the state and the reasons that an operator reads.
 
-use covalence_events::fleet::{HoldSet, RestartSuppressed, Scope};
+use covalence_events::fleet::{HoldSet, PlatformStopped, RestartSuppressed, Scope};
 use covalence_events::log::EventLog as _;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::workspace::{
     DeathRefuted, EvidenceSource, HeartbeatReceived, InstanceRef, Paused, Quarantined, RestartCause,
-    SuspicionCleared, VerdictWithheld,
+    SuspicionCleared, VerdictWithheld, WentOffline,
 };
 use covalence_events::{Generation, HoldId, Position};
 use uuid::Uuid;
@@ -240,6 +240,21 @@ async fn what_a_person_holds_or_paused_names_the_person() {
     let paused = told(&story).await;
     assert_eq!(paused.summary, "lead was not restarted: a person paused it");
     assert_eq!((paused.state.as_str(), rules(&paused)), ("stopped", vec!["paused"]));
+}
+
+#[tokio::test]
+async fn what_was_stopped_with_the_platform_waits_for_it() {
+    let mut story = Story::of_lead();
+    story.after(60_000).fleet(PlatformStopped { reason: "signal".to_owned(), workspaces_stopped: true });
+    let message = Some("stopped together with the platform".to_owned());
+    story.of(LEAD, WentOffline { rule: "shutdown".to_owned(), message });
+    let explained = told(&story).await;
+    assert_eq!(
+        explained.summary,
+        "lead was not restarted: the platform went down in order, and decides nothing until it runs again (and 1 more)"
+    );
+    assert_eq!(rules(&explained), ["platform_down", "offline"]);
+    assert!(explained.reasons[1].text.ends_with("stopped together with the platform"));
 }
 
 #[tokio::test]
