@@ -15,11 +15,13 @@ pub mod client;
 mod completions;
 mod config;
 mod events;
+mod explain;
 mod fact;
 pub mod failure;
 mod health;
 mod hold;
 mod images;
+mod incidents;
 mod log;
 mod log_reader;
 mod logs;
@@ -31,6 +33,7 @@ mod serve;
 mod status;
 mod strangers;
 mod supervision;
+mod timeline;
 mod wait;
 mod when;
 mod workspaces;
@@ -46,6 +49,7 @@ Examples:
   covalence send lead 'hello'                 send a message, print the answer
   covalence events --workspace lead --since -15m
                                               what happened to it, and why
+  covalence explain lead                      why it was restarted, or was not
   covalence status                            what holds restarts back, who fails, what was decided
   covalence hold --reason 'new disk' --for 30m
                                               restart nothing for half an hour
@@ -122,6 +126,10 @@ enum Command {
     Logs(logs::Logs),
     /// Print what happened, from the event log
     Events(events::Events),
+    /// Explain why something happened to a workspace, or did not
+    Explain(explain::Explain),
+    /// Print what happened between two moments, in lanes
+    Timeline(timeline::Show),
     /// Check the event log
     Log(log::Log),
     /// Build images of runtimes
@@ -157,6 +165,8 @@ impl Cli {
             Command::Send(command) => command.run(&shared).await,
             Command::Logs(command) => command.run(&shared).await,
             Command::Events(command) => command.run(&shared).await,
+            Command::Explain(command) => command.run(&shared).await,
+            Command::Timeline(command) => command.run(&shared).await,
             Command::Log(command) => command.run(&shared).await,
             Command::Images(command) => command.run(&shared).await,
             Command::Strangers(command) => command.run(&shared).await,

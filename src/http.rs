@@ -36,6 +36,7 @@ mod fault;
 pub mod fields;
 pub mod health;
 pub mod idempotency;
+pub mod incidents;
 pub mod outcome;
 pub mod registry;
 pub mod request;

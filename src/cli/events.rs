@@ -60,7 +60,10 @@ impl Events {
         let client = shared.client()?;
         let (rows, server_time) = client.roster().await?;
         let workspace = match &self.workspace {
-            Some(wanted) => Some(workspace_id(wanted, &rows)?),
+            Some(wanted) => {
+                let roster: Vec<_> = rows.iter().map(name::Named::from_row).collect();
+                Some(workspace_id(wanted, &roster)?)
+            }
             None => None,
         };
         let since = match self.since {
@@ -123,12 +126,11 @@ impl Printer {
 }
 
 /// Removed workspaces are in no roster, but their history stays: a whole id is taken as it is.
-fn workspace_id(wanted: &str, rows: &[serde_json::Value]) -> Outcome<String> {
+pub(super) fn workspace_id(wanted: &str, roster: &[name::Named]) -> Outcome<String> {
     if let Ok(id) = wanted.parse::<covalence_events::WorkspaceId>() {
         return Ok(id.to_string());
     }
-    let roster: Vec<_> = rows.iter().map(name::Named::from_row).collect();
-    let failure = match name::resolve(wanted, &roster) {
+    let failure = match name::resolve(wanted, roster) {
         Ok(named) => return Ok(named.id),
         Err(failure) => failure,
     };

@@ -46,6 +46,12 @@ impl Output {
         Self { json, colours: io::stdout().is_terminal() && colours_wanted() }
     }
 
+    /// The same without colour.
+    #[must_use]
+    pub const fn plain(self) -> Self {
+        Self { colours: false, ..self }
+    }
+
     /// The text in a colour, where there is colour.
     pub fn paint(self, colour: Colour, text: &str) -> String {
         if !self.colours || text.is_empty() {
@@ -58,6 +64,11 @@ impl Output {
             Colour::Dim => "2",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// The text in a colour, where one is wanted.
+    pub fn paint_maybe(self, colour: Option<Colour>, text: &str) -> String {
+        colour.map_or_else(|| text.to_owned(), |colour| self.paint(colour, text))
     }
 
     /// One line on stdout.

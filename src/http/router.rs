@@ -8,7 +8,7 @@ use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
-use crate::http::{a2a, admin, error, events, health, registry, workspaces};
+use crate::http::{a2a, admin, error, events, health, incidents, registry, workspaces};
 
 /// The document's head.
 #[derive(Debug, OpenApi)]
@@ -24,6 +24,7 @@ use crate::http::{a2a, admin, error, events, health, registry, workspaces};
         (name = "registry", description = "what agents say of themselves and may know of each other"),
         (name = "a2a", description = "calls to agents through the platform"),
         (name = "supervision", description = "what was decided about restarts and why, holds, the policy"),
+        (name = "incidents", description = "why something happened or did not, and what happened when"),
         (name = "events", description = "what happened, in the wire contract's names"),
         (name = "operations", description = "health, metrics, the raw log, output, strangers"),
     )
@@ -64,6 +65,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::lifecycle::pause_workspace)
         .service(workspaces::lifecycle::resume_workspace)
         .service(supervision::of_workspace)
+        .service(incidents::explain_workspace)
         .service(holds::lift_quarantine)
         .service(policy::set_strategy)
         .service(a2a::agent_card)
@@ -77,6 +79,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(events::all)
         .service(events::of_workspace)
         .configure(supervision)
+        .service(incidents::explain_fact)
+        .service(incidents::show_timeline)
         .service(admin::log::log)
         .service(admin::log::verify)
         .service(admin::logs)

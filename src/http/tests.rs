@@ -5,6 +5,7 @@ mod bad_input;
 mod busy;
 mod calls;
 mod document;
+mod incidents;
 mod lifecycle;
 mod platform;
 mod registry;

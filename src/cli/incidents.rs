@@ -1,0 +1,173 @@
+//! Where answers about incidents come from: a server, or a copy of the log of one that is down.
+
+use chrono::Utc;
+use covalence_events::log::OpenError;
+use covalence_events::log::sled::SledLog;
+use covalence_events::{Position, WorkspaceId};
+use covalence_incidents::{Failure as NoAnswer, Moment, Who};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure, Outcome};
+use crate::cli::name::Named;
+use crate::cli::output::note;
+use crate::cli::when::{When, rfc3339};
+use crate::cli::{Shared, events};
+use crate::config::log_dir;
+
+/// Who answers.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The server that has the log open.
+    Server(Box<Client>),
+    /// Nobody has it open: a copy of it.
+    Copied(Box<Copied>),
+}
+
+/// A copy of a log, gone with this value.
+#[derive(Debug)]
+pub(super) struct Copied {
+    /// The copy, opened.
+    pub(super) log: SledLog,
+    /// Names and parents as the log tells them.
+    pub(super) who: Who,
+    // Last, so that the log is closed before its directory goes.
+    _scratch: TempDir,
+}
+
+impl Source {
+    /// A server that was named is asked, and nobody else. Without one, the log of the data directory is read where no process
+    /// has it open; else its server is asked.
+    pub(super) async fn find(shared: &Shared) -> Outcome<Self> {
+        let layers = shared.layers()?;
+        let path = log_dir(layers.text("data_dir").unwrap_or_default().as_ref());
+        let named = layers.text("client.url").is_some();
+        if named || !path.join("format").exists() {
+            return Ok(Self::Server(Box::new(shared.client()?)));
+        }
+        let opened = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Copied::open(&path)).await.map_err(anyhow::Error::from)?
+        };
+        match opened {
+            Ok(copied) => {
+                note(&format!("no server has `{}` open: reading a copy of it", path.display()));
+                Ok(Self::Copied(Box::new(copied)))
+            }
+            Err(OpenError::Locked { .. }) => Ok(Self::Server(Box::new(shared.client()?))),
+            Err(error) => Err(anyhow::Error::from(error).into()),
+        }
+    }
+
+    /// The id of the workspace that a person names.
+    pub(super) async fn workspace(&self, wanted: &str) -> Outcome<String> {
+        let roster: Vec<Named> = match self {
+            Self::Server(client) => client.roster().await?.0.iter().map(Named::from_row).collect(),
+            Self::Copied(copied) => {
+                let named =
+                    |(id, name): (WorkspaceId, &str)| Named { id: id.to_string(), name: name.to_owned() };
+                copied.who.living().map(named).collect()
+            }
+        };
+        events::workspace_id(wanted, &roster)
+    }
+}
+
+impl Copied {
+    fn open(path: &std::path::Path) -> Result<Self, OpenError> {
+        let scratch = tempfile::Builder::new().prefix("covalence-log-").tempdir().map_err(|error| {
+            OpenError::Store {
+                path: std::env::temp_dir(),
+                step: "make a directory for a copy of the log",
+                reason: error.to_string(),
+            }
+        })?;
+        let mut who = Who::default();
+        let (log, _) = SledLog::open_copy(path, &scratch.path().join("log"), &mut |event| who.learn(event))?;
+        Ok(Self { log, who, _scratch: scratch })
+    }
+}
+
+/// A moment as the questions know it.
+pub(super) fn moment(when: Option<When>) -> Moment {
+    match when {
+        None => Moment::Now(Utc::now()),
+        Some(When::Time(at)) => Moment::Time(at),
+        Some(When::Position(position)) => Moment::Position(Position(position)),
+    }
+}
+
+/// A moment as the API takes it.
+pub(super) fn query(when: When) -> String {
+    match when {
+        When::Time(at) => rfc3339(at),
+        When::Position(position) => position.to_string(),
+    }
+}
+
+/// The server's answer as data; one that another version wrote may not fit.
+pub(super) fn read<T: DeserializeOwned>(answer: Value) -> Outcome<T> {
+    serde_json::from_value(answer).map_err(|error| {
+        Failure::new(Exit::Failure, format!("the server's answer is not understood: {error}"))
+            .hint("does the server have this command's version? --json prints its answer as it is")
+    })
+}
+
+impl From<NoAnswer> for Failure {
+    fn from(failure: NoAnswer) -> Self {
+        let exit = match failure {
+            NoAnswer::NoWorkspace(_) | NoAnswer::NotYet(_) | NoAnswer::NoFact(_) => Exit::NotFound,
+            NoAnswer::Backwards => Exit::Usage,
+            NoAnswer::Read(_) => Exit::Failure,
+        };
+        Self { exit, error: failure.into(), hint: None }
+    }
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Form {
+    /// No colour, also on a terminal
+    #[arg(long)]
+    pub(super) plain: bool,
+    /// Print Markdown, for a report
+    #[arg(long, conflicts_with_all = ["plain", "json"])]
+    pub(super) markdown: bool,
+}
+
+/// A time of day as people here read it, to the millisecond.
+pub(super) fn clock(at: chrono::DateTime<Utc>) -> String {
+    at.with_timezone(&chrono::Local).format("%H:%M:%S%.3f").to_string()
+}
+
+/// A time with its day, as people here read it.
+pub(super) fn day_and_clock(at: chrono::DateTime<Utc>) -> String {
+    at.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// A text within a cell of a Markdown table.
+pub(super) fn cell(text: &str) -> String {
+    crate::cli::output::printable(text).replace('|', "\\|")
+}
+
+/// What is shown without what depends on where the tests run: each time is as many letters.
+#[cfg(test)]
+pub(super) fn without_times(text: &str) -> String {
+    let is_time = |word: &str| {
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        digits >= 8 && word.bytes().all(|byte| byte.is_ascii_digit() || b":.-,;".contains(&byte))
+    };
+    let hide = |word: &str| {
+        if is_time(word) {
+            word.replace(|letter: char| letter.is_ascii_digit(), "t")
+        } else {
+            word.to_owned()
+        }
+    };
+    text.split(' ')
+        .map(|word| word.split('\n').map(hide).collect::<Vec<_>>().join("\n"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
