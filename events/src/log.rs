@@ -28,10 +28,17 @@ use crate::codec::CodecError;
 use crate::envelope::{NewEvent, Recorded, StreamId, Timestamp};
 use crate::id::{EventId, Position, Version};
 
+pub mod checkpoint;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
+mod frame;
 pub mod memory;
+mod order;
+pub mod restore;
+pub mod segments;
 pub mod sled;
+
+pub use frame::Link;
 
 /// How many facts one append may carry. A commit is one atomic write, so it has to stay small enough to be quick;
 /// the largest append of the platform (removing a whole subtree) has a few facts per workspace.
@@ -143,6 +150,8 @@ pub struct Verified {
     pub head: Position,
     /// Hex of the chain's last link.
     pub chain: String,
+    /// The log's own signed checkpoints that were looked at.
+    pub checkpoints: u64,
     /// Everything that is wrong, in words with positions; empty means sound.
     pub problems: Vec<String>,
 }
@@ -246,8 +255,30 @@ pub trait EventLog: Send + Sync + fmt::Debug {
     /// Reads everything and checks checksums, order and chain.
     async fn verify(&self) -> Result<Verified, ReadError>;
 
+    /// The bytes behind the facts, of a store that has them.
+    fn frames(&self) -> Option<Arc<dyn Frames>> {
+        None
+    }
+
     /// Stops taking appends, writes what is queued, and flushes. Idempotent.
     async fn close(&self);
+}
+
+/// The log's frames as its store keeps them: what segments are cut from, and what checkpoints are held against.
+///
+/// Calls block, and never hold up the writer. What is returned is durable.
+pub trait Frames: Send + Sync + fmt::Debug {
+    /// The last durable position.
+    fn head(&self) -> Position;
+
+    /// Whole frames from a position on, about `bytes` of them, at least one if there is one. Empty at the end.
+    fn frames(&self, from: Position, bytes: usize) -> Result<Vec<u8>, ReadError>;
+
+    /// The large payload of a position, which lies apart, by its BLAKE3 digest.
+    fn payload(&self, position: Position, digest: &[u8; 32]) -> Result<Vec<u8>, ReadError>;
+
+    /// The chain's link of a position; `None` beyond the end.
+    fn link(&self, position: Position) -> Result<Option<Link>, ReadError>;
 }
 
 /// Why a log could not be opened.

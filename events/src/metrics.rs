@@ -9,6 +9,11 @@ pub const QUEUE_DEPTH: &str = "covalence_log_queue_depth_appends";
 /// Gauge: the last durable position.
 pub const HEAD: &str = "covalence_log_head_position";
 
+/// Gauge: facts that are durable and in no segment yet.
+pub const EXPORT_LAG: &str = "covalence_log_export_lag_events";
+/// Gauge: when all segments that were due had been written last, in seconds since 1970.
+pub const EXPORT_SUCCESS: &str = "covalence_log_export_last_success_timestamp_seconds";
+
 /// Registers descriptions with the recorder that is installed, if one is.
 pub fn describe() {
     use metrics::Unit;
@@ -16,4 +21,6 @@ pub fn describe() {
     metrics::describe_histogram!(COMMIT_EVENTS, Unit::Count, "facts made durable by one commit");
     metrics::describe_gauge!(QUEUE_DEPTH, Unit::Count, "appends that wait for the log's writer");
     metrics::describe_gauge!(HEAD, Unit::Count, "last durable position of the log");
+    metrics::describe_gauge!(EXPORT_LAG, Unit::Count, "facts that are in no segment yet");
+    metrics::describe_gauge!(EXPORT_SUCCESS, Unit::Seconds, "when the log was exported last, since 1970");
 }

@@ -1,7 +1,7 @@
 //! `covalence log verify`: whether the event log is whole.
 
 use clap::{Args, Subcommand};
-use covalence_events::log::sled::SledLog;
+use covalence_events::log::sled::ClosedLog;
 use covalence_events::log::{OpenError, Verified};
 use serde_json::{Value, json};
 
@@ -30,11 +30,11 @@ impl Log {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
         let Command::Verify {} = self.command;
         let path = log_dir(shared.layers()?.text("data_dir").unwrap_or_default().as_ref());
-        let offline = tokio::task::spawn_blocking(move || SledLog::verify_path(&path))
+        let offline = tokio::task::spawn_blocking(move || ClosedLog::open(&path).map(|log| log.verify()))
             .await
             .map_err(anyhow::Error::from)?;
         let verified = match offline {
-            Ok(verified) => document(&verified),
+            Ok(verified) => document(&verified.map_err(anyhow::Error::from)?),
             Err(locked @ OpenError::Locked { .. }) => ask_server(shared, locked).await?,
             Err(error) => return Err(anyhow::Error::from(error).into()),
         };

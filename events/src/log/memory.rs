@@ -170,7 +170,7 @@ impl EventLog for MemoryLog {
 
     async fn verify(&self) -> Result<Verified, ReadError> {
         let head = self.head();
-        Ok(Verified { events: head.0, head, chain: String::new(), problems: Vec::new() })
+        Ok(Verified { events: head.0, head, chain: String::new(), checkpoints: 0, problems: Vec::new() })
     }
 
     async fn close(&self) {

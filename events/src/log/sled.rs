@@ -4,7 +4,7 @@
 //! - An append that was acknowledged as durable survives the process's death at any instant, and a power cut as far as
 //!   the disk's own flush does.
 //! - What is read back is what was written: each frame has a checksum, each payload a digest, and a hash chain runs
-//!   through all of them. Opening checks all but the payloads that lie in files of their own; [`SledLog::verify_path`] and
+//!   through all of them. Opening checks all but the payloads that lie in files of their own; [`ClosedLog::verify`] and
 //!   [`EventLog::verify`] check those too.
 //! - A log that lost acknowledged facts is never opened as if it had not (see [`OpenError::Lost`]).
 //!
@@ -22,8 +22,10 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
+use super::frame::{self, Frame, Payload};
 use super::{
-    Ack, Append, AppendError, Appending, EventLog, OpenError, ReadError, Receipt, Verified, check_shape,
+    Ack, Append, AppendError, Appending, EventLog, Frames, OpenError, ReadError, Receipt, Verified,
+    check_shape, checkpoint,
 };
 use crate::codec::CodecError;
 use crate::envelope::{Fact, Recorded, StreamId};
@@ -34,9 +36,10 @@ mod blobs;
 mod boot;
 mod copy;
 mod directory;
-mod frame;
 mod index;
 mod queue;
+mod raw;
+mod rebuild;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -47,11 +50,12 @@ pub use boot::Repair;
 pub use directory::FORMAT;
 pub use index::{RECENT_EVENTS_MAX, RECENT_IDS_MAX};
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
+pub use raw::ClosedLog;
+pub(super) use rebuild::{Rebuild, high_water};
 pub use writer::CHUNK_BYTES_MAX;
 
 use blobs::Blobs;
 use directory::Directory;
-use frame::{Frame, Payload};
 use index::Index;
 use queue::{Queue, Refused};
 use store::{Disk, RealDisk, Store};
@@ -160,20 +164,9 @@ impl SledLog {
         Arc::clone(&self.shared.pulse)
     }
 
-    /// Checks a log that no process has open, without repairing it. Blocks.
-    pub fn verify_path(path: &Path) -> Result<Verified, OpenError> {
-        if !path.join("format").exists() {
-            return Err(OpenError::Store {
-                path: path.to_owned(),
-                step: "look for a log",
-                reason: "there is none".to_owned(),
-            });
-        }
-        let directory = Directory::take(path)?;
-        let (_, high_water) = directory.high_water()?;
-        let blobs = Blobs::new(directory.blobs());
-        let store = Store::open(&directory.store(), CACHE_BYTES_DEFAULT, Arc::new(RealDisk))?;
-        Ok(verify::verify(&store, &blobs, verify::Until::End { high_water }))
+    /// Where the checkpoints are, and the key that signs them.
+    pub fn checkpoints(&self) -> checkpoint::Book {
+        checkpoint::Book::new(self.shared.directory.root())
     }
 
     fn open_on(
@@ -439,10 +432,19 @@ impl EventLog for SledLog {
     async fn verify(&self) -> Result<Verified, ReadError> {
         let shared = Arc::clone(&self.shared);
         let head = self.head();
-        let check = move || verify::verify(&shared.store, &shared.blobs, verify::Until::Position(head));
-        tokio::task::spawn_blocking(check)
-            .await
-            .map_err(|error| ReadError::Store { what: "the whole log".to_owned(), reason: error.to_string() })
+        let check = move || {
+            let verified = verify::verify(&shared.store, &shared.blobs, verify::Until::Position(head));
+            checkpoint::complete(verified, shared.directory.root(), &*shared)
+        };
+        tokio::task::spawn_blocking(check).await.map_err(|error| ReadError::Store {
+            what: "the whole log".to_owned(),
+            reason: error.to_string(),
+        })?
+    }
+
+    fn frames(&self) -> Option<Arc<dyn Frames>> {
+        let shared: Arc<dyn Frames> = Arc::<Shared>::clone(&self.shared);
+        Some(shared)
     }
 
     async fn close(&self) {

@@ -3,7 +3,6 @@
 //! Only an end is ever cut: the frames after the last whole append, when something in the last chunk is wrong. What is cut
 //! is kept in `quarantine/`. Anything wrong before that means that the log is damaged, and it is not opened.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,13 +10,14 @@ use ::sled::IVec;
 
 use super::blobs::Blobs;
 use super::directory::{Directory, failed, write_durably};
-use super::frame::{Frame, Frames, GENESIS, Link, Wrong};
 use super::index::Index;
 use super::store::Store;
 use super::{Visit, decode};
 use crate::envelope::{Recorded, StreamId};
-use crate::id::{EventId, Position, Version};
+use crate::id::{EventId, Position};
 use crate::log::OpenError;
+use crate::log::frame::{Frames, GENESIS, Link, Wrong};
+use crate::log::order::Order;
 
 /// Chunks that change threads together: waking the other one costs more than decoding one chunk.
 const CHUNKS_PER_BATCH: usize = 64;
@@ -36,40 +36,6 @@ pub struct Repair {
     pub reason: String,
     /// Where they are kept.
     pub quarantined: PathBuf,
-}
-
-/// Follows the order of frames: positions, versions, chain.
-#[derive(Debug)]
-pub(super) struct Order {
-    pub(super) next: Position,
-    pub(super) link: Link,
-    versions: HashMap<StreamId, Version>,
-}
-
-impl Default for Order {
-    fn default() -> Self {
-        Self { next: Position(1), link: GENESIS, versions: HashMap::new() }
-    }
-}
-
-impl Order {
-    /// Checks that a frame comes next, and goes on from it even if it does not.
-    pub(super) fn follow(&mut self, frame: &Frame<'_>) -> Result<(), Wrong> {
-        let version = self.versions.entry(frame.stream).or_default();
-        let result = if frame.position != self.next {
-            Err("position out of order")
-        } else if frame.version != version.next() {
-            Err("version out of order")
-        } else if !frame.follows(&self.link) {
-            Err("the chain is broken")
-        } else {
-            Ok(())
-        };
-        *version = frame.version;
-        self.next = frame.position.next();
-        self.link = frame.link;
-        result
-    }
 }
 
 /// What the pass found.

@@ -36,7 +36,7 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 
 /// See the module. Holds the lock while it lives.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     root: PathBuf,
     _lock: File,
 }

@@ -159,7 +159,13 @@ impl Store {
     /// The key of the last chunk; none in an empty log.
     pub(super) fn last(&self) -> Result<Option<u64>, String> {
         let last = guarded(|| self.tree.last())?;
-        last.map(|(key, _)| position(&key)).transpose()
+        last.map(|(key, _)| key_position(&key)).transpose()
+    }
+
+    /// The key of the chunk that holds a position, if the log reaches that far: the last that does not begin after it.
+    pub(super) fn chunk_of(&self, position: Position) -> Result<Option<u64>, String> {
+        let found = guarded(|| self.tree.range(..=position.0.to_be_bytes()).next_back().transpose())?;
+        found.map(|(key, _)| key_position(&key)).transpose()
     }
 
     /// All chunks from a key on, in order.
@@ -176,7 +182,7 @@ impl Store {
             Ok(chunk)
         };
         std::iter::from_fn(move || match guarded(&mut next) {
-            Ok(Some((key, bytes))) => Some(position(&key).map(|key| (key, bytes))),
+            Ok(Some((key, bytes))) => Some(key_position(&key).map(|key| (key, bytes))),
             Ok(None) => None,
             Err(reason) => Some(Err(reason)),
         })
@@ -192,7 +198,7 @@ impl Store {
     }
 }
 
-fn position(key: &[u8]) -> Result<u64, String> {
+fn key_position(key: &[u8]) -> Result<u64, String> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| "a key of the wrong length".to_owned())
 }
 

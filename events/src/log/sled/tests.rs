@@ -213,7 +213,7 @@ async fn a_second_opener_learns_who_holds_the_log() {
     let place = Place::new();
     let (log, _) = place.open();
     let pid = format!("process {}", std::process::id());
-    for error in [place.open_error(), SledLog::verify_path(&place.path()).unwrap_err()] {
+    for error in [place.open_error(), ClosedLog::open(&place.path()).unwrap_err()] {
         assert!(matches!(&error, OpenError::Locked { holder, .. } if holder.contains(&pid)), "{error}");
     }
     drop(log);
@@ -349,7 +349,7 @@ async fn damage_to_an_acknowledged_end_is_a_loss_and_changes_nothing() {
         let lost = place.open_error();
         assert!(matches!(lost, OpenError::Lost { head: Position(2), high_water: Position(3), .. }), "{lost}");
     }
-    let problems = SledLog::verify_path(&place.path()).unwrap().problems;
+    let problems = ClosedLog::open(&place.path()).unwrap().verify().unwrap().problems;
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(fs::read_dir(place.path().join("quarantine")).unwrap().next().is_none());
 }
@@ -363,7 +363,7 @@ async fn a_flipped_bit_in_the_middle_is_damage_and_is_never_cut() {
         let error = place.open_error();
         assert!(matches!(error, OpenError::Damaged { position: Position(2), .. }), "{error}");
     }
-    let verified = SledLog::verify_path(&place.path()).unwrap();
+    let verified = ClosedLog::open(&place.path()).unwrap().verify().unwrap();
     assert!(verified.problems[0].starts_with("position 2: checksum differs"), "{:?}", verified.problems);
     assert_eq!(verified.head, Position(3), "it goes on behind the damage");
 }

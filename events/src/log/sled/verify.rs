@@ -1,12 +1,12 @@
 //! Reading everything and saying all that is wrong, instead of stopping at the first.
 
 use super::blobs::Blobs;
-use super::boot::Order;
 use super::decode;
-use super::frame::Frames;
 use super::store::Store;
 use crate::id::Position;
 use crate::log::Verified;
+use crate::log::frame::{Frames, Link};
+use crate::log::order::Order;
 
 /// Problems that are listed. Damage comes in stretches; more than this tells a person nothing new.
 const PROBLEMS_MAX: usize = 100;
@@ -26,7 +26,7 @@ pub(super) enum Until {
 struct Findings {
     events: u64,
     order: Order,
-    link: super::frame::Link,
+    link: Link,
     problems: Vec<String>,
     unlisted: u64,
 }
@@ -64,6 +64,7 @@ pub(super) fn verify(store: &Store, blobs: &Blobs, until: Until) -> Verified {
         events: findings.events,
         head,
         chain: blake3::Hash::from_bytes(findings.link).to_hex().to_string(),
+        checkpoints: 0,
         problems: findings.problems,
     }
 }

@@ -12,10 +12,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::Shared;
 use super::directory::HighWater;
-use super::frame::{Draft, Link};
 use super::index::Index;
 use crate::envelope::{NewEvent, Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
+use crate::log::frame::{Draft, Link};
 use crate::log::{Ack, Append, AppendError, Expected, Receipt};
 use crate::metrics as names;
 

@@ -21,13 +21,13 @@
 //! The payload enters the chain by its digest only, so that a chain can still be checked when a payload is gone.
 //! [`LAST`] marks the end of an append: whatever a repair cuts, it never leaves half of one.
 
-use crate::envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId};
+use crate::envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};
 use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, Version, WorkspaceId};
 use chrono::DateTime;
 use uuid::Uuid;
 
-/// One link of the chain.
-pub(super) type Link = [u8; 32];
+/// One link of the chain that runs through all facts.
+pub type Link = [u8; 32];
 
 /// The link before the first fact.
 pub(super) const GENESIS: Link = [0; 32];
@@ -287,6 +287,16 @@ impl<'a> Frame<'a> {
         } else {
             Payload::Elsewhere(self.digest)
         }
+    }
+
+    /// Bytes of the payload, wherever it is.
+    pub(super) fn payload_len(&self) -> usize {
+        self.bytes[..self.header_end].last_chunk().map_or(0, |length| u32::from_be_bytes(*length)) as usize
+    }
+
+    /// When it happened.
+    pub(super) fn at(&self) -> Result<Timestamp, Wrong> {
+        self.meta().map(|meta| meta.at)
     }
 
     /// The wire tag.

@@ -1,0 +1,270 @@
+//! A log from segments: the same frames, the same chain, in a directory of its own.
+//!
+//! It is made beside its place and moved there when it is whole, so that a restore that was interrupted has changed
+//! nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{Book, hex};
+use super::frame::{Frame, Frames};
+use super::order::Order;
+use super::segments::walk::Walk;
+use super::segments::{Place, Segment, SegmentError};
+use super::sled::{Rebuild, high_water};
+use crate::envelope::Timestamp;
+use crate::id::Position;
+
+/// How far to restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// All there is.
+    End,
+    /// This position, or the end of the last append before it.
+    Position(Position),
+    /// Everything that had happened by then.
+    Time(Timestamp),
+}
+
+/// What a restore led to.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The last position, which is also the number of facts.
+    pub head: Position,
+    /// Hex of the chain's last link.
+    pub chain: String,
+    /// When the last fact happened.
+    pub at: Option<Timestamp>,
+    /// Checkpoints that came along.
+    pub checkpoints: usize,
+    /// The last position that was acknowledged, as far as the directory that was moved aside says.
+    pub high_water: Option<Position>,
+    /// Where the log is that was there before.
+    pub moved_to: Option<PathBuf>,
+    /// The first and the last position that were asked for, or acknowledged, and are in no segment.
+    pub missing: Option<(Position, Position)>,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// There is something already.
+    #[error("`{path}` is not empty: a log is restored into a directory of its own")]
+    NotEmpty {
+        /// What.
+        path: PathBuf,
+    },
+    /// Nothing had happened by then.
+    #[error("the segments in `{place}` have no fact that early")]
+    Nothing {
+        /// Where.
+        place: String,
+    },
+    /// The file system said no.
+    #[error("{step} `{path}`", path = path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Doing what.
+        step: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The segments could not be used.
+    #[error(transparent)]
+    Segments(#[from] SegmentError),
+}
+
+/// Makes the log at `path` from segments. With `move_aside`, a log that is there is kept under another name; without,
+/// it is an error.
+///
+/// # Errors
+/// Whatever is wrong with the segments up to where they are wanted, and what the file system refuses. Nothing at `path`
+/// has changed then.
+pub async fn restore(
+    place: &Place,
+    path: &Path,
+    until: Until,
+    move_aside: bool,
+) -> Result<Restored, RestoreError> {
+    let failed = |step| move |source| RestoreError::Io { path: path.to_owned(), step, source };
+    let is_there = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(failed("looking into")(error)),
+    };
+    if is_there && !move_aside {
+        return Err(RestoreError::NotEmpty { path: path.to_owned() });
+    }
+    // Held until the old log is out of the way, so that no server begins on it meanwhile.
+    let held = if is_there { Some(high_water(path).map_err(SegmentError::from)?) } else { None };
+    let beside = sibling(path, "restoring");
+    if beside.exists() {
+        fs::remove_dir_all(&beside).map_err(failed("removing what an interrupted restore left beside"))?;
+    }
+    let mut restored = match build(place, &beside, until).await {
+        Ok(restored) => restored,
+        Err(error) => {
+            // Nobody wants half a log; what was wrong is more important than that it can't be removed.
+            let _ = fs::remove_dir_all(&beside);
+            return Err(error);
+        }
+    };
+    restored.high_water = held.as_ref().and_then(|(_, high_water)| *high_water);
+    if is_there {
+        let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%SZ").to_string();
+        let aside = sibling(path, &format!("damaged-{stamp}"));
+        fs::rename(path, &aside).map_err(failed("moving aside"))?;
+        restored.moved_to = Some(aside);
+    } else if path.exists() {
+        fs::remove_dir(path).map_err(failed("replacing"))?;
+    }
+    fs::rename(&beside, path).map_err(failed("moving the restored log to"))?;
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    fs::File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(failed("syncing the directory of"))?;
+    let wanted = match until {
+        Until::End => restored.high_water,
+        Until::Position(position) => Some(position),
+        Until::Time(_) => None,
+    };
+    restored.missing =
+        wanted.filter(|&wanted| wanted > restored.head).map(|wanted| (restored.head.next(), wanted));
+    Ok(restored)
+}
+
+/// A name beside a path.
+fn sibling(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(what);
+    path.with_file_name(name)
+}
+
+async fn build(place: &Place, path: &Path, until: Until) -> Result<Restored, RestoreError> {
+    let mut walk = Walk::begin(place).await?;
+    if walk.promised().is_none() {
+        return Err(SegmentError::None { place: place.shown().to_owned() }.into());
+    }
+    let mut building = Building {
+        log: Rebuild::begin(path).map_err(SegmentError::from)?,
+        order: Order::default(),
+        until,
+        at: None,
+    };
+    while !building.is_done()
+        && let Some(segment) = walk.next().await?
+    {
+        let name = segment.name;
+        // Seconds of writing, with flushes between.
+        let done = tokio::task::spawn_blocking(move || {
+            let goes_on = building.take(&segment);
+            (building, goes_on)
+        });
+        let (back, goes_on) = done.await.map_err(|error| SegmentError::Io {
+            step: format!("restoring `{name}`"),
+            source: io::Error::other(error),
+        })?;
+        building = back;
+        if !goes_on.map_err(|problem| problem.at(place, name))? {
+            break;
+        }
+    }
+    let (chain, at) = (hex(&building.order.link), building.at);
+    let head = building.log.finish().map_err(SegmentError::from)?;
+    if head == Position(0) {
+        return Err(RestoreError::Nothing { place: place.shown().to_owned() });
+    }
+    let (checkpoints, _) = place.checkpoints(head).await?;
+    Book::new(path).add(&checkpoints).map_err(|source| RestoreError::Io {
+        path: path.to_owned(),
+        step: "writing the checkpoints of",
+        source,
+    })?;
+    let checkpoints = checkpoints.len();
+    Ok(Restored { head, chain, at, checkpoints, high_water: None, moved_to: None, missing: None })
+}
+
+struct Building {
+    log: Rebuild,
+    order: Order,
+    until: Until,
+    at: Option<Timestamp>,
+}
+
+enum Problem {
+    Frame(Position, &'static str),
+    Log(super::OpenError),
+}
+
+impl Problem {
+    fn at(self, place: &Place, name: super::segments::Name) -> RestoreError {
+        let error = match self {
+            Self::Frame(position, wrong) => SegmentError::Damaged {
+                place: place.shown().to_owned(),
+                name,
+                flaw: format!("position {position}: {wrong}").into(),
+            },
+            Self::Log(error) => error.into(),
+        };
+        error.into()
+    }
+}
+
+impl Building {
+    /// Whether all that is wanted is there.
+    fn is_done(&self) -> bool {
+        matches!(self.until, Until::Position(position) if self.order.next > position)
+    }
+
+    /// Takes a segment's appends; whether more are wanted.
+    fn take(&mut self, segment: &Segment) -> Result<bool, Problem> {
+        let mut append = Vec::new();
+        for frame in Frames::new(&segment.frames) {
+            let frame = frame.map_err(|wrong| Problem::Frame(self.order.next, wrong))?;
+            if frame.position < self.order.next {
+                continue;
+            }
+            append.push(frame);
+            if frame.last {
+                if !self.append(segment, &append)? {
+                    return Ok(false);
+                }
+                append.clear();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes an append as a whole, if it is wanted.
+    fn append(&mut self, segment: &Segment, frames: &[Frame<'_>]) -> Result<bool, Problem> {
+        let mut latest = self.at;
+        for frame in frames {
+            let at = frame.at().map_err(|wrong| Problem::Frame(frame.position, wrong))?;
+            let wanted = match self.until {
+                Until::End => true,
+                Until::Position(position) => frame.position <= position,
+                Until::Time(time) => at <= time,
+            };
+            if !wanted {
+                return Ok(false);
+            }
+            latest = Some(at);
+        }
+        for frame in frames {
+            self.order.follow(frame).map_err(|wrong| Problem::Frame(frame.position, wrong))?;
+            if let super::frame::Payload::Elsewhere(digest) = frame.payload()
+                && let Some(payload) = segment.payloads.get(digest.as_bytes())
+            {
+                self.log.payload(digest.as_bytes(), payload).map_err(Problem::Log)?;
+            }
+            self.log.frame(frame).map_err(Problem::Log)?;
+        }
+        self.at = latest;
+        Ok(true)
+    }
+}

@@ -1,0 +1,148 @@
+//! Whether segments are sound, each and all of them together: said of all that is wrong, not only of the first.
+
+use std::collections::BTreeMap;
+
+use super::{Name, Place, Segment, SegmentError};
+use crate::envelope::Fact;
+use crate::id::Position;
+use crate::log::checkpoint::{self, Checkpoint, PublicKey};
+use crate::log::frame::{Frame, Frames, GENESIS, Link, Payload};
+use crate::log::order::Order;
+use crate::log::{ReadError, Verified};
+
+/// Problems that are listed. Damage comes in stretches; more than this tells a person nothing new.
+const PROBLEMS_MAX: usize = 100;
+
+/// Reads every segment of a place, and holds them against its own checkpoints and the given ones. With `keys`, only
+/// checkpoints of these keys are believed.
+///
+/// # Errors
+/// When the place does not answer, or has no segments. What is wrong with them is in the result.
+pub async fn check(
+    place: &Place,
+    checkpoints: &[Checkpoint],
+    keys: &[PublicKey],
+) -> Result<Verified, SegmentError> {
+    let names = place.segments().await?;
+    if names.is_empty() {
+        return Err(SegmentError::None { place: place.shown().to_owned() });
+    }
+    let (mut all, unreadable) = place.checkpoints(Position(u64::MAX)).await?;
+    all.extend_from_slice(checkpoints);
+    let mut findings = Findings::new(&all);
+    findings.problems.extend(unreadable);
+    for name in names {
+        match place.get(name).await {
+            Ok(segment) => findings.segment(&segment),
+            Err(SegmentError::Damaged { flaw, .. }) => {
+                findings.note(format!("segment `{name}`: {flaw}"));
+                findings.skip(name);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(findings.finish(&all, keys))
+}
+
+struct Findings {
+    events: u64,
+    order: Order,
+    problems: Vec<String>,
+    unlisted: u64,
+    /// Links at the positions of checkpoints, as far as they were found.
+    links: BTreeMap<Position, Option<Link>>,
+}
+
+impl Findings {
+    fn new(checkpoints: &[Checkpoint]) -> Self {
+        let links = checkpoints.iter().map(|checkpoint| (checkpoint.position, None)).collect();
+        Self { events: 0, order: Order::default(), problems: Vec::new(), unlisted: 0, links }
+    }
+
+    fn segment(&mut self, segment: &Segment) {
+        let name = segment.name;
+        if name.last < self.order.next {
+            return;
+        }
+        if name.first > self.order.next {
+            let last = Position(name.first.0 - 1);
+            self.note(format!("positions {} to {last} are in no segment", self.order.next));
+            self.order = Order::within(name.first, segment.before);
+        } else if name.first == self.order.next {
+            if self.order.is_unlinked() {
+                self.order = Order::within(name.first, segment.before);
+            } else if segment.before != self.order.link {
+                self.note(format!("segment `{name}`: it does not continue the chain of the one before"));
+            }
+        }
+        for frame in Frames::new(&segment.frames).flatten() {
+            if frame.position < self.order.next {
+                continue;
+            }
+            self.events += 1;
+            if let Err(wrong) = self.order.follow(&frame) {
+                self.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
+            }
+            if let Err(wrong) = understood(&frame, segment) {
+                self.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
+            }
+            if let Some(link) = self.links.get_mut(&frame.position) {
+                *link = Some(frame.link);
+            }
+        }
+    }
+
+    /// Goes on behind a segment that can't be read.
+    fn skip(&mut self, name: Name) {
+        if name.last >= self.order.next {
+            self.order = Order::unlinked(name.last.next());
+        }
+    }
+
+    fn note(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    fn finish(mut self, checkpoints: &[Checkpoint], keys: &[PublicKey]) -> Verified {
+        let head = Position(self.order.next.0 - 1);
+        let links = std::mem::take(&mut self.links);
+        let link = |position: Position| match links.get(&position) {
+            Some(Some(link)) => Ok(Some(*link)),
+            Some(None) | None if position > head => Ok(None),
+            Some(None) | None => Err(ReadError::Store {
+                what: format!("position {position}"),
+                reason: "it is in no sound segment".to_owned(),
+            }),
+        };
+        let flaws: Vec<_> =
+            checkpoints.iter().filter_map(|one| checkpoint::flaw(one, keys, &link, head)).collect();
+        for flaw in flaws {
+            self.note(flaw);
+        }
+        if self.unlisted > 0 {
+            self.problems.push(format!("and {} more", self.unlisted));
+        }
+        let chain = if self.order.is_unlinked() { GENESIS } else { self.order.link };
+        Verified {
+            events: self.events,
+            head,
+            chain: checkpoint::hex(&chain),
+            checkpoints: checkpoints.len() as u64,
+            problems: self.problems,
+        }
+    }
+}
+
+fn understood(frame: &Frame<'_>, segment: &Segment) -> Result<(), String> {
+    let payload = match frame.payload() {
+        Payload::Inline(payload) => payload,
+        Payload::Elsewhere(digest) => {
+            segment.payloads.get(digest.as_bytes()).ok_or("its payload is missing")?.as_slice()
+        }
+    };
+    Fact::decode(frame.tag(), payload).map(drop).map_err(|error| error.to_string())
+}
