@@ -36,7 +36,7 @@ use crate::config::{BackendChoice, Config, log_dir, token};
 use crate::http::address::Surroundings;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 use crate::runtimes::Runtimes;
-use crate::{data_dir, demo, telemetry};
+use crate::{data_dir, demo, segments, telemetry};
 
 /// Threads for effects and observers. They wait for engines most of the time.
 const TASK_THREADS: usize = 2;
@@ -47,6 +47,9 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How long calls under way may take once no new ones are let in.
 const CALLS_GRACE: Duration = Duration::from_secs(30);
 
+/// How long the last segment may take to reach its place.
+const EXPORT_GRACE: Duration = Duration::from_secs(10);
+
 /// Serves until `shutdown` is cancelled.
 ///
 /// # Errors
@@ -55,7 +58,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // Before the log is opened: its writer takes its instruments then.
     let metrics = telemetry::install_metrics()?;
     describe_metrics();
+    segments::guard(&config).await?;
     let history = open(&config.data_dir)?;
+    let exporter = segments::exporter(&config, &history.log)?;
     let admin_token = match &config.access.admin_token {
         Some(token) => token.clone(),
         None => token::read_or_create(&config.data_dir)?,
@@ -79,7 +84,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(history.last_at));
     let (following, upkeep) = (Pulse::new("projections"), Pulse::new("metrics"));
-    let mut pulses = vec![history.log.pulse(), Arc::clone(&following), Arc::clone(&upkeep)];
+    let mut pulses = vec![history.log.pulse(), Arc::clone(&following), Arc::clone(&upkeep), exporter.pulse()];
+    let (export, checkpoints) = (exporter.status(), history.log.checkpoints());
+    let exporting = tasks.spawn(exporter.run());
     let log: Arc<dyn EventLog> = Arc::new(history.log);
     let views = Arc::new(history.views);
     let (follower, followed) = (Arc::clone(&views), Arc::clone(&log));
@@ -100,6 +107,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         runtime: runtime.clone(),
         views: Arc::clone(&views),
         log,
+        export: Some(export),
+        checkpoints: Some(checkpoints),
         backends: fabric.backends,
         config: http_config(&config, fabric.chosen, address),
         admin_token,
@@ -123,6 +132,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     // A demo is something to look at: its team goes when it does.
     runtime.shut_down(config.stop_workspaces || config.demo).await;
+    // The log is closed: what is in no segment yet becomes one. The next start goes on from wherever this ends.
+    if tokio::time::timeout(EXPORT_GRACE, exporting).await.is_err() {
+        warn!("the log's last facts are not exported yet, the next start goes on");
+    }
     tasks.shutdown_background();
     info!("stopped");
     Ok(())

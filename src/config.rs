@@ -14,6 +14,7 @@ use covalence_actors::policy::Policy;
 use url::Url;
 
 use crate::runtimes::{ImageNames, Runtimes, RuntimesError};
+use crate::segments::Destination;
 
 pub mod layers;
 mod parse;
@@ -140,6 +141,8 @@ pub struct Config {
     pub calls: Calls,
     /// Who is told of alarms.
     pub alarms: Alarms,
+    /// Where the log is exported to.
+    pub segments: Segments,
     /// The numbers of the supervision policy.
     pub supervision: Policy,
     /// What runtimes' names stand for: the built-in ones with the file's `[runtimes]` laid over them.
@@ -285,6 +288,15 @@ pub struct Alarms {
     pub webhook: Option<Url>,
 }
 
+/// The log's export.
+#[derive(Clone, Debug)]
+pub struct Segments {
+    /// Where it goes.
+    pub to: Destination,
+    /// How old a fact may become that is in no segment yet.
+    pub every: Duration,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -320,6 +332,7 @@ impl Config {
             workspaces: parse::workspaces(layers)?,
             calls: parse::calls(layers)?,
             alarms: parse::alarms(layers)?,
+            segments: parse::segments(layers)?,
             supervision: parse::supervision(layers)?,
             runtimes: parse::runtimes(layers, &backend.images)?,
             backend,

@@ -18,6 +18,8 @@ use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::runtime::Runtime;
 use covalence_actors::runtime::token::digest;
 use covalence_events::log::EventLog;
+use covalence_events::log::checkpoint::Book;
+use covalence_events::log::segments::export::Status;
 use covalence_events::workspace::BackendKind;
 use covalence_projections::Views;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -91,6 +93,10 @@ pub struct HttpState {
     pub views: Arc<Views>,
     /// The log, for reading it raw and for waiting on outcomes.
     pub log: Arc<dyn EventLog>,
+    /// How its export fares, if it has one.
+    pub export: Option<Arc<Status>>,
+    /// Its signed checkpoints, if it has any.
+    pub checkpoints: Option<Book>,
     /// The adapters, for logs and strangers only.
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
     /// What the operator decided.
@@ -123,6 +129,10 @@ pub struct Parts {
     pub views: Arc<Views>,
     /// The log.
     pub log: Arc<dyn EventLog>,
+    /// How its export fares, if it has one.
+    pub export: Option<Arc<Status>>,
+    /// Its signed checkpoints, if it has any.
+    pub checkpoints: Option<Book>,
     /// The adapters.
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
     /// What the operator decided.
@@ -144,7 +154,18 @@ impl fmt::Debug for Parts {
 impl HttpState {
     /// The edge's state.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { runtime, views, log, backends, mut config, admin_token, clock, metrics } = parts;
+        let Parts {
+            runtime,
+            views,
+            log,
+            export,
+            checkpoints,
+            backends,
+            mut config,
+            admin_token,
+            clock,
+            metrics,
+        } = parts;
         // Whoever may call us from a page of that host may be served under its name too (a canvas and its API behind one proxy).
         let urls = config.cors_origins.iter().chain(config.public_url.iter());
         let named: Vec<String> = urls.filter_map(|url| edge::origin::host_of_url(url)).collect();
@@ -153,6 +174,8 @@ impl HttpState {
             runtime,
             views,
             log,
+            export,
+            checkpoints,
             backends,
             config,
             clock,

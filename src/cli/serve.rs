@@ -3,9 +3,9 @@
 use clap::Args;
 
 use crate::cli::Shared;
-use crate::cli::failure::Outcome;
+use crate::cli::failure::{Failure, Outcome};
 use crate::config::{Config, Environment};
-use crate::{app, shutdown, telemetry};
+use crate::{app, segments, shutdown, telemetry};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +51,9 @@ impl Serve {
             tracing::warn!(reason = %warning, "a setting was ignored");
         }
         let token = shutdown::on_signal()?;
-        Ok(app::run(config, token).await?)
+        app::run(config.clone(), token).await.map_err(|error| {
+            let hint = segments::remedy(&error, &config);
+            Failure { hint, ..Failure::from(error) }
+        })
     }
 }

@@ -13,10 +13,11 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::config::{
-    Access, Alarms, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, Server,
+    Access, Alarms, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, Segments, Server,
     TierLimits, Workspaces,
 };
 use crate::runtimes::{ImageNames, Runtimes, RuntimesConfig};
+use crate::segments::Destination;
 
 const ADDRESS: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`";
 const PORT: &str = "a port, 0 to 65535";
@@ -256,6 +257,13 @@ fn contradiction(layers: &Layers, error: &ParameterError) -> ConfigError {
 
 pub(super) fn alarms(layers: &mut Layers) -> Result<Alarms, ConfigError> {
     Ok(Alarms { webhook: address(layers, "alarms.webhook")? })
+}
+
+pub(super) fn segments(layers: &mut Layers) -> Result<Segments, ConfigError> {
+    let data_dir = PathBuf::from(layers.text("data_dir").unwrap_or_default());
+    let to = layers.parse("segments.to", crate::segments::ALLOWED, |text| text.parse().ok())?;
+    let to = to.unwrap_or_else(|| Destination::Directory(data_dir.join("segments")));
+    Ok(Segments { to, every: required(layers, "segments.every", DURATION, duration)? })
 }
 
 pub(super) fn runtimes(layers: &Layers, images: &ImageNames) -> Result<Runtimes, ConfigError> {

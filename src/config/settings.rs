@@ -259,6 +259,18 @@ const PLATFORM: &[Setting] = &[
         "address that alarms are posted to as JSON; unset: they are only recorded",
     )
     .secret(),
+    setting(
+        "segments.to",
+        "COVALENCE_SEGMENTS",
+        "",
+        "where the log is exported to: a directory, `s3://bucket/prefix` or `off`; unset: `segments` in the data directory",
+    ),
+    setting(
+        "segments.every",
+        "COVALENCE_SEGMENTS_EVERY",
+        "1h",
+        "a fact is exported after this long at the latest; a busy log, every 4 MiB",
+    ),
 ];
 
 const OTHERS: &[Setting] = &[

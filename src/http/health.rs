@@ -7,6 +7,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpResponse, get, head};
 use chrono::{DateTime, Utc};
 use covalence_actors::runtime::STUCK_AFTER;
+use covalence_events::Position;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -67,6 +68,34 @@ pub struct Readiness {
     head: u64,
     /// Each projection.
     projections: Vec<ProjectionHealth>,
+    /// How the log's export to segments fares, unless that is off. A platform whose export fails is ready all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export: Option<ExportHealth>,
+}
+
+/// The log's export to segments.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExportHealth {
+    /// The last position that is in a segment.
+    position: u64,
+    /// Facts after that.
+    lag: u64,
+    /// When everything that was due had been written, last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    succeeded_at: Option<DateTime<Utc>>,
+    /// Whether the last try failed. Why is in the server's own log.
+    failing: bool,
+}
+
+fn export(ctx: &Ctx, head: Position) -> Option<ExportHealth> {
+    let status = ctx.state.export.as_ref().filter(|status| status.place.is_some())?;
+    let progress = status.progress();
+    Some(ExportHealth {
+        position: progress.exported.0,
+        lag: head.0.saturating_sub(progress.exported.0),
+        succeeded_at: progress.succeeded_at,
+        failing: progress.failed.is_some(),
+    })
 }
 
 /// The log is writable and the projections keep up.
@@ -99,7 +128,13 @@ pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    HttpResponse::build(code).json(Readiness { status, reasons, head: head.0, projections })
+    HttpResponse::build(code).json(Readiness {
+        status,
+        reasons,
+        head: head.0,
+        projections,
+        export: export(&ctx, head),
+    })
 }
 
 /// Prometheus text.

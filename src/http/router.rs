@@ -83,6 +83,9 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(incidents::show_timeline)
         .service(admin::log::log)
         .service(admin::log::verify)
+        .service(admin::segments::get_segment)
+        .service(admin::segments::list_checkpoints)
+        .service(admin::segments::check_checkpoints)
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);

@@ -196,6 +196,8 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         runtime,
         views,
         log,
+        export: None,
+        checkpoints: None,
         backends,
         config,
         admin_token: Secret::new(ADMIN.to_owned()),

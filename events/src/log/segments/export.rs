@@ -100,6 +100,8 @@ pub struct Exporter {
     cutter: Option<Cutter>,
     /// When the first fact was taken that is in no segment yet.
     begun: Option<Instant>,
+    /// Whether facts wait since before this run, or since the place failed: nobody knows for how long.
+    overdue: bool,
     retry: Option<(Instant, Duration)>,
     signed: (Position, Instant),
     pending: Vec<Checkpoint>,
@@ -132,6 +134,7 @@ impl Exporter {
             pulse: Pulse::new("log-export"),
             cutter: None,
             begun: None,
+            overdue: false,
             retry: None,
             signed: (last.unwrap_or_default(), Instant::now()),
             pending: Vec::new(),
@@ -212,7 +215,11 @@ impl Exporter {
     async fn export(&mut self, place: &Place, closing: bool) -> Result<(), SegmentError> {
         let mut cutter = match self.cutter.take() {
             Some(cutter) => cutter,
-            None => self.resume(place).await?,
+            None => {
+                let cutter = self.resume(place).await?;
+                self.overdue = cutter.last() < self.log.head();
+                cutter
+            }
         };
         loop {
             let (log, bytes) = (Arc::clone(&self.log), self.rules.bytes);
@@ -226,7 +233,7 @@ impl Exporter {
                 break;
             }
             let begun = *self.begun.get_or_insert_with(Instant::now);
-            if !full && !closing && begun.elapsed() < self.rules.every {
+            if !full && !closing && !self.overdue && begun.elapsed() < self.rules.every {
                 break;
             }
             let (log, following) = (Arc::clone(&self.log), cutter.following());
@@ -246,6 +253,7 @@ impl Exporter {
                 self.status.update(|progress| progress.exported = name.last);
             }
             self.begun = None;
+            self.overdue &= full;
             cutter = following;
         }
         self.cutter = Some(cutter);
