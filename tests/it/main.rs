@@ -19,6 +19,7 @@ mod engine_faults;
 mod explained;
 mod graceful_restart;
 mod kill_and_heal;
+mod log_backup;
 mod mass_death;
 mod operator;
 mod panic_boundary;
