@@ -6,17 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use covalence_actors::effect::{Backend, Clock};
+use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::fleet::Command;
 use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
 use covalence_events::Timestamp;
 use covalence_events::fleet::{PlatformStarted, TailRepaired};
 use covalence_events::log::EventLog;
+use covalence_events::log::checkpoint::Book;
+use covalence_events::log::segments::export::Exporter;
 use covalence_events::log::sled::{Opened, Options, SledLog};
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::BackendKind;
@@ -32,10 +33,11 @@ use crate::backends::external::ExternalBackend;
 use crate::backends::process::{ProcessBackend, ProcessSettings, agent_program};
 use crate::channel::HttpChannel;
 use crate::clock::SystemClock;
-use crate::config::{BackendChoice, Config, log_dir, token};
+use crate::config::{BackendChoice, Config, token};
 use crate::http::address::Surroundings;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 use crate::runtimes::Runtimes;
+use crate::segments::Export;
 use crate::{data_dir, demo, segments, telemetry};
 
 /// Threads for effects and observers. They wait for engines most of the time.
@@ -47,9 +49,6 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How long calls under way may take once no new ones are let in.
 const CALLS_GRACE: Duration = Duration::from_secs(30);
 
-/// How long the last segment may take to reach its place.
-const EXPORT_GRACE: Duration = Duration::from_secs(10);
-
 /// Serves until `shutdown` is cancelled.
 ///
 /// # Errors
@@ -58,13 +57,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // Before the log is opened: its writer takes its instruments then.
     let metrics = telemetry::install_metrics()?;
     describe_metrics();
-    segments::guard(&config).await?;
-    let history = open(&config.data_dir)?;
-    let exporter = segments::exporter(&config, &history.log)?;
-    let admin_token = match &config.access.admin_token {
-        Some(token) => token.clone(),
-        None => token::read_or_create(&config.data_dir)?,
-    };
+    let history = open(&config).await?;
+    let admin_token = admin_token(&config)?;
     let socket = bind(config.server.listen)?;
     let address = socket.local_addr().context("the listener has no address")?;
 
@@ -84,9 +78,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(history.last_at));
     let (following, upkeep) = (Pulse::new("projections"), Pulse::new("metrics"));
-    let mut pulses = vec![history.log.pulse(), Arc::clone(&following), Arc::clone(&upkeep), exporter.pulse()];
-    let (export, checkpoints) = (exporter.status(), history.log.checkpoints());
-    let exporting = tasks.spawn(exporter.run());
+    let export = Export::begin(history.exporter, tasks.handle());
+    let mut pulses = vec![history.log.pulse(), export.pulse(), Arc::clone(&following), Arc::clone(&upkeep)];
     let log: Arc<dyn EventLog> = Arc::new(history.log);
     let views = Arc::new(history.views);
     let (follower, followed) = (Arc::clone(&views), Arc::clone(&log));
@@ -107,8 +100,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         runtime: runtime.clone(),
         views: Arc::clone(&views),
         log,
-        export: Some(export),
-        checkpoints: Some(checkpoints),
+        export: Some(export.status()),
+        checkpoints: Some(history.checkpoints),
         backends: fabric.backends,
         config: http_config(&config, fabric.chosen, address),
         admin_token,
@@ -132,10 +125,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     // A demo is something to look at: its team goes when it does.
     runtime.shut_down(config.stop_workspaces || config.demo).await;
-    // The log is closed: what is in no segment yet becomes one. The next start goes on from wherever this ends.
-    if tokio::time::timeout(EXPORT_GRACE, exporting).await.is_err() {
-        warn!("the log's last facts are not exported yet, the next start goes on");
-    }
+    export.end().await;
     tasks.shutdown_background();
     info!("stopped");
     Ok(())
@@ -164,9 +154,19 @@ fn tell_alarms(
     Ok(Some(pulse))
 }
 
+/// The configured one, else the data directory's own, which the first start makes.
+fn admin_token(config: &Config) -> anyhow::Result<Secret> {
+    match &config.access.admin_token {
+        Some(token) => Ok(token.clone()),
+        None => Ok(token::read_or_create(&config.data_dir)?),
+    }
+}
+
 /// What the log knew when it was opened.
 struct History {
     log: SledLog,
+    exporter: Exporter,
+    checkpoints: Book,
     opened: Opened,
     recovery: Recovery,
     views: Views,
@@ -174,12 +174,13 @@ struct History {
 }
 
 /// Opens the log and folds every fact once, into the actors' states and into the projections.
-fn open(directory: &Path) -> anyhow::Result<History> {
-    data_dir::create(directory)?;
+async fn open(config: &Config) -> anyhow::Result<History> {
+    segments::guard(config).await?;
+    data_dir::create(&config.data_dir)?;
     let mut recovery = Recovery::default();
     let mut views = Views::new();
     let mut last_at = None;
-    let (log, opened) = SledLog::open_with(&log_dir(directory), &Options::default(), &mut |recorded| {
+    let (log, opened) = SledLog::open_with(&config.log_dir(), &Options::default(), &mut |recorded| {
         recovery.fold(recorded);
         views.fold(recorded);
         last_at = last_at.max(Some(recorded.meta.at));
@@ -188,7 +189,8 @@ fn open(directory: &Path) -> anyhow::Result<History> {
         warn!(kept = %repair.kept, cut_bytes = repair.cut_bytes, reason = repair.reason, "the log's torn end was cut off and kept aside");
     }
     info!(head = %opened.head, workspaces = recovery.workspaces(), "log opened");
-    Ok(History { log, opened, recovery, views, last_at })
+    let (exporter, checkpoints) = (segments::exporter(config, &log)?, log.checkpoints());
+    Ok(History { log, exporter, checkpoints, opened, recovery, views, last_at })
 }
 
 /// What the platform says first in every run.

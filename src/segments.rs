@@ -6,20 +6,27 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use covalence_events::log::EventLog as _;
 use covalence_events::log::OpenError;
-use covalence_events::log::segments::export::{Exporter, Rules};
+use covalence_events::log::segments::export::{Exporter, Rules, Status};
 use covalence_events::log::segments::{Place, SegmentError};
 use covalence_events::log::sled::SledLog;
+use covalence_events::pulse::Pulse;
 use object_store::aws::AmazonS3Builder;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::config::Config;
 
 /// What a destination may be, for error texts.
 pub const ALLOWED: &str = "a directory, `s3://bucket/prefix`, or `off`";
+
+/// How long the last segment may take to reach its place.
+const END_GRACE: Duration = Duration::from_secs(10);
 
 /// Where segments go, or come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +168,40 @@ pub fn exporter(config: &Config, log: &SledLog) -> anyhow::Result<Exporter> {
     let rules = Rules { every: config.segments.every, ..Rules::default() };
     let frames = log.frames().context("the log on disk has frames")?;
     Exporter::new((frames, log.watch()), log.checkpoints(), place, rules).context("the log's checkpoints")
+}
+
+/// An export under way.
+#[derive(Debug)]
+pub struct Export {
+    status: Arc<Status>,
+    pulse: Arc<Pulse>,
+    task: JoinHandle<()>,
+}
+
+impl Export {
+    /// Begins it on these threads. It ends by itself when the log is closed.
+    pub fn begin(exporter: Exporter, tasks: &Handle) -> Self {
+        let (status, pulse) = (exporter.status(), exporter.pulse());
+        Self { status, pulse, task: tasks.spawn(exporter.run()) }
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Comes round about once a second.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
+    /// Waits, once the log is closed, until its last facts are in a segment, for ten seconds at most. The next start goes
+    /// on from wherever this ends.
+    pub async fn end(self) {
+        if tokio::time::timeout(END_GRACE, self.task).await.is_err() {
+            tracing::warn!("the log's last facts are not exported yet, the next start goes on");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ Examples:
   covalence log backup /media/usb/covalence
   covalence log backup s3://backups/covalence";
 
+#[expect(clippy::doc_markdown, reason = "these comments are help texts, where backticks would show")]
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Backup {

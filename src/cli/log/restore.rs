@@ -19,6 +19,7 @@ Examples:
   covalence log restore --from .covalence/segments --move-aside
   covalence log restore --from s3://backups/covalence --to 2026-03-01T03:07:00Z --data-dir /tmp/then";
 
+#[expect(clippy::doc_markdown, reason = "these comments are help texts, where backticks would show")]
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Restore {

@@ -30,6 +30,7 @@ Examples:
 
 Exit code 1 where something is wrong.";
 
+#[expect(clippy::doc_markdown, reason = "these comments are help texts, where backticks would show")]
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Verify {

@@ -213,13 +213,12 @@ impl Exporter {
 
     /// Writes every segment that is due.
     async fn export(&mut self, place: &Place, closing: bool) -> Result<(), SegmentError> {
-        let mut cutter = match self.cutter.take() {
-            Some(cutter) => cutter,
-            None => {
-                let cutter = self.resume(place).await?;
-                self.overdue = cutter.last() < self.log.head();
-                cutter
-            }
+        let mut cutter = if let Some(cutter) = self.cutter.take() {
+            cutter
+        } else {
+            let cutter = self.resume(place).await?;
+            self.overdue = cutter.last() < self.log.head();
+            cutter
         };
         loop {
             let (log, bytes) = (Arc::clone(&self.log), self.rules.bytes);
