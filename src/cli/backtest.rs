@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use crate::cli::Shared;
 use crate::cli::failure::{Exit, Failure, Outcome};
+use crate::cli::incidents::{Copied, Source};
 use crate::cli::output::{Cell, Output, note, text};
 use crate::cli::policy;
 use crate::cli::supervision::{items, local};
 use crate::cli::when::{When, rfc3339};
+use crate::http::supervision::backtest::{BacktestView, Wish, answer};
+use crate::http::supervision::view::person::Who;
 
 /// No policy.
 const NAIVE: &str = "naive";
@@ -21,6 +24,8 @@ Examples:
   covalence backtest liveness_ttl=2m --since -1d      would a shorter window have found the dead earlier?
   covalence backtest policy.toml --since 03:00 --until 04:00
   covalence backtest naive --since -1h                what if whatever does not answer were dead?
+  covalence backtest naive --data-dir /var/lib/covalence
+                                                      without its server, from a copy of the log
 
 The evidence stays as it was recorded. Had the other policy been in force, the world would have gone on differently from
 the first decision that differs: those after it are marked with ~.
@@ -45,7 +50,7 @@ pub(super) struct Backtest {
 
 impl Backtest {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
-        let (client, output) = (shared.client()?, shared.output());
+        let output = shared.output();
         let mut wish = json!({"since": time("since", self.since)?, "until": time("until", self.until)?});
         match self.policy.as_slice() {
             [word] if word == NAIVE => wish["naive"] = true.into(),
@@ -55,9 +60,24 @@ impl Backtest {
             }
             pairs => wish["parameters"] = policy::assignments(pairs)?.into(),
         }
-        let answer = policy::send(&client, Method::POST, &["admin", "backtest"], &wish).await?;
+        let answer = match Source::find(shared).await? {
+            Source::Server(client) => {
+                policy::send(&client, Method::POST, &["admin", "backtest"], &wish).await?
+            }
+            Source::Copied(copied) => offline(&copied, wish).await?,
+        };
         if output.json { output.document(&answer) } else { shown(output, &answer) }
     }
+}
+
+/// The same without a server. The policy in force is the last that the log tells of.
+async fn offline(copied: &Copied, wish: Value) -> Outcome<Value> {
+    let wish: Wish = serde_json::from_value(wish).map_err(anyhow::Error::from)?;
+    let (under, report) = answer(&copied.log, &wish, &copied.policy)
+        .await
+        .map_err(|refused| Failure::new(Exit::Usage, refused.to_string()))?;
+    let who = |id| Who { id, name: copied.who.name(id) };
+    Ok(serde_json::to_value(BacktestView::of(under, report, who)).map_err(anyhow::Error::from)?)
 }
 
 fn time(flag: &str, when: Option<When>) -> Outcome<Option<String>> {

@@ -1,9 +1,12 @@
 //! Where answers about incidents come from: a server, or a copy of the log of one that is down.
 
+use std::sync::Arc;
+
 use chrono::Utc;
+use covalence_actors::policy::Policy;
 use covalence_events::log::OpenError;
-use covalence_events::log::sled::SledLog;
-use covalence_events::{Position, WorkspaceId};
+use covalence_events::log::sled::{Opened, SledLog};
+use covalence_events::{Fact, Position, Recorded, WorkspaceId, fleet};
 use covalence_incidents::{Failure as NoAnswer, Moment, Who};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,6 +36,10 @@ pub(super) struct Copied {
     pub(super) log: SledLog,
     /// Names and parents as the log tells them.
     pub(super) who: Who,
+    /// The policy that was last in force.
+    pub(super) policy: Policy,
+    /// What is not in it, in a sentence; an answer that rests on half a log says so.
+    lost: Option<String>,
     // Last, so that the log is closed before its directory goes.
     _scratch: TempDir,
 }
@@ -54,6 +61,9 @@ impl Source {
         match opened {
             Ok(copied) => {
                 note(&format!("no server has `{}` open: reading a copy of it", path.display()));
+                if let Some(lost) = &copied.lost {
+                    note(lost);
+                }
                 Ok(Self::Copied(Box::new(copied)))
             }
             Err(OpenError::Locked { .. }) => Ok(Self::Server(Box::new(shared.client()?))),
@@ -85,9 +95,31 @@ impl Copied {
             }
         })?;
         let mut who = Who::default();
-        let (log, _) = SledLog::open_copy(path, &scratch.path().join("log"), &mut |event| who.learn(event))?;
-        Ok(Self { log, who, _scratch: scratch })
+        let mut policy = Policy::default();
+        let mut learn = |recorded: &Arc<Recorded>| {
+            who.learn(recorded);
+            if let Fact::Fleet(fleet::Event::PolicyChanged(changed)) = &recorded.fact
+                && let Value::Object(document) = &changed.parameters
+            {
+                policy = Policy::restored(document);
+            }
+        };
+        let (log, opened) = SledLog::open_copy(path, &scratch.path().join("log"), &mut learn)?;
+        Ok(Self { log, who, policy, lost: lost(&opened), _scratch: scratch })
     }
+}
+
+/// What a copy does not have.
+fn lost(opened: &Opened) -> Option<String> {
+    let (head, next) = (opened.head, opened.head.next());
+    if let Some(acknowledged) = opened.accepted_loss {
+        return Some(format!(
+            "warning: the log is damaged: positions {next} to {acknowledged} were acknowledged and are not there. \
+             `covalence log restore` brings back what is in the segments"
+        ));
+    }
+    let repair = opened.repaired.as_ref()?;
+    Some(format!("warning: the log's end is torn ({}): it is read up to position {head}", repair.reason))
 }
 
 /// A moment as the questions know it.

@@ -183,8 +183,8 @@ async fn hung_and_replaced(platform: &Platform) {
 }
 
 #[tokio::test]
-async fn what_another_policy_would_have_done_about_a_death_is_told() {
-    let platform = Platform::start(Settings::process().config("[supervision]\ngrace = \"0s\"\n")).await;
+async fn what_another_policy_would_have_done_about_a_death_is_told_with_a_server_and_without() {
+    let mut platform = Platform::start(Settings::process().config("[supervision]\ngrace = \"0s\"\n")).await;
     let admin = platform.admin();
     let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
     platform.kill_workspace(&id);
@@ -211,6 +211,13 @@ async fn what_another_policy_would_have_done_about_a_death_is_told() {
     let shown = platform.cli(&["backtest", "brake_deaths_min=1", "brake_deaths_share=0.01"]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("process not braked") && shown.contains("of 1 restarts 0 avoided"), "{shown}");
+
+    platform.kill();
+    let offline =
+        platform.cli_without_url(&["--json", "backtest", "brake_deaths_min=1", "brake_deaths_share=0.01"]);
+    assert!(offline.status.success(), "{offline:?}");
+    let offline: serde_json::Value = serde_json::from_slice(&offline.stdout).expect("a document");
+    assert_eq!(offline["differences"], jumpy["differences"]);
 }
 
 fn find<'a>(facts: &'a [Fact], tag: &str) -> &'a Fact {

@@ -3,7 +3,9 @@
 use actix_web::{HttpResponse, post, web};
 use chrono::{DateTime, Utc};
 use covalence_actors::backtest::{Backtest, Difference, Kind, Report, Under};
-use covalence_events::Position;
+use covalence_actors::policy::Policy;
+use covalence_events::log::EventLog;
+use covalence_events::{Position, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
@@ -91,7 +93,7 @@ pub struct DifferenceView {
 }
 
 impl DifferenceView {
-    fn of(difference: Difference, names: &Names<'_>) -> Self {
+    fn of(difference: Difference, who: &impl Fn(WorkspaceId) -> Who) -> Self {
         Self {
             at: difference.at,
             position: difference.position,
@@ -100,7 +102,7 @@ impl DifferenceView {
                 Kind::Admission => "admission",
                 Kind::Brake => "brake",
             },
-            workspace: difference.workspace.map(|id| names.who(id)),
+            workspace: difference.workspace.map(who),
             recorded: difference.recorded,
             under: difference.under,
             seconds: difference.seconds,
@@ -125,6 +127,23 @@ impl DifferenceView {
 pub(crate) async fn run(ctx: Ctx, body: web::Bytes) -> Answer {
     auth::admin(&ctx)?;
     let wish: Wish = body::json(&body, policy::INVALID)?;
+    let Ok(_turn) = TURN.try_acquire() else {
+        let busy = "another backtest reads the log: try again when it is done";
+        return Err(ApiError::unavailable("backtest_running", busy, RETRY_AFTER));
+    };
+    let current = ctx.state.runtime.policy();
+    let (under, report) = answer(&*ctx.state.log, &wish, &current).await?;
+    let roster = ctx.state.views.roster.read();
+    let names = Names(&roster);
+    Ok(HttpResponse::Ok().json(BacktestView::of(under, report, |id| names.who(id))))
+}
+
+/// Puts a log to what is wished for, and names that; `current` is the policy that a wish's parameters change.
+pub(crate) async fn answer(
+    log: &dyn EventLog,
+    wish: &Wish,
+    current: &Policy,
+) -> Result<(String, Report), ApiError> {
     let (since, until) =
         (wish.since.unwrap_or(DateTime::<Utc>::MIN_UTC), wish.until.unwrap_or(DateTime::<Utc>::MAX_UTC));
     if until < since {
@@ -137,25 +156,19 @@ pub(crate) async fn run(ctx: Ctx, body: web::Bytes) -> Answer {
     let (under, name) = if wish.naive {
         (Under::Naive, "naive".to_owned())
     } else {
-        let policy = policy::read(&ctx.state.runtime.policy(), &wish.parameters, wish.replace)?;
+        let policy = policy::read(current, &wish.parameters, wish.replace)?;
         let name = policy.hash().to_string();
         (Under::Policy(Box::new(policy)), name)
     };
-    let Ok(_turn) = TURN.try_acquire() else {
-        let busy = "another backtest reads the log: try again when it is done";
-        return Err(ApiError::unavailable("backtest_running", busy, RETRY_AFTER));
-    };
-    let report = read(&ctx, Backtest::new(under, since, until), until).await?;
-    let roster = ctx.state.views.roster.read();
-    Ok(HttpResponse::Ok().json(view(name, report, &Names(&roster))))
+    Ok((name, read(log, Backtest::new(under, since, until), until).await?))
 }
 
-/// Puts the whole log, up to now, to the backtest.
-async fn read(ctx: &Ctx, mut backtest: Backtest, until: DateTime<Utc>) -> Result<Report, ApiError> {
-    let head = ctx.state.log.head();
+/// The whole log, up to now.
+async fn read(log: &dyn EventLog, mut backtest: Backtest, until: DateTime<Utc>) -> Result<Report, ApiError> {
+    let head = log.head();
     let mut next = Position(1);
     while next <= head {
-        let facts = ctx.state.log.read_all(next, PAGE).await?;
+        let facts = log.read_all(next, PAGE).await?;
         let Some(last) = facts.last() else { break };
         next = last.position.next();
         let over = last.meta.at > until;
@@ -171,18 +184,21 @@ async fn read(ctx: &Ctx, mut backtest: Backtest, until: DateTime<Utc>) -> Result
     Ok(backtest.finish())
 }
 
-fn view(under: String, report: Report, names: &Names<'_>) -> BacktestView {
-    BacktestView {
-        under,
-        facts: report.facts,
-        judged: report.judged,
-        unjudged: report.unjudged,
-        restarts: report.restarts,
-        avoided: report.avoided,
-        added: report.added,
-        found_earlier: report.found_earlier,
-        found_later: report.found_later,
-        differing: report.differing,
-        differences: report.differences.into_iter().map(|one| DifferenceView::of(one, names)).collect(),
+impl BacktestView {
+    /// The answer, with names put to ids.
+    pub(crate) fn of(under: String, report: Report, who: impl Fn(WorkspaceId) -> Who) -> Self {
+        Self {
+            under,
+            facts: report.facts,
+            judged: report.judged,
+            unjudged: report.unjudged,
+            restarts: report.restarts,
+            avoided: report.avoided,
+            added: report.added,
+            found_earlier: report.found_earlier,
+            found_later: report.found_later,
+            differing: report.differing,
+            differences: report.differences.into_iter().map(|one| DifferenceView::of(one, &who)).collect(),
+        }
     }
 }
