@@ -12,6 +12,7 @@ use crate::segments::{ALLOWED, Destination};
 
 mod backup;
 mod checkpoint;
+mod export;
 mod restore;
 mod verify;
 
@@ -29,6 +30,8 @@ enum Command {
     Verify(verify::Verify),
     /// Copy the log in segments; a second time only what is new. Works with and without its server
     Backup(backup::Backup),
+    /// Write facts for other programs: as JSON lines, a table, or traces. Works with and without its server
+    Export(export::Export),
     /// Make a log of segments, all of it or up to a position or time
     Restore(restore::Restore),
     /// Show signed checkpoints, and what they are checked by
@@ -40,6 +43,7 @@ impl Log {
         match self.command {
             Command::Verify(command) => command.run(shared).await,
             Command::Backup(command) => command.run(shared).await,
+            Command::Export(command) => command.run(shared).await,
             Command::Restore(command) => command.run(shared).await,
             Command::Checkpoint(command) => command.run(shared),
         }

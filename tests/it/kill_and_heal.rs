@@ -183,7 +183,7 @@ async fn hung_and_replaced(platform: &Platform) {
 }
 
 #[tokio::test]
-async fn what_another_policy_would_have_done_about_a_death_is_told_with_a_server_and_without() {
+async fn what_another_policy_would_have_done_and_a_trace_of_it_are_told_with_a_server_and_without() {
     let mut platform = Platform::start(Settings::process().config("[supervision]\ngrace = \"0s\"\n")).await;
     let admin = platform.admin();
     let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
@@ -212,7 +212,22 @@ async fn what_another_policy_would_have_done_about_a_death_is_told_with_a_server
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("process not braked") && shown.contains("of 1 restarts 0 avoided"), "{shown}");
 
+    let lines = platform.cli(&["log", "export"]);
+    let lines = String::from_utf8_lossy(&lines.stdout).into_owned();
+    let issued = lines.lines().find(|line| line.contains("workspace.token_issued.v1"));
+    let issued = issued.expect("a token was issued");
+    assert!(issued.contains("\"sha256\":\"[redacted]\""), "{issued}");
+
     platform.kill();
+    let traces = platform.cli_without_url(&["log", "export", "--format", "otlp"]).stdout;
+    let traces: Vec<serde_json::Value> =
+        traces.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let [trace] = &traces[..] else { panic!("one restart is one trace: {traces:?}") };
+    let spans = trace["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans");
+    let names: Vec<_> = spans.iter().filter_map(|span| span["name"].as_str()).collect();
+    assert_eq!(names, ["restart", "wait", "look", "start", "return", "evidence"]);
+    assert_eq!(spans[0]["status"]["code"], 1, "it went well");
+
     let offline =
         platform.cli_without_url(&["--json", "backtest", "brake_deaths_min=1", "brake_deaths_share=0.01"]);
     assert!(offline.status.success(), "{offline:?}");

@@ -1,0 +1,90 @@
+//! What must not leave with an export.
+
+use serde_json::Value;
+
+const REDACTED: &str = "[redacted]";
+/// Whatever a key with one of these words holds.
+const SECRET: [&str; 8] =
+    ["secret", "password", "passwd", "authorization", "api_key", "apikey", "sha256", "prefix"];
+
+/// Replaces what is secret, wherever it is.
+pub(super) fn redact(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                if is_secret(key, value) {
+                    *value = REDACTED.into();
+                } else {
+                    redact(value);
+                }
+            }
+        }
+        Value::Array(members) => members.iter_mut().for_each(redact),
+        Value::String(text) => {
+            if let Some(clean) = cleaned(text) {
+                *text = clean;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn is_secret(key: &str, value: &Value) -> bool {
+    let key = key.to_ascii_lowercase();
+    // A token's public name is a UUID; anything else under that key may be the token itself.
+    let token =
+        key.contains("token") && value.as_str().is_some_and(|text| uuid::Uuid::parse_str(text).is_err());
+    token || (!value.is_null() && SECRET.iter().any(|secret| key.contains(secret)))
+}
+
+/// A text without the password of an address and without a bearer token; none if it has neither.
+fn cleaned(text: &str) -> Option<String> {
+    let mut words = text.split_inclusive(char::is_whitespace).map(str::to_owned).collect::<Vec<_>>();
+    let mut changed = false;
+    let mut bearer = false;
+    for word in &mut words {
+        let (shown, space) = word.split_at(word.trim_end().len());
+        if bearer && !shown.is_empty() {
+            *word = format!("{REDACTED}{space}");
+            (bearer, changed) = (false, true);
+            continue;
+        }
+        bearer = shown.eq_ignore_ascii_case("bearer");
+        let Some((scheme, rest)) = shown.split_once("://") else { continue };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        if let Some((user, _)) = authority.rsplit_once('@') {
+            *word = format!("{scheme}://{REDACTED}{}{space}", &rest[user.len()..]);
+            changed = true;
+        }
+    }
+    changed.then(|| words.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn digests_passwords_and_bearers_go_and_names_stay() {
+        let mut fact = json!({
+            "type": "workspace.token_issued.v1",
+            "data": {
+                "token": "250fcaa4-47b8-4753-b2ad-e7649a4cd011", "sha256": [1, 2], "prefix": "gtO1LD3H",
+                "url": "https://u:p@host:1/x?a=b@c", "plain": "http://host/a@b", "note": "sent Bearer abc.def to it",
+                "deep": [{"client_secret": "s", "access_token": "abc", "password": null}],
+            },
+        });
+        redact(&mut fact);
+        assert_eq!(
+            fact["data"],
+            json!({
+                "token": "250fcaa4-47b8-4753-b2ad-e7649a4cd011", "sha256": "[redacted]", "prefix": "[redacted]",
+                "url": "https://[redacted]@host:1/x?a=b@c", "plain": "http://host/a@b",
+                "note": "sent Bearer [redacted] to it",
+                "deep": [{"client_secret": "[redacted]", "access_token": "[redacted]", "password": null}],
+            })
+        );
+    }
+}
