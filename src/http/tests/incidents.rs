@@ -30,6 +30,7 @@ async fn a_restart_is_explained_from_its_wish_and_from_each_of_its_facts() {
     let asked = platform.ask(Method::POST, &path).bearer(ADMIN).json(json!({})).send().await;
     assert_eq!(asked.status, 200, "{asked:?}");
     beat(&platform, &id).await;
+    platform.settled_head().await;
 
     let explained = get(&platform, &format!("/workspaces/{id}/explain")).await;
     let summary = explained["summary"].as_str().unwrap();
