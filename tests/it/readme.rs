@@ -44,7 +44,7 @@ async fn everything_to_try_works_as_it_is_written() {
 
     assert!(printed.contains("echo lead: hello"), "{printed}");
     for word in
-        ["evidence_observed", "verdict_reached", "restart_requested", "restart_admitted", "came_online"]
+        ["lead died", "was restarted", "evidence", "verdict", "request", "admission", "start", "outcome"]
     {
         assert!(printed.contains(word), "no {word} in\n{printed}");
     }
