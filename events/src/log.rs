@@ -34,6 +34,7 @@ pub mod conformance;
 mod frame;
 pub mod memory;
 mod order;
+mod problems;
 pub mod restore;
 pub mod segments;
 pub mod sled;

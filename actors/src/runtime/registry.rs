@@ -15,7 +15,7 @@ use super::cell::Cell;
 use super::domain::Workspace;
 use super::permits::Permits;
 use crate::context::Roster;
-use crate::watch::seen::{heard, instance, is_between, suspect, unknown, url};
+use crate::watch::seen::{instance, is_between, suspect, unknown, url};
 use crate::watch::{Seen, Unknown};
 use crate::workspace::{State, Status};
 
@@ -157,7 +157,7 @@ impl Registry {
         let state = &known.0;
         let (id, glance, permits) = (state.id, Glance::of(state), Arc::<Permits>::default());
         permits.post(Some(state));
-        let heard = heard(state);
+        let heard = state.last_heard();
         self.kin.write().unwrap_or_else(PoisonError::into_inner).note(id, None, &glance);
         let entry = Entry {
             address: start(known),
@@ -189,7 +189,7 @@ impl Registry {
     /// Takes note of a state; cheap when nothing of the glance changed.
     pub(super) fn note(&self, state: &State) {
         let Some(entry) = self.get(state.id) else { return };
-        entry.heard.store(heard(state).timestamp_micros(), Ordering::Relaxed);
+        entry.heard.store(state.last_heard().timestamp_micros(), Ordering::Relaxed);
         entry.permits.post(Some(state));
         let mut glance = entry.glance.lock().unwrap_or_else(PoisonError::into_inner);
         if glance.as_ref().is_some_and(|glance| glance.shows(state)) {

@@ -47,16 +47,11 @@ impl Seen {
             between: is_between(state),
             instance: instance(state).cloned(),
             url: url(state).cloned(),
-            heard: heard(state),
+            heard: state.last_heard(),
             suspect: suspect(state),
             unknown: unknown(state),
         }
     }
-}
-
-/// The last sign of life, or what stands for it.
-pub(crate) fn heard(state: &State) -> Timestamp {
-    state.last_life.unwrap_or(state.status_since)
 }
 
 /// What the backend said that runs.

@@ -283,9 +283,14 @@ impl State {
         listens && generation.is_none_or(|named| named == self.generation)
     }
 
+    /// The last sign of life, or what stands for it.
+    pub fn last_heard(&self) -> Timestamp {
+        self.last_life.unwrap_or(self.status_since)
+    }
+
     /// Since when nothing was heard of it, where `since` is when somebody began to listen.
     pub fn heard(&self, since: Timestamp) -> Timestamp {
-        self.last_life.unwrap_or(self.status_since).max(since)
+        self.last_heard().max(since)
     }
 
     /// Whether the backend was asked for this generation and has not answered yet.

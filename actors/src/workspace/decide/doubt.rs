@@ -129,7 +129,7 @@ pub(super) fn suspect(state: &State, evidence: &EvidenceObserved, ctx: &Context<
 /// A request for its card that was under way when it was last heard from says nothing: it is asked only while its beat is late.
 fn is_overtaken(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>) -> bool {
     let late = ctx.policy.heartbeat_interval + ctx.policy.probe_late;
-    evidence.source == EvidenceSource::Probe && ctx.at() < state.heard(Timestamp::MIN_UTC) + late
+    evidence.source == EvidenceSource::Probe && ctx.at() < state.last_heard() + late
 }
 
 /// A sign of life that nobody sent as such, an answered probe or an answer that goes on: clears a suspicion, and counts as

@@ -8,10 +8,8 @@ use crate::id::Position;
 use crate::log::checkpoint::{self, Checkpoint, PublicKey};
 use crate::log::frame::{Frame, Frames, GENESIS, Link, Payload};
 use crate::log::order::Order;
+use crate::log::problems::Problems;
 use crate::log::{ReadError, Verified};
-
-/// Problems that are listed. Damage comes in stretches; more than this tells a person nothing new.
-const PROBLEMS_MAX: usize = 100;
 
 /// Reads every segment of a place, and holds them against its own checkpoints and the given ones. With `keys`, only
 /// checkpoints of these keys are believed.
@@ -29,13 +27,12 @@ pub async fn check(
     }
     let (mut all, unreadable) = place.checkpoints(Position(u64::MAX)).await?;
     all.extend_from_slice(checkpoints);
-    let mut findings = Findings::new(&all);
-    findings.problems.extend(unreadable);
+    let mut findings = Findings::new(&all, Problems::after(unreadable));
     for name in names {
         match place.get(name).await {
             Ok(segment) => findings.segment(&segment),
             Err(SegmentError::Damaged { flaw, .. }) => {
-                findings.note(format!("segment `{name}`: {flaw}"));
+                findings.problems.note(format!("segment `{name}`: {flaw}"));
                 findings.skip(name);
             }
             Err(error) => return Err(error),
@@ -47,16 +44,15 @@ pub async fn check(
 struct Findings {
     events: u64,
     order: Order,
-    problems: Vec<String>,
-    unlisted: u64,
+    problems: Problems,
     /// Links at the positions of checkpoints, as far as they were found.
     links: BTreeMap<Position, Option<Link>>,
 }
 
 impl Findings {
-    fn new(checkpoints: &[Checkpoint]) -> Self {
+    fn new(checkpoints: &[Checkpoint], problems: Problems) -> Self {
         let links = checkpoints.iter().map(|checkpoint| (checkpoint.position, None)).collect();
-        Self { events: 0, order: Order::default(), problems: Vec::new(), unlisted: 0, links }
+        Self { events: 0, order: Order::default(), problems, links }
     }
 
     fn segment(&mut self, segment: &Segment) {
@@ -66,13 +62,14 @@ impl Findings {
         }
         if name.first > self.order.next {
             let last = Position(name.first.0 - 1);
-            self.note(format!("positions {} to {last} are in no segment", self.order.next));
+            self.problems.note(format!("positions {} to {last} are in no segment", self.order.next));
             self.order = Order::within(name.first, segment.before);
         } else if name.first == self.order.next {
             if self.order.is_unlinked() {
                 self.order = Order::within(name.first, segment.before);
             } else if segment.before != self.order.link {
-                self.note(format!("segment `{name}`: it does not continue the chain of the one before"));
+                self.problems
+                    .note(format!("segment `{name}`: it does not continue the chain of the one before"));
             }
         }
         for frame in Frames::new(&segment.frames).flatten() {
@@ -81,10 +78,10 @@ impl Findings {
             }
             self.events += 1;
             if let Err(wrong) = self.order.follow(&frame) {
-                self.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
+                self.problems.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
             }
             if let Err(wrong) = understood(&frame, segment) {
-                self.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
+                self.problems.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
             }
             if let Some(link) = self.links.get_mut(&frame.position) {
                 *link = Some(frame.link);
@@ -96,14 +93,6 @@ impl Findings {
     fn skip(&mut self, name: Name) {
         if name.last >= self.order.next {
             self.order = Order::unlinked(name.last.next());
-        }
-    }
-
-    fn note(&mut self, problem: String) {
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(problem);
-        } else {
-            self.unlisted += 1;
         }
     }
 
@@ -121,10 +110,7 @@ impl Findings {
         let flaws: Vec<_> =
             checkpoints.iter().filter_map(|one| checkpoint::flaw(one, keys, &link, head)).collect();
         for flaw in flaws {
-            self.note(flaw);
-        }
-        if self.unlisted > 0 {
-            self.problems.push(format!("and {} more", self.unlisted));
+            self.problems.note(flaw);
         }
         let chain = if self.order.is_unlinked() { GENESIS } else { self.order.link };
         Verified {
@@ -132,7 +118,7 @@ impl Findings {
             head,
             chain: checkpoint::hex(&chain),
             checkpoints: checkpoints.len() as u64,
-            problems: self.problems,
+            problems: self.problems.finish(),
         }
     }
 }

@@ -3,23 +3,17 @@
 //! sled writes when it opens a store: it tidies the end of its file and takes a new snapshot. So a log that must stay as it is
 //! is not opened at all; its store is copied, and its large payloads, which never change, are read where they are.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::Path;
 
-use super::directory::failed;
+use super::directory::{exists, failed, hold};
 use crate::log::OpenError;
 
 /// Copies the log below `path` to `scratch`, which is created. Nothing below `path` is changed.
 pub(super) fn copy(path: &Path, scratch: &Path) -> Result<(), OpenError> {
-    if !path.join("format").exists() {
-        return Err(OpenError::Store {
-            path: path.to_owned(),
-            step: "look for a log",
-            reason: "there is none".to_owned(),
-        });
-    }
+    exists(path)?;
     // Held until the copy is made: a server that starts meanwhile would write into what is being copied.
     let _lock = hold(path)?;
     let private = fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch);
@@ -38,28 +32,6 @@ pub(super) fn copy(path: &Path, scratch: &Path) -> Result<(), OpenError> {
     blobs
         .and_then(|blobs| symlink(blobs, scratch.join("blobs")))
         .map_err(failed(path, "point at the log's large payloads"))
-}
-
-/// Takes the log's lock without writing to it. A log without one was never opened where it lies, such as a backup.
-fn hold(path: &Path) -> Result<Option<File>, OpenError> {
-    let path_of_lock = path.join("LOCK");
-    let lock = match File::open(&path_of_lock) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(&path_of_lock, "open the lock")(error)),
-    };
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path_of_lock).unwrap_or_default();
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                holder => holder.to_owned(),
-            };
-            Err(OpenError::Locked { path: path.to_owned(), holder })
-        }
-        Err(TryLockError::Error(error)) => Err(failed(&path_of_lock, "lock")(error)),
-    }
 }
 
 /// Two levels at most: sled keeps its files in one directory, and large values in one below it.

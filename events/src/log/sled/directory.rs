@@ -127,9 +127,44 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
+/// Refuses a directory that has no log in it.
+pub(super) fn exists(root: &Path) -> Result<(), OpenError> {
+    if root.join("format").exists() {
+        return Ok(());
+    }
+    let (path, reason) = (root.to_owned(), "there is none".to_owned());
+    Err(OpenError::Store { path, step: "look for a log", reason })
+}
+
+/// Somebody has the log. Who, is for the message only: the lock itself is held by the kernel, whatever the file says.
+fn locked(root: &Path) -> OpenError {
+    let holder = fs::read_to_string(root.join("LOCK")).unwrap_or_default();
+    let holder = match holder.trim() {
+        "" => "another process".to_owned(),
+        holder => holder.to_owned(),
+    };
+    OpenError::Locked { path: root.to_owned(), holder }
+}
+
+/// Takes the log's lock without writing to it; none where there is no lock, since a log without one was never opened where it
+/// lies, such as a backup.
+pub(super) fn hold(root: &Path) -> Result<Option<File>, OpenError> {
+    let path = root.join("LOCK");
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&path, "open the lock")(error)),
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(locked(root)),
+        Err(TryLockError::Error(error)) => Err(failed(&path, "lock")(error)),
+    }
+}
+
 fn lock(root: &Path) -> Result<File, OpenError> {
     let path = root.join("LOCK");
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -138,16 +173,7 @@ fn lock(root: &Path) -> Result<File, OpenError> {
         .map_err(failed(&path, "open the lock"))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message: the lock itself is held by the kernel, whatever the file says.
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                holder => holder.to_owned(),
-            };
-            return Err(OpenError::Locked { path: root.to_owned(), holder });
-        }
+        Err(TryLockError::WouldBlock) => return Err(locked(root)),
         Err(TryLockError::Error(error)) => return Err(failed(&path, "lock")(error)),
     }
     let since = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::blobs::Blobs;
-use super::directory::Directory;
+use super::directory::{Directory, exists};
 use super::store::{RealDisk, Store};
 use super::{CACHE_BYTES_DEFAULT, Shared, verify};
 use crate::id::Position;
@@ -47,13 +47,7 @@ impl ClosedLog {
     /// # Errors
     /// When there is none, somebody has it open, or the store can't be opened.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        if !path.join("format").exists() {
-            return Err(OpenError::Store {
-                path: path.to_owned(),
-                step: "look for a log",
-                reason: "there is none".to_owned(),
-            });
-        }
+        exists(path)?;
         let directory = Directory::take(path)?;
         let (_, high_water) = directory.high_water()?;
         let blobs = Blobs::new(directory.blobs());

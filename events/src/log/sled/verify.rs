@@ -7,9 +7,7 @@ use crate::id::Position;
 use crate::log::Verified;
 use crate::log::frame::{Frames, Link};
 use crate::log::order::Order;
-
-/// Problems that are listed. Damage comes in stretches; more than this tells a person nothing new.
-const PROBLEMS_MAX: usize = 100;
+use crate::log::problems::Problems;
 
 /// How far to look.
 #[derive(Clone, Copy, Debug)]
@@ -27,19 +25,18 @@ struct Findings {
     events: u64,
     order: Order,
     link: Link,
-    problems: Vec<String>,
-    unlisted: u64,
+    problems: Problems,
 }
 
 /// Checks checksums, order, chain, payload digests, and that every fact decodes.
 pub(super) fn verify(store: &Store, blobs: &Blobs, until: Until) -> Verified {
     let order = Order::default();
-    let mut findings = Findings { events: 0, link: order.link, order, problems: Vec::new(), unlisted: 0 };
+    let mut findings = Findings { events: 0, link: order.link, order, problems: Problems::default() };
     for chunk in store.chunks(0) {
         let (first, bytes) = match chunk {
             Ok(chunk) => chunk,
             Err(reason) => {
-                findings.note(format!("after position {}: {reason}", findings.events));
+                findings.problems.note(format!("after position {}: {reason}", findings.events));
                 break;
             }
         };
@@ -55,24 +52,22 @@ pub(super) fn verify(store: &Store, blobs: &Blobs, until: Until) -> Verified {
     };
     if let Some(acknowledged) = acknowledged.filter(|&acknowledged| acknowledged > head) {
         findings
+            .problems
             .note(format!("positions {} to {acknowledged} were acknowledged and are not there", head.next()));
-    }
-    if findings.unlisted > 0 {
-        findings.problems.push(format!("and {} more", findings.unlisted));
     }
     Verified {
         events: findings.events,
         head,
         chain: blake3::Hash::from_bytes(findings.link).to_hex().to_string(),
         checkpoints: 0,
-        problems: findings.problems,
+        problems: findings.problems.finish(),
     }
 }
 
 impl Findings {
     fn chunk(&mut self, first: u64, bytes: &[u8], blobs: &Blobs) {
         if first != self.order.next.0 {
-            self.note(format!(
+            self.problems.note(format!(
                 "position {}: expected here, found a chunk that begins at {first}",
                 self.order.next
             ));
@@ -81,29 +76,22 @@ impl Findings {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(wrong) => {
-                    self.note(format!("position {}: {wrong}", self.order.next));
+                    self.problems.note(format!("position {}: {wrong}", self.order.next));
                     return;
                 }
             };
             self.events += 1;
             if let Err(wrong) = self.order.follow(&frame) {
-                self.note(format!("position {}: {wrong}", frame.position));
+                self.problems.note(format!("position {}: {wrong}", frame.position));
             }
             self.link = frame.link;
             if !frame.payload_is_sound() {
-                self.note(format!("position {}: the payload differs from its digest", frame.position));
+                self.problems
+                    .note(format!("position {}: the payload differs from its digest", frame.position));
             }
             if let Err(reason) = decode(&frame, blobs) {
-                self.note(format!("position {}: {reason}", frame.position));
+                self.problems.note(format!("position {}: {reason}", frame.position));
             }
-        }
-    }
-
-    fn note(&mut self, problem: String) {
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(problem);
-        } else {
-            self.unlisted += 1;
         }
     }
 }
