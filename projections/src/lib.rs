@@ -6,10 +6,11 @@
 //!
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
 //! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`supervision`] (what was decided, and
-//! why), and [`tail`] (the raw log).
+//! why), [`tail`] (the raw log), and [`history`] (all of them as they were).
 
 pub mod calls;
 pub mod credentials;
+pub mod history;
 pub mod metrics;
 pub mod newest;
 pub mod projection;
@@ -24,6 +25,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use history::History;
 pub use projection::{ApplyError, Projection};
 pub use roster::{Roster, Row, Status};
 pub use runner::{Behind, View, Views};

@@ -29,6 +29,8 @@ use crate::supervision::Supervision;
 
 /// Facts applied under one write lock: at about a microsecond each, readers wait well under a millisecond.
 pub const BATCH: usize = 256;
+/// Facts read from the log at once where nobody waits for a lock: a thread is woken for each read, a few megabytes are held.
+const READ: usize = 4096;
 /// How long a reader waits for its own write (decision 14's two seconds).
 pub const READ_YOUR_WRITES: Duration = Duration::from_secs(2);
 /// Pause before the log is read again after its store failed: short enough to recover unnoticed, no busy loop.
@@ -222,13 +224,18 @@ impl Views {
 
     /// Fresh ones, folded from the log's beginning to its present end.
     pub async fn rebuild(log: &dyn EventLog) -> Result<Self, ReadError> {
+        Self::rebuild_to(log, log.head()).await
+    }
+
+    /// Fresh ones, folded from the log's beginning to a position, or to its present end where that comes first.
+    pub async fn rebuild_to(log: &dyn EventLog, position: Position) -> Result<Self, ReadError> {
         let mut views = Self::new();
-        let (mut next, head) = (Position(1), log.head());
-        while next <= head {
-            let batch = log.read_all(next, BATCH).await?;
+        let (mut next, through) = (Position(1), position.min(log.head()));
+        while next <= through {
+            let batch = log.read_all(next, READ).await?;
             let Some(last) = batch.last() else { break };
             next = last.position.next();
-            for recorded in &batch {
+            for recorded in batch.iter().take_while(|recorded| recorded.position <= through) {
                 views.fold(recorded);
             }
         }

@@ -4,6 +4,7 @@ mod calls;
 mod care;
 mod credentials;
 mod hierarchy;
+mod history;
 mod properties;
 mod roster;
 mod runner;
