@@ -9,6 +9,8 @@
 pub mod codec;
 pub mod envelope;
 pub mod fleet;
+#[cfg(any(test, feature = "test-support"))]
+pub mod generate;
 pub mod id;
 pub mod log;
 pub mod metrics;
