@@ -21,7 +21,7 @@ use covalence_events::log::segments::export::Exporter;
 use covalence_events::log::sled::{Opened, Options, SledLog};
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::BackendKind;
-use covalence_projections::Views;
+use covalence_projections::{History as Past, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -99,6 +99,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let state = HttpState::new(Parts {
         runtime: runtime.clone(),
         views: Arc::clone(&views),
+        history: Past::new(Arc::clone(&log), None),
         log,
         export: Some(export.status()),
         checkpoints: Some(history.checkpoints),

@@ -21,13 +21,14 @@ use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Status;
 use covalence_events::workspace::BackendKind;
-use covalence_projections::Views;
+use covalence_projections::{History, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::task::TaskTracker;
 
 pub mod a2a;
 pub mod address;
 pub mod admin;
+pub mod as_of;
 pub mod auth;
 pub mod body;
 pub mod edge;
@@ -91,6 +92,8 @@ pub struct HttpState {
     pub runtime: Runtime,
     /// The read side.
     pub views: Arc<Views>,
+    /// The read side as it was.
+    pub history: History,
     /// The log, for reading it raw and for waiting on outcomes.
     pub log: Arc<dyn EventLog>,
     /// How its export fares, if it has one.
@@ -127,6 +130,8 @@ pub struct Parts {
     pub runtime: Runtime,
     /// The read side.
     pub views: Arc<Views>,
+    /// The read side as it was.
+    pub history: History,
     /// The log.
     pub log: Arc<dyn EventLog>,
     /// How its export fares, if it has one.
@@ -157,6 +162,7 @@ impl HttpState {
         let Parts {
             runtime,
             views,
+            history,
             log,
             export,
             checkpoints,
@@ -173,6 +179,7 @@ impl HttpState {
         Arc::new(Self {
             runtime,
             views,
+            history,
             log,
             export,
             checkpoints,

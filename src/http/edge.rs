@@ -16,10 +16,11 @@ use actix_web::{Error, HttpMessage as _, HttpResponse, web};
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use crate::http::HttpState;
+use crate::http::as_of::Answered;
 use crate::http::edge::limit::Granted;
 use crate::http::error::{ApiError, REQUEST_ID, foreign, no_route};
 use crate::http::request::Known;
+use crate::http::{HttpState, as_of};
 
 pub mod headers;
 pub mod limit;
@@ -41,6 +42,10 @@ pub async fn pass(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servic
         return Err(Named { error, request_id: known.id.clone() }.into());
     };
     let mut response = name_error(answered?, &known);
+    let answered = response.request().extensions().get::<Answered>().copied();
+    if let Some((name, position)) = answered.map(Answered::header) {
+        response.headers_mut().insert(name, position);
+    }
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -90,10 +95,12 @@ async fn served(
     known: &Known,
 ) -> Result<ServiceResponse, Error> {
     let api = headers::is_api(request.path());
-    let mut response = if origin::tenant_fits(&request, state) {
-        next.call(request).await?
-    } else {
+    let mut response = if !origin::tenant_fits(&request, state) {
         request.error_response(no_route())
+    } else if let Some(refusal) = as_of::refused(&request) {
+        request.error_response(refusal)
+    } else {
+        next.call(request).await?
     };
     headers::secure(response.headers_mut(), api);
     telemetry::count(&response, known);

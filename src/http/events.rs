@@ -11,6 +11,7 @@ use covalence_projections::structure::{NEWEST, Payload, StructureEvent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::as_of::AsOf;
 use crate::http::auth;
 use crate::http::error::{Answer, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
@@ -59,24 +60,32 @@ fn shown(events: &[Arc<StructureEvent>]) -> HttpResponse {
 
 /// The newest events of all workspaces.
 #[utoipa::path(
-    tag = "events", params(Newest), responses((status = 200, body = [EventView]), (status = 401, body = ErrorBody)),
+    tag = "events", params(Newest, AsOf),
+    responses((status = 200, body = [EventView]), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/events")]
-pub(crate) async fn all(ctx: Ctx, query: web::Query<Newest>) -> Answer {
+pub(crate) async fn all(ctx: Ctx, as_of: AsOf, query: web::Query<Newest>) -> Answer {
     auth::admin(&ctx)?;
-    Ok(shown(&ctx.state.views.structure.read().newest(query.limit.unwrap_or(NEWEST))))
+    let seen = as_of.seen(&ctx).await?;
+    Ok(shown(&seen.structure.read().newest(query.limit.unwrap_or(NEWEST))))
 }
 
 /// The newest events of one workspace.
 #[utoipa::path(
-    tag = "events", params(("workspaceId" = String, Path), Newest),
+    tag = "events", params(("workspaceId" = String, Path), Newest, AsOf),
     responses((status = 200, body = [EventView]), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/events/{workspaceId}")]
-pub(crate) async fn of_workspace(ctx: Ctx, path: web::Path<String>, query: web::Query<Newest>) -> Answer {
+pub(crate) async fn of_workspace(
+    ctx: Ctx,
+    as_of: AsOf,
+    path: web::Path<String>,
+    query: web::Query<Newest>,
+) -> Answer {
     auth::admin(&ctx)?;
     let id = workspace_id(&path)?;
-    Ok(shown(&ctx.state.views.structure.read().of(id, query.limit.unwrap_or(NEWEST))))
+    let seen = as_of.seen(&ctx).await?;
+    Ok(shown(&seen.structure.read().of(id, query.limit.unwrap_or(NEWEST))))
 }

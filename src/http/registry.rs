@@ -6,13 +6,14 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, get, post, web};
 use covalence_actors::runtime::CommandError;
 use covalence_actors::workspace::{Command, Rejection};
-use covalence_events::WorkspaceId;
+use covalence_events::{Principal, WorkspaceId};
 use covalence_projections::Status;
 use covalence_projections::roster::RootTalk;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::as_of::AsOf;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::Ctx;
 use crate::http::view::PeerView;
@@ -76,9 +77,10 @@ pub struct DiscoveredView {
     name: String,
 }
 
-/// Tells a workspace where another one answers: through the platform, which both can reach wherever they run.
+/// Tells a workspace where another one answers: through the platform, which both can reach wherever they run. Of the past
+/// with the admin token only.
 #[utoipa::path(
-    tag = "registry", params(("id" = String, Path), ("X-Workspace-ID" = String, Header, description = "the caller")),
+    tag = "registry", params(("id" = String, Path), ("X-Workspace-ID" = String, Header, description = "the caller"), AsOf),
     responses(
         (status = 200, body = DiscoveredView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
@@ -86,16 +88,17 @@ pub struct DiscoveredView {
     security(("bearer" = []))
 )]
 #[get("/registry/discover/{id}")]
-pub(crate) async fn discover(ctx: Ctx, path: web::Path<String>) -> Answer {
+pub(crate) async fn discover(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> Answer {
     let denied = || ApiError::forbidden("not_authorized", "not authorized to discover this workspace");
     let caller = ctx
         .claimed()
         .ok_or_else(|| ApiError::bad("missing_workspace_id", "X-Workspace-ID header is required"))?
         .parse::<WorkspaceId>()
         .map_err(|_| denied())?;
-    auth::discovery(&ctx, caller)?;
+    may_look(&ctx, &as_of, caller)?;
+    let seen = as_of.seen(&ctx).await?;
     let target = path.parse::<WorkspaceId>().map_err(|_| denied())?;
-    let roster = ctx.state.views.roster.read();
+    let roster = seen.roster.read();
     if !roster.can_communicate(caller, target, RootTalk::Open).allowed {
         return Err(denied());
     }
@@ -114,6 +117,11 @@ pub(crate) async fn discover(ctx: Ctx, path: web::Path<String>) -> Answer {
     Ok(HttpResponse::Ok().json(DiscoveredView { id: target, url, name: row.name.clone() }))
 }
 
+/// Who may look around on behalf of this workspace. At present it knows its peers; whom it knew once is the operator's to see.
+fn may_look(ctx: &Ctx, as_of: &AsOf, caller: WorkspaceId) -> Result<Principal, ApiError> {
+    if as_of.is_past() { auth::admin(ctx) } else { auth::discovery(ctx, caller) }
+}
+
 /// Seconds: about what a start takes.
 const RETRY: u64 = 5;
 
@@ -125,17 +133,23 @@ pub struct PeersQuery {
     q: Option<String>,
 }
 
-/// Whom a workspace knows: its siblings, its children, its parent.
+/// Whom a workspace knows: its siblings, its children, its parent. Of the past with the admin token only.
 #[utoipa::path(
-    tag = "registry", params(("id" = String, Path), PeersQuery),
-    responses((status = 200, body = [PeerView]), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
+    tag = "registry", params(("id" = String, Path), PeersQuery, AsOf),
+    responses((status = 200, body = [PeerView]), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/registry/{id}/peers")]
-pub(crate) async fn list_peers(ctx: Ctx, path: web::Path<String>, query: web::Query<PeersQuery>) -> Answer {
+pub(crate) async fn list_peers(
+    ctx: Ctx,
+    as_of: AsOf,
+    path: web::Path<String>,
+    query: web::Query<PeersQuery>,
+) -> Answer {
     let id = path.parse::<WorkspaceId>().map_err(|_| ApiError::no_workspace())?;
-    auth::discovery(&ctx, id)?;
-    let peers = ctx.state.views.roster.read().peers(id, RootTalk::Open).ok_or_else(ApiError::no_workspace)?;
+    may_look(&ctx, &as_of, id)?;
+    let seen = as_of.seen(&ctx).await?;
+    let peers = seen.roster.read().peers(id, RootTalk::Open).ok_or_else(ApiError::no_workspace)?;
     let wanted = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
     let fits = |text: &str| text.to_lowercase().contains(&wanted);
     let peers: Vec<PeerView> = peers

@@ -11,11 +11,11 @@ use covalence_events::fleet::{Mode, Scope};
 use covalence_events::workspace::BackendKind;
 use covalence_projections::roster::{Removed, Roster, Row};
 
+use crate::http::as_of::AsOf;
 use crate::http::auth;
-use crate::http::error::{Answer, ApiError, ErrorBody};
+use crate::http::error::{Answer, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::view::SupervisionView;
-use crate::http::workspaces::row;
 
 pub mod backtest;
 pub(crate) mod gauges;
@@ -36,17 +36,18 @@ const LIST_MAX: usize = 100;
 /// What the supervisor does, would do and has done: for each cell how many automatic restarts could begin right now and what
 /// stops the next one, and beside that everything that holds restarts back.
 #[utoipa::path(
-    tag = "supervision",
-    responses((status = 200, body = FleetView), (status = 401, body = ErrorBody)),
+    tag = "supervision", params(AsOf),
+    responses((status = 200, body = FleetView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/admin/supervision")]
-pub(crate) async fn fleet(ctx: Ctx) -> Answer {
+pub(crate) async fn fleet(ctx: Ctx, as_of: AsOf) -> Answer {
     auth::admin(&ctx)?;
-    let at = ctx.state.clock.now().at;
-    let in_force = ctx.state.runtime.policy();
-    let roster = ctx.state.views.roster.read();
-    let supervision = ctx.state.views.supervision.read();
+    let seen = as_of.seen(&ctx).await?;
+    let at = seen.at(&ctx);
+    let in_force = seen.policy(&ctx);
+    let roster = seen.roster.read();
+    let supervision = seen.supervision.read();
     let names = Names(&roster);
     let rows = roster.list(Removed::Hide);
     let failing: Vec<&Arc<Row>> =
@@ -83,19 +84,20 @@ pub(crate) async fn fleet(ctx: Ctx) -> Answer {
 /// Why a workspace was restarted, and why it was not: what speaks against it, what holds it back, and the last decisions
 /// about it with the numbers that they were made from. For its operator and for itself.
 #[utoipa::path(
-    tag = "supervision", params(("id" = String, Path)),
+    tag = "supervision", params(("id" = String, Path), AsOf),
     responses(
-        (status = 200, body = WorkspaceSupervision), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 200, body = WorkspaceSupervision), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
 #[get("/workspaces/{id}/supervision")]
-pub(crate) async fn of_workspace(ctx: Ctx, path: web::Path<String>) -> Answer {
+pub(crate) async fn of_workspace(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> Answer {
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
-    let row = row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
-    let roster = ctx.state.views.roster.read();
-    let supervision = ctx.state.views.supervision.read();
+    let seen = as_of.seen(&ctx).await?;
+    let row = seen.row(&ctx, id)?;
+    let roster = seen.roster.read();
+    let supervision = seen.supervision.read();
     let names = Names(&roster);
     let above = above(&roster, id);
     let advised = supervision.advised().iter().find(|one| one.scope.covers(id, above.iter().copied()));

@@ -1,6 +1,7 @@
 //! What the edge promises, over a real socket, with the real write and read side on a log in memory.
 
 mod access;
+mod as_of;
 mod bad_input;
 mod busy;
 mod calls;

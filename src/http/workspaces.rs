@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::http::as_of::AsOf;
 use crate::http::auth::{self, Identity};
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
@@ -78,20 +79,21 @@ pub struct Page {
 
 /// All workspaces that are not removed, in order of creation.
 #[utoipa::path(
-    tag = "workspaces", params(Page),
-    responses((status = 200, body = [WorkspaceRow]), (status = 401, body = ErrorBody)),
+    tag = "workspaces", params(Page, AsOf),
+    responses((status = 200, body = [WorkspaceRow]), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/workspaces")]
-pub(crate) async fn list(ctx: Ctx, page: web::Query<Page>) -> Answer {
+pub(crate) async fn list(ctx: Ctx, as_of: AsOf, page: web::Query<Page>) -> Answer {
     auth::admin(&ctx)?;
     let after = page.after.as_deref().map(workspace_id).transpose().map_err(|error| error.field("after"))?;
+    let seen = as_of.seen(&ctx).await?;
     // Beginning again would send a client that pages through a list round in circles.
-    if after.is_some_and(|id| ctx.state.views.roster.read().get(id).is_none()) {
+    if after.is_some_and(|id| seen.roster.read().get(id).is_none()) {
         return Err(ApiError::bad("unknown_cursor", "unknown workspace").field("after"));
     }
     let limit = page.limit.unwrap_or(usize::MAX);
-    let rows = ctx.state.views.roster.read().page(after, limit, Removed::Hide).rows;
+    let rows = seen.roster.read().page(after, limit, Removed::Hide).rows;
     let rows: Vec<WorkspaceRow> = rows.iter().map(|row| row.as_ref().into()).collect();
     Ok(HttpResponse::Ok().json(rows))
 }
@@ -104,37 +106,41 @@ pub struct Show {
     include_removed: Option<String>,
 }
 
-/// One workspace, as anybody may see it; with its own or the admin's token, what the supervisor advises too.
+/// One workspace, as anybody may see it; with its own or the admin's token, what the supervisor advises too. Of the past with
+/// such a token only.
 #[utoipa::path(
-    tag = "workspaces", params(("id" = String, Path), Show),
+    tag = "workspaces", params(("id" = String, Path), Show, AsOf),
     responses(
-        (status = 200, body = WorkspaceView), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 410, body = ErrorBody),
+        (status = 200, body = WorkspaceView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 410, body = ErrorBody),
     )
 )]
 #[get("/workspaces/{id}")]
-pub(crate) async fn show(ctx: Ctx, path: web::Path<String>, query: web::Query<Show>) -> Answer {
+pub(crate) async fn show(ctx: Ctx, as_of: AsOf, path: web::Path<String>, query: web::Query<Show>) -> Answer {
     let id = workspace_id(&path)?;
-    let row = row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
+    let may_act = auth::workspace(&ctx, id);
+    if as_of.is_past() {
+        may_act.as_ref().map_err(Clone::clone)?;
+    }
+    let row = as_of.seen(&ctx).await?.row(&ctx, id)?;
     if row.status == Status::Removed && query.include_removed.as_deref() != Some("true") {
         return Err(gone(&row));
     }
-    let may_act = auth::workspace(&ctx, id).is_ok();
-    let view = if may_act { WorkspaceView::advised(&row) } else { WorkspaceView::from(row.as_ref()) };
+    let view = if may_act.is_ok() { WorkspaceView::advised(&row) } else { WorkspaceView::from(row.as_ref()) };
     Ok(HttpResponse::Ok().json(view))
 }
 
 /// Everything about one workspace, for its operator and for itself.
 #[utoipa::path(
-    tag = "workspaces", params(("id" = String, Path)),
-    responses((status = 200, body = WorkspaceRow), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
+    tag = "workspaces", params(("id" = String, Path), AsOf),
+    responses((status = 200, body = WorkspaceRow), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/workspaces/{id}/details")]
-pub(crate) async fn details(ctx: Ctx, path: web::Path<String>) -> Answer {
+pub(crate) async fn details(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> Answer {
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
-    let row = row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
+    let row = as_of.seen(&ctx).await?.row(&ctx, id)?;
     Ok(HttpResponse::Ok().json(WorkspaceRow::from(row.as_ref())))
 }
 
@@ -165,15 +171,20 @@ pub struct StateView {
 /// What a workspace's own agent asks: whether it still is wanted. A token of a removed workspace gets the 404 that tells
 /// its agent to stop.
 #[utoipa::path(
-    tag = "workspaces", params(("id" = String, Path)),
-    responses((status = 200, body = StateView), (status = 401, body = ErrorBody), (status = 404, body = StateView)),
+    tag = "workspaces", params(("id" = String, Path), AsOf),
+    responses((status = 200, body = StateView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = StateView)),
     security(("bearer" = []))
 )]
 #[get("/workspaces/{id}/state")]
-pub(crate) async fn state(ctx: Ctx, path: web::Path<String>) -> Answer {
+pub(crate) async fn state(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> Answer {
     let id = workspace_id(&path)?;
-    let row = row(&ctx, id);
-    may_ask_state(&ctx, id, row.as_deref())?;
+    if as_of.is_past() {
+        // No agent asks this; the operator may, whatever tokens the workspace has.
+        auth::workspace(&ctx, id)?;
+    } else {
+        may_ask_state(&ctx, id, row(&ctx, id).as_deref())?;
+    }
+    let row = as_of.seen(&ctx).await?.roster.read().get(id);
     Ok(match row {
         None => HttpResponse::NotFound().json(StateView {
             workspace_id: id,

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::view::person::{HoldView, Names};
 use crate::config::duration;
+use crate::http::as_of::AsOf;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{present, settled};
@@ -110,14 +111,15 @@ async fn set_at(ctx: &Ctx, position: Option<Position>) -> Result<HoldId, ApiErro
 
 /// The holds that are on, oldest first.
 #[utoipa::path(
-    tag = "supervision",
-    responses((status = 200, body = [HoldView]), (status = 401, body = ErrorBody)),
+    tag = "supervision", params(AsOf),
+    responses((status = 200, body = [HoldView]), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/admin/holds")]
-pub(crate) async fn list(ctx: Ctx) -> Answer {
+pub(crate) async fn list(ctx: Ctx, as_of: AsOf) -> Answer {
     auth::admin(&ctx)?;
-    let (roster, supervision) = (ctx.state.views.roster.read(), ctx.state.views.supervision.read());
+    let seen = as_of.seen(&ctx).await?;
+    let (roster, supervision) = (seen.roster.read(), seen.supervision.read());
     let holds: Vec<HoldView> = supervision.holds().map(|hold| Names(&roster).hold(hold)).collect();
     drop((roster, supervision));
     Ok(HttpResponse::Ok().json(holds))

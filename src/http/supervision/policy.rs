@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::holds::{reason, scope};
 use super::view::PolicyName;
+use crate::http::as_of::AsOf;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{present, settled};
@@ -118,15 +119,16 @@ fn parameters(policy: &Policy) -> Vec<ParameterView> {
 
 /// The policy in force with every parameter's meaning, and its history.
 #[utoipa::path(
-    tag = "supervision",
-    responses((status = 200, body = PolicyView), (status = 401, body = ErrorBody)),
+    tag = "supervision", params(AsOf),
+    responses((status = 200, body = PolicyView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/admin/policy")]
-pub(crate) async fn show(ctx: Ctx) -> Answer {
+pub(crate) async fn show(ctx: Ctx, as_of: AsOf) -> Answer {
     auth::admin(&ctx)?;
-    let policy = ctx.state.runtime.policy();
-    let supervision = ctx.state.views.supervision.read();
+    let seen = as_of.seen(&ctx).await?;
+    let policy = seen.policy(&ctx);
+    let supervision = seen.supervision.read();
     let view = PolicyView {
         name: PolicyName::of(policy.hash(), supervision.policy()),
         parameters: parameters(&policy),

@@ -17,7 +17,7 @@ use covalence_events::log::EventLog;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::workspace::{BackendKind, InstanceRef};
 use covalence_events::{Generation, Position, WorkspaceId};
-use covalence_projections::Views;
+use covalence_projections::{History, Views};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -195,6 +195,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
     HttpState::new(Parts {
         runtime,
         views,
+        history: History::new(Arc::clone(&log), None),
         log,
         export: None,
         checkpoints: None,
