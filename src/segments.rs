@@ -13,7 +13,7 @@ use covalence_events::log::EventLog as _;
 use covalence_events::log::OpenError;
 use covalence_events::log::segments::export::{Exporter, Rules, Status};
 use covalence_events::log::segments::{Place, SegmentError};
-use covalence_events::log::sled::SledLog;
+use covalence_events::log::sled::{SledLog, is_there};
 use covalence_events::pulse::Pulse;
 use object_store::aws::AmazonS3Builder;
 use tokio::runtime::Handle;
@@ -143,7 +143,7 @@ pub fn remedy(error: &anyhow::Error, config: &Config) -> Option<String> {
 /// [`LogGone`], or that the segments' place does not answer.
 pub async fn guard(config: &Config) -> anyhow::Result<()> {
     let log = config.log_dir();
-    if log.join("store/db").exists() {
+    if is_there(&log) {
         return Ok(());
     }
     if let Destination::Directory(path) = &config.segments.to

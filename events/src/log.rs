@@ -28,6 +28,7 @@ use crate::codec::CodecError;
 use crate::envelope::{NewEvent, Recorded, StreamId, Timestamp};
 use crate::id::{EventId, Position, Version};
 
+mod archive;
 pub mod checkpoint;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;

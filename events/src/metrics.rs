@@ -8,6 +8,8 @@ pub const COMMIT_EVENTS: &str = "covalence_log_commit_events";
 pub const QUEUE_DEPTH: &str = "covalence_log_queue_depth_appends";
 /// Gauge: the last durable position.
 pub const HEAD: &str = "covalence_log_head_position";
+/// Gauge: the last position that is in the archive.
+pub const ARCHIVED: &str = "covalence_log_archived_position";
 
 /// Gauge: facts that are durable and in no segment yet.
 pub const EXPORT_LAG: &str = "covalence_log_export_lag_events";
@@ -21,6 +23,7 @@ pub fn describe() {
     metrics::describe_histogram!(COMMIT_EVENTS, Unit::Count, "facts made durable by one commit");
     metrics::describe_gauge!(QUEUE_DEPTH, Unit::Count, "appends that wait for the log's writer");
     metrics::describe_gauge!(HEAD, Unit::Count, "last durable position of the log");
+    metrics::describe_gauge!(ARCHIVED, Unit::Count, "last position of the log that is in the archive");
     metrics::describe_gauge!(EXPORT_LAG, Unit::Count, "facts that are in no segment yet");
     metrics::describe_gauge!(EXPORT_SUCCESS, Unit::Seconds, "when the log was exported last, since 1970");
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use covalence_events::log::EventLog;
 use covalence_events::log::conformance::Factory;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::sled::{Options, SledLog};
+use covalence_events::log::{Ack, Append, Appending, EventLog, ReadError, Verified};
+use covalence_events::{EventId, Position, Recorded, StreamId, Version};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 struct Memory;
 
@@ -44,6 +46,90 @@ impl Factory for Sled {
     }
 }
 
+/// A log that is rolled every few facts, and read only when everything that was rolled is archived: nearly all that is read comes
+/// from the archive, and every page crosses from one part to the next.
+#[derive(Debug)]
+struct Rolled(SledLog);
+
+#[async_trait]
+impl EventLog for Rolled {
+    fn append(&self, appends: Vec<Append>, ack: Ack) -> Appending {
+        self.0.append(appends, ack)
+    }
+
+    async fn read(
+        &self,
+        stream: StreamId,
+        from: Version,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        self.0.settle().await;
+        self.0.read(stream, from, limit).await
+    }
+
+    async fn read_back(
+        &self,
+        stream: StreamId,
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        self.0.settle().await;
+        self.0.read_back(stream, through, limit).await
+    }
+
+    async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        self.0.settle().await;
+        self.0.read_all(from, limit).await
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError> {
+        self.0.find(id).await
+    }
+
+    fn head(&self) -> Position {
+        self.0.head()
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.0.watch()
+    }
+
+    fn read_only(&self) -> Option<Arc<str>> {
+        self.0.read_only()
+    }
+
+    async fn verify(&self) -> Result<Verified, ReadError> {
+        self.0.settle().await;
+        self.0.verify().await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+struct Rolling(TempDir);
+
+impl Rolling {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a directory for the log"))
+    }
+}
+
+#[async_trait]
+impl Factory for Rolling {
+    async fn open(&self) -> Arc<dyn EventLog> {
+        let options = Options { roll_events: Some(3), ..Options::default() };
+        let (log, opened) = SledLog::open(&self.0.path().join("log"), &options).expect("the log opens");
+        assert_eq!(opened.repaired, None);
+        Arc::new(Rolled(log))
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}
+
 mod memory {
     use super::Memory;
     covalence_events::log_conformance!(Memory);
@@ -52,4 +138,9 @@ mod memory {
 mod sled {
     use super::Sled;
     covalence_events::log_conformance!(Sled::new());
+}
+
+mod rolling {
+    use super::Rolling;
+    covalence_events::log_conformance!(Rolling::new());
 }

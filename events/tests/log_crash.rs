@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use covalence_events::log::sled::{Options, SledLog};
 use tempfile::TempDir;
 
-use victim::{Victim, append_for_ever, compare, knob, random};
+use victim::{Victim, append_for_ever, compare, knob, random, rolled};
 
 mod victim;
 
@@ -23,8 +23,11 @@ const LIFE_MAX_MS: u64 = 100;
 
 fn main() {
     victim::main(
-        &[("acknowledged_appends_survive_kills_at_random_instants", killed_again_and_again)],
-        &[("child", child)],
+        &[
+            ("acknowledged_appends_survive_kills_at_random_instants", killed_anywhere),
+            ("a_log_that_is_being_rolled_and_archived_survives_kills_as_well", killed_while_rolling),
+        ],
+        &[("child", child), ("rolling", rolling)],
     );
 }
 
@@ -32,12 +35,26 @@ fn child(path: &Path) {
     append_for_ever(SledLog::open(path, &Options::default()).expect("the child opens the log").0);
 }
 
-fn killed_again_and_again() {
-    let kills = knob("COVALENCE_LOG_KILLS", KILLS);
+fn rolling(path: &Path) {
+    append_for_ever(SledLog::open(path, &rolled()).expect("the child opens the log").0);
+}
+
+fn killed_anywhere() {
+    killed_again_and_again("child", KILLS);
+}
+
+fn killed_while_rolling() {
+    let archived = killed_again_and_again("rolling", KILLS / 2);
+    assert!(archived > 0, "nothing was archived: there was nothing to interrupt");
+}
+
+/// Facts that were found in archives.
+fn killed_again_and_again(kind: &str, kills: u64) -> u64 {
+    let kills = knob("COVALENCE_LOG_KILLS", kills);
     let mut seed = knob("COVALENCE_LOG_SEED", u64::from(std::process::id())) | 1;
     println!("{kills} kills, COVALENCE_LOG_SEED={seed}");
     let started = Instant::now();
-    let (mut acknowledged, mut repaired) = (0, 0);
+    let (mut acknowledged, mut repaired, mut archived) = (0, 0, 0);
     let mut dir = TempDir::new().expect("a directory for the log");
     let mut expected = BTreeMap::new();
     for round in 0..kills {
@@ -46,7 +63,7 @@ fn killed_again_and_again() {
             expected.clear();
         }
         let path = dir.path().join("log");
-        let victim = Victim::start("child", &path);
+        let victim = Victim::start(kind, &path);
         // The instant of death is the point here, not a wait for something.
         std::thread::park_timeout(Duration::from_millis(random(&mut seed) % LIFE_MAX_MS));
         let reported = victim.kill();
@@ -57,7 +74,12 @@ fn killed_again_and_again() {
             panic!("round {round}: {wrong}");
         }
         repaired += usize::from(found.repaired);
+        archived += found.archived.0;
     }
-    println!("{acknowledged} acknowledged events, {repaired} torn ends cut, in {:.1?}", started.elapsed());
+    println!(
+        "{acknowledged} acknowledged events, {repaired} torn ends cut, {archived} read from archives, in {:.1?}",
+        started.elapsed()
+    );
     assert!(acknowledged > 0, "the children were killed before they did anything");
+    archived
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use covalence_events::log::sled::{Options, SledLog};
 use tempfile::TempDir;
 
-use victim::{Found, Victim, append_for_ever, compare, knob, random};
+use victim::{Found, Victim, append_for_ever, compare, knob, random, rolled};
 
 mod victim;
 
@@ -39,15 +39,20 @@ ioctl($root, 0x8004587d, $flag) or die "shutdown: $!";"#;
 fn main() {
     victim::main(
         &[
-            ("acknowledged_appends_survive_power_cuts_at_random_instants", cut_again_and_again),
+            ("acknowledged_appends_survive_power_cuts_at_random_instants", cut_anywhere),
+            ("a_log_that_is_being_rolled_and_archived_survives_power_cuts_as_well", cut_while_rolling),
             ("without_our_sync_a_power_cut_loses_what_was_acknowledged", cut_without_our_sync),
         ],
-        &[("child", child), ("unsynced", unsynced)],
+        &[("child", child), ("rolling", rolling), ("unsynced", unsynced)],
     );
 }
 
 fn child(path: &Path) {
     append_for_ever(SledLog::open(path, &Options::default()).expect("the child opens the log").0);
+}
+
+fn rolling(path: &Path) {
+    append_for_ever(SledLog::open(path, &rolled()).expect("the child opens the log").0);
 }
 
 fn unsynced(path: &Path) {
@@ -127,26 +132,38 @@ fn cut(
     (count, compare(&disk.log(), acknowledged))
 }
 
-fn cut_again_and_again() {
+fn cut_anywhere() {
+    cut_again_and_again("child");
+}
+
+fn cut_while_rolling() {
+    cut_again_and_again("rolling");
+}
+
+fn cut_again_and_again(kind: &str) {
     let cuts = knob("COVALENCE_LOG_CUTS", CUTS);
     let mut seed = knob("COVALENCE_LOG_SEED", u64::from(std::process::id())) | 1;
     println!("{cuts} power cuts, COVALENCE_LOG_SEED={seed}");
     let started = Instant::now();
-    let (mut events, mut repaired) = (0, 0);
+    let (mut events, mut repaired, mut archived) = (0, 0, 0);
     let (mut disk, mut acknowledged) = (Disk::new(), BTreeMap::new());
     for round in 0..cuts {
         if round > 0 && round % CUTS_PER_DISK == 0 {
             disk = Disk::new();
             acknowledged.clear();
         }
-        let (count, found) = cut(&disk, "child", random(&mut seed) % LIFE_MAX_MS, &mut acknowledged);
+        let (count, found) = cut(&disk, kind, random(&mut seed) % LIFE_MAX_MS, &mut acknowledged);
         if let Some(wrong) = found.wrong {
             panic!("round {round}: {wrong}");
         }
         events += count;
         repaired += usize::from(found.repaired);
+        archived += found.archived.0;
     }
-    println!("{events} acknowledged events, {repaired} torn ends cut, in {:.1?}", started.elapsed());
+    println!(
+        "{events} acknowledged events, {repaired} torn ends cut, {archived} read from archives, in {:.1?}",
+        started.elapsed()
+    );
     assert!(events > 0, "the power was cut before anything was acknowledged");
 }
 

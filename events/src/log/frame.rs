@@ -43,6 +43,8 @@ const VERSION: usize = 18;
 const STREAM: usize = 26;
 const ENVELOPE: usize = 43;
 const LINK: usize = 32;
+/// Bytes of a [`stream_key`].
+pub(super) const STREAM_KEY: usize = 17;
 
 const HAS_CAUSATION: u8 = 1;
 const HAS_POLICY: u8 = 1 << 1;
@@ -73,12 +75,7 @@ impl Draft {
         bytes.extend_from_slice(&[0; STREAM]);
         bytes[PREFIX] = FORMAT;
         bytes[FLAGS] = flags(meta, inline);
-        let (kind, workspace) = match stream {
-            StreamId::Fleet => (0, Uuid::nil()),
-            StreamId::Workspace(id) => (1, id.0),
-        };
-        bytes.push(kind);
-        bytes.extend_from_slice(workspace.as_bytes());
+        bytes.extend_from_slice(&stream_key(stream));
         bytes.extend_from_slice(meta.id.0.as_bytes());
         bytes.extend_from_slice(&meta.at.timestamp_micros().to_be_bytes());
         bytes.extend_from_slice(meta.boot.0.as_bytes());
@@ -168,6 +165,27 @@ fn next_link(before: &Link, header: &[u8]) -> Link {
     *blake3::Hasher::new().update(before).update(header).finalize().as_bytes()
 }
 
+/// A stream as it stands in a frame: its kind, and the workspace.
+pub(super) fn stream_key(stream: StreamId) -> [u8; STREAM_KEY] {
+    let (kind, workspace) = match stream {
+        StreamId::Fleet => (0, Uuid::nil()),
+        StreamId::Workspace(id) => (1, id.0),
+    };
+    let mut key = [kind; STREAM_KEY];
+    key[1..].copy_from_slice(workspace.as_bytes());
+    key
+}
+
+/// The stream behind a [`stream_key`].
+pub(super) fn stream_of(key: [u8; STREAM_KEY]) -> Result<StreamId, Wrong> {
+    let [kind, workspace @ ..] = key;
+    match kind {
+        0 => Ok(StreamId::Fleet),
+        1 => Ok(StreamId::Workspace(WorkspaceId(Uuid::from_bytes(workspace)))),
+        _ => Err("unknown kind of stream"),
+    }
+}
+
 /// Where a payload is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Payload<'a> {
@@ -242,13 +260,7 @@ impl<'a> Frame<'a> {
         let mut cursor = Cursor { bytes, at: POSITION };
         let position = Position(u64::from_be_bytes(cursor.take()?));
         let version = Version(u64::from_be_bytes(cursor.take()?));
-        let kind = cursor.take::<1>()?[0];
-        let workspace = cursor.uuid()?;
-        let stream = match kind {
-            0 => StreamId::Fleet,
-            1 => StreamId::Workspace(WorkspaceId(workspace)),
-            _ => return Err("unknown kind of stream"),
-        };
+        let stream = stream_of(cursor.take()?)?;
         let id = EventId(cursor.uuid()?);
         cursor.slice(envelope_rest(flags))?;
         let tag_len = usize::from(cursor.take::<1>()?[0]);

@@ -25,6 +25,11 @@ impl Default for Order {
 }
 
 impl Order {
+    /// Behind what was seen as a whole, with the last version of each stream.
+    pub(super) fn after(next: Position, link: Link, versions: HashMap<StreamId, Version>) -> Self {
+        Self { next, link, versions, ..Self::default() }
+    }
+
     /// From the middle of a log on.
     pub(super) fn within(next: Position, link: Link) -> Self {
         Self { next, link, partial: true, ..Self::default() }

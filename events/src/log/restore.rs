@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Book, hex};
-use super::frame::{Frame, Frames};
+use super::frame::{Frame, Frames, Payload};
 use super::order::Order;
 use super::segments::walk::Walk;
 use super::segments::{Place, Segment, SegmentError};
@@ -257,12 +257,14 @@ impl Building {
         }
         for frame in frames {
             self.order.follow(frame).map_err(|wrong| Problem::Frame(frame.position, wrong))?;
-            if let super::frame::Payload::Elsewhere(digest) = frame.payload()
-                && let Some(payload) = segment.payloads.get(digest.as_bytes())
-            {
-                self.log.payload(digest.as_bytes(), payload).map_err(Problem::Log)?;
-            }
-            self.log.frame(frame).map_err(Problem::Log)?;
+            let payload = match frame.payload() {
+                Payload::Inline(_) => None,
+                Payload::Elsewhere(digest) => {
+                    let digest = *digest.as_bytes();
+                    segment.payloads.get(&digest).map(|payload| (digest, payload.clone()))
+                }
+            };
+            self.log.frame(frame, payload).map_err(Problem::Log)?;
         }
         self.at = latest;
         Ok(true)

@@ -25,6 +25,7 @@ pub mod walk;
 
 pub use cut::Cutter;
 pub use format::{Name, Segment};
+pub(in crate::log) use format::{RECORD, record_len};
 pub use place::Place;
 
 /// A segment is cut when it has this many bytes before compression: a few seconds of the fastest writer, and for

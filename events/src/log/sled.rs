@@ -22,14 +22,13 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
-use super::frame::{self, Frame, Payload};
 use super::{
     Ack, Append, AppendError, Appending, EventLog, Frames, OpenError, ReadError, Receipt, Verified,
     check_shape, checkpoint,
 };
-use crate::codec::CodecError;
-use crate::envelope::{Fact, Recorded, StreamId};
+use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
+use crate::log::frame::Link;
 use crate::pulse::Pulse;
 
 mod blobs;
@@ -37,9 +36,12 @@ mod boot;
 mod copy;
 mod directory;
 mod index;
+mod layers;
 mod queue;
 mod raw;
+mod read;
 mod rebuild;
+mod roll;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -55,9 +57,13 @@ pub(super) use rebuild::{Rebuild, high_water};
 pub use writer::CHUNK_BYTES_MAX;
 
 use blobs::Blobs;
-use directory::Directory;
-use index::Index;
+pub use directory::is_there;
+use directory::{Directory, HighWater};
+use index::{Full, Index};
+use layers::{Layers, Purpose};
 use queue::{Queue, Refused};
+use read::{Gathered, Query};
+use roll::{Roll, Roller};
 use store::{Disk, RealDisk, Store};
 use writer::{Request, Writer};
 
@@ -66,6 +72,13 @@ pub const CACHE_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// Free space below which nothing is written any more, so that shutting down, repairing and looking around still work.
 pub const RESERVE_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Facts in one database, after which the log goes on in a new one and the old one is archived: a database replays at open
+/// what was written to it, takes six times the room of the archive, and never gives any of it back.
+pub const ROLL_EVENTS_DEFAULT: u64 = 1_000_000;
+
+/// The time that one database spans at most, so that a small log is archived too, and what expires in it goes.
+pub const ROLL_SPAN: chrono::TimeDelta = chrono::TimeDelta::days(7);
 
 /// What gets to see each fact while a log is opened.
 pub type Visit<'a> = &'a mut dyn FnMut(&Arc<Recorded>);
@@ -79,11 +92,18 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Open even though acknowledged facts are missing. Only ever because a person said so.
     pub accept_loss: bool,
+    /// Facts in one database before the log is rolled; `None` never rolls it, and leaves the archive alone.
+    pub roll_events: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: CACHE_BYTES_DEFAULT, reserve_bytes: RESERVE_BYTES_DEFAULT, accept_loss: false }
+        Self {
+            cache_bytes: CACHE_BYTES_DEFAULT,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+            accept_loss: false,
+            roll_events: Some(ROLL_EVENTS_DEFAULT),
+        }
     }
 }
 
@@ -108,10 +128,13 @@ struct Shared {
     queue: Queue,
     pulse: Arc<Pulse>,
     index: RwLock<Index>,
-    store: Store,
     blobs: Blobs,
     read_only: OnceLock<Arc<str>>,
     reserve_bytes: u64,
+    disk: Arc<dyn Disk>,
+    /// When a database is full; `None`: never.
+    full: Option<Full>,
+    roll: Roll,
     // Last, so that the lock outlives the store.
     directory: Directory,
 }
@@ -120,7 +143,8 @@ struct Shared {
 pub struct SledLog {
     shared: Arc<Shared>,
     head: watch::Receiver<Position>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// The writer and the roller.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for SledLog {
@@ -155,13 +179,39 @@ impl SledLog {
     /// store and reading it once do, and as much room below `scratch`. Blocks.
     pub fn open_copy(path: &Path, scratch: &Path, visit: Visit<'_>) -> Result<(Self, Opened), OpenError> {
         copy::copy(path, scratch)?;
-        let options = Options { accept_loss: true, ..Options::default() };
+        let options = Options { accept_loss: true, roll_events: None, ..Options::default() };
         Self::open_with(scratch, &options, visit)
     }
 
     /// The writer's pulse: it comes round with each commit, and while there is nothing to write.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.shared.pulse)
+    }
+
+    /// The roller's pulse.
+    pub fn roller_pulse(&self) -> Arc<Pulse> {
+        self.shared.roll.pulse()
+    }
+
+    /// Waits until everything that was rolled is archived.
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn settle(&self) {
+        while self.shared.index().sealed().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until the database to go on in is open, if the one that is written to is full.
+    #[cfg(test)]
+    async fn prepared(&self) {
+        while self.shared.roll.is_preparing() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The last position that is in the archive.
+    pub fn archived(&self) -> Position {
+        self.shared.index().archive().last()
     }
 
     /// Where the checkpoints are, and the key that signs them.
@@ -178,8 +228,9 @@ impl SledLog {
         let directory = Directory::take(path)?;
         let (high_water, acknowledged) = directory.high_water()?;
         let blobs = Blobs::new(directory.blobs());
-        let store = Store::open(&directory.store(), options.cache_bytes, disk)?;
-        let mut scanned = boot::scan(&directory, &store, &blobs, visit)?;
+        let purpose = if options.roll_events.is_some() { Purpose::Write } else { Purpose::Copy };
+        let (layers, heads) = Layers::open(&directory, options.cache_bytes, &disk, purpose)?;
+        let mut scanned = boot::scan(&directory, (&layers, heads), &blobs, visit)?;
         let head = scanned.index.head();
         let lost = acknowledged.filter(|&acknowledged| acknowledged > head);
         if let Some(high_water) = lost.filter(|_| !options.accept_loss) {
@@ -188,7 +239,7 @@ impl SledLog {
             }
             return Err(OpenError::Lost { path: path.to_owned(), head, high_water });
         }
-        let repaired = scanned.repair(&directory, &store)?;
+        let repaired = scanned.repair(&directory)?;
         if let Some(repair) = &repaired {
             tracing::warn!(
                 kept = %repair.kept,
@@ -202,6 +253,9 @@ impl SledLog {
             .note(head)
             .and_then(|()| high_water.sync())
             .map_err(directory::failed(path, "write the high-water mark"))?;
+        if options.roll_events.is_some() && layers.archive.last() > Position(0) {
+            blobs.tidy().map_err(directory::failed(path, "remove payloads that are archived"))?;
+        }
         let opened = Opened {
             head,
             streams: scanned.index.streams(),
@@ -209,37 +263,68 @@ impl SledLog {
             accepted_loss: lost,
             high_water_missing: acknowledged.is_none() && head > Position(0),
         };
+        let store = layers.stores.last().cloned().ok_or_else(|| OpenError::Store {
+            path: path.to_owned(),
+            step: "look for the database to go on in",
+            reason: "there is none".to_owned(),
+        })?;
+        let sealed = layers.stores.len() > 1;
+        drop(layers);
         let shared = Arc::new(Shared {
             queue: Queue::default(),
             pulse: Pulse::new("log-writer"),
             index: RwLock::new(scanned.index),
-            store,
             blobs,
             read_only: OnceLock::new(),
             reserve_bytes: options.reserve_bytes,
+            disk,
+            full: options.roll_events.map(|events| Full { events, span: ROLL_SPAN }),
+            roll: Roll::new(sealed),
             directory,
         });
+        Ok((Self::start(shared, (high_water, store), (head, scanned.link), options)?, opened))
+    }
+
+    /// Starts the writer, and the roller if the log is ever rolled.
+    fn start(
+        shared: Arc<Shared>,
+        (high_water, store): (HighWater, Arc<Store>),
+        (head, link): (Position, Link),
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let root = shared.directory.root().to_owned();
+        let failed = |step| directory::failed(&root, step);
         let (publish, receiver) = watch::channel(head);
-        let writer = Writer::new(Arc::clone(&shared), high_water, publish, scanned.link);
+        let writer = Writer::new((Arc::clone(&shared), store), high_water, publish, link);
         let writer = std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || writer.run())
-            .map_err(directory::failed(path, "start the log's writer"))?;
-        Ok((Self { shared, head: receiver, writer: Mutex::new(Some(writer)) }, opened))
+            .map_err(failed("start the log's writer"))?;
+        let mut log = Self { shared, head: receiver, threads: Mutex::new(vec![writer]) };
+        if options.roll_events.is_some() {
+            let roller = Roller::new(Arc::clone(&log.shared), options.cache_bytes);
+            let roller = std::thread::Builder::new()
+                .name("log-roller".to_owned())
+                .spawn(move || roller.run())
+                .map_err(failed("start the log's roller"))?;
+            log.threads.get_mut().unwrap_or_else(PoisonError::into_inner).push(roller);
+        }
+        Ok(log)
     }
 
-    /// Reads facts, from memory where they all are there, else on a thread that may block.
-    async fn fetch(&self, sources: Vec<Source>) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        if sources.iter().all(|source| matches!(source, Source::Memory(_))) {
-            return self.shared.load(sources);
+    /// Finds facts, and reads them on a thread that may block where they are not all in memory.
+    async fn fetch(&self, query: Query) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let gathered: Gathered = self.shared.index().gather(query)?;
+        if gathered.is_in_memory() {
+            return self.shared.load(gathered);
         }
         let shared = Arc::clone(&self.shared);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime
-                .spawn_blocking(move || shared.load(sources))
+                .spawn_blocking(move || shared.load(gathered))
                 .await
                 .map_err(|error| ReadError::Store { what: "facts".to_owned(), reason: error.to_string() })?,
-            Err(_) => shared.load(sources),
+            Err(_) => shared.load(gathered),
         }
     }
 }
@@ -247,19 +332,13 @@ impl SledLog {
 impl Drop for SledLog {
     fn drop(&mut self) {
         self.shared.queue.close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            // A writer that panicked has said so; there is nothing left to save.
-            let _ = writer.join();
+        self.shared.roll.stop();
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // One that panicked has said so; there is nothing left to save.
+            let _ = thread.join();
         }
     }
-}
-
-/// Where a fact is read from.
-#[derive(Debug)]
-enum Source {
-    Memory(Arc<Recorded>),
-    Chunk { first: u64, position: Position },
 }
 
 impl Shared {
@@ -280,74 +359,6 @@ impl Shared {
         });
         Arc::clone(kept)
     }
-
-    fn load_one(&self, index: &Index, position: Position) -> Result<Arc<Recorded>, ReadError> {
-        let source = source(index, position)?;
-        let mut loaded = self.load(vec![source])?;
-        loaded.pop().ok_or_else(|| missing(position))
-    }
-
-    fn load(&self, sources: Vec<Source>) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let mut events = Vec::with_capacity(sources.len());
-        let mut chunk: Option<(u64, ::sled::IVec)> = None;
-        for source in sources {
-            let (first, position) = match source {
-                Source::Memory(event) => {
-                    events.push(event);
-                    continue;
-                }
-                Source::Chunk { first, position } => (first, position),
-            };
-            let failed = |reason: String| ReadError::Store { what: format!("position {position}"), reason };
-            let bytes = match &chunk {
-                Some((loaded, bytes)) if *loaded == first => bytes,
-                Some(_) | None => {
-                    let bytes = self.store.get(first).map_err(failed)?.ok_or_else(|| missing(position))?;
-                    &chunk.insert((first, bytes)).1
-                }
-            };
-            let frame = frame::locate(bytes, position).map_err(|wrong| failed(wrong.to_owned()))?;
-            let payload = payload(&frame, &self.blobs).map_err(failed)?;
-            let fact = Fact::decode(frame.tag(), &payload)
-                .map_err(|source: CodecError| ReadError::Corrupt { position, source })?;
-            let event = frame.recorded(fact).map_err(|wrong| failed(wrong.to_owned()))?;
-            events.push(Arc::new(event));
-        }
-        Ok(events)
-    }
-}
-
-fn source(index: &Index, position: Position) -> Result<Source, ReadError> {
-    if let Some(event) = index.recent(position) {
-        return Ok(Source::Memory(Arc::clone(event)));
-    }
-    let first = index.chunk_of(position).ok_or_else(|| missing(position))?;
-    Ok(Source::Chunk { first, position })
-}
-
-fn missing(position: Position) -> ReadError {
-    ReadError::Store { what: format!("position {position}"), reason: "it is not there".to_owned() }
-}
-
-/// A frame's payload, from wherever it is.
-fn payload<'a>(frame: &Frame<'a>, blobs: &Blobs) -> Result<std::borrow::Cow<'a, [u8]>, String> {
-    match frame.payload() {
-        Payload::Inline(payload) => Ok(payload.into()),
-        Payload::Elsewhere(digest) => {
-            blobs.get(&digest).map(Into::into).map_err(|error| format!("read a large payload: {error}"))
-        }
-    }
-}
-
-/// A frame as a fact, or what is wrong with it in words.
-fn decode(frame: &Frame<'_>, blobs: &Blobs) -> Result<Recorded, String> {
-    let payload = payload(frame, blobs)?;
-    let fact =
-        Fact::decode(frame.tag(), &payload).map_err(|error| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })?;
-    frame.recorded(fact).map_err(str::to_owned)
 }
 
 #[async_trait]
@@ -380,12 +391,7 @@ impl EventLog for SledLog {
         from: Version,
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let sources = {
-            let index = self.shared.index();
-            let positions = index.positions(stream, from, limit);
-            positions.into_iter().map(|position| source(&index, position)).collect::<Result<Vec<_>, _>>()?
-        };
-        self.fetch(sources).await
+        self.fetch(Query::Stream { stream, from, limit }).await
     }
 
     async fn read_back(
@@ -394,23 +400,11 @@ impl EventLog for SledLog {
         through: Position,
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let sources = {
-            let index = self.shared.index();
-            let positions = index.positions_back(stream, through, limit);
-            positions.into_iter().map(|position| source(&index, position)).collect::<Result<Vec<_>, _>>()?
-        };
-        self.fetch(sources).await
+        self.fetch(Query::Back { stream, through, limit }).await
     }
 
     async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let sources = {
-            let index = self.shared.index();
-            (from.0.max(1)..=index.head().0)
-                .take(limit)
-                .map(|position| source(&index, Position(position)))
-                .collect::<Result<Vec<_>, _>>()?
-        };
-        self.fetch(sources).await
+        self.fetch(Query::All { from, limit }).await
     }
 
     async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError> {
@@ -433,7 +427,8 @@ impl EventLog for SledLog {
         let shared = Arc::clone(&self.shared);
         let head = self.head();
         let check = move || {
-            let verified = verify::verify(&shared.store, &shared.blobs, verify::Until::Position(head));
+            let (layers, _) = shared.layers();
+            let verified = verify::verify(&layers, &shared.blobs, verify::Until::Position(head));
             checkpoint::complete(verified, shared.directory.root(), &*shared)
         };
         tokio::task::spawn_blocking(check).await.map_err(|error| ReadError::Store {

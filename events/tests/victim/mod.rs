@@ -43,6 +43,11 @@ pub(crate) fn main(names: &[(&str, fn())], children: &[(&str, Life)]) {
     }
 }
 
+/// A log that is rolled every few commits.
+pub(crate) fn rolled() -> Options {
+    Options { roll_events: Some(200), ..Options::default() }
+}
+
 /// Appends until it is killed.
 pub(crate) fn append_for_ever(log: SledLog) {
     let log: Arc<dyn EventLog> = Arc::new(log);
@@ -147,6 +152,8 @@ fn parse(line: &str) -> Option<(Position, EventId)> {
 pub(crate) struct Found {
     /// Whether it had a torn end.
     pub(crate) repaired: bool,
+    /// How far it was archived.
+    pub(crate) archived: Position,
     /// What is wrong with it.
     pub(crate) wrong: Option<String>,
 }
@@ -157,9 +164,12 @@ pub(crate) fn compare(path: &Path, acknowledged: &BTreeMap<Position, EventId>) -
     let opened = SledLog::open_with(path, &Options::default(), &mut |event| {
         found.push((event.position, event.meta.id));
     });
-    let opened = match opened {
-        Ok((_, opened)) => opened,
-        Err(error) => return Found { repaired: false, wrong: Some(format!("it does not open: {error}")) },
+    let (archived, opened) = match opened {
+        Ok((log, opened)) => (log.archived(), opened),
+        Err(error) => {
+            let wrong = Some(format!("it does not open: {error}"));
+            return Found { repaired: false, archived: Position(0), wrong };
+        }
     };
     let gap = found.iter().enumerate().find(|(index, (position, _))| position.0 != *index as u64 + 1);
     let there = |position: &Position| usize::try_from(position.0 - 1).ok().and_then(|index| found.get(index));
@@ -170,7 +180,7 @@ pub(crate) fn compare(path: &Path, acknowledged: &BTreeMap<Position, EventId>) -
         (None, 0) => None,
         (None, gone) => Some(format!("{gone} of {} acknowledged events are gone", acknowledged.len())),
     };
-    Found { repaired: opened.repaired.is_some(), wrong }
+    Found { repaired: opened.repaired.is_some(), archived, wrong }
 }
 
 /// Xorshift: repeatable, and random enough for instants.

@@ -14,13 +14,14 @@
 //!    8  bytes of the content
 //!   32  blake3 of the content
 //!   32  seal: blake3 of all bytes of the file but these
-//!  var  the content as one zstd frame: frames as they are in the log, then each payload that is not in its frame, once:
+//!  var  the content as one zstd frame or several: frames as they are in the log, then each payload that is not in its frame, once:
 //!       digest 32, length 4, the payload
 //! ```
 //! The seal covers what the content's digest does not, so that no byte can change unnoticed.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use super::Flaw;
 use crate::id::Position;
@@ -35,6 +36,8 @@ const SEAL: usize = PREFIX + 6 + 2 + 8 + 8 + 32 + 32 + 8 + 8 + 32;
 const CONTENT: usize = SEAL + 32;
 /// What zstd skips.
 const SKIPPED: u32 = 6 + 2 + 8 + 8 + 32 + 32 + 8 + 8 + 32 + 32;
+/// What stands before a payload in the content: its digest and its length.
+pub(in crate::log) const RECORD: usize = 32 + 4;
 const _: () = assert!(PREFIX + SKIPPED as usize == CONTENT, "the header is as long as it says");
 
 /// Content over this is not believed. One append is never split, and the log's queue takes at most 64 MiB of one; the rest
@@ -88,6 +91,20 @@ impl Segment {
     /// # Errors
     /// When zstd has no memory.
     pub fn encode(&self) -> std::io::Result<Vec<u8>> {
+        let ends =
+            [self.frames.len() + self.payloads.values().map(|payload| record_len(payload)).sum::<usize>()];
+        self.encode_blocks(&ends).map(|(file, _)| file)
+    }
+
+    /// The same file with its content compressed in several zstd frames, one up to each of these offsets, so that any can be read
+    /// without the others; whoever decompresses it all does not notice. Where each lies in the file.
+    ///
+    /// # Errors
+    /// When zstd has no memory.
+    pub(in crate::log) fn encode_blocks(
+        &self,
+        ends: &[usize],
+    ) -> std::io::Result<(Vec<u8>, Vec<Range<usize>>)> {
         let mut content = self.frames.clone();
         for (digest, payload) in &self.payloads {
             content.extend_from_slice(digest);
@@ -106,11 +123,17 @@ impl Segment {
         file.extend_from_slice(&(self.frames.len() as u64).to_be_bytes());
         file.extend_from_slice(&(content.len() as u64).to_be_bytes());
         file.extend_from_slice(blake3::hash(&content).as_bytes());
-        let compressed = zstd::bulk::compress(&content, LEVEL)?;
+        let (mut compressed, mut blocks, mut begin) = (Vec::new(), Vec::with_capacity(ends.len()), 0);
+        for &end in ends {
+            let at = CONTENT + compressed.len();
+            compressed.extend_from_slice(&zstd::bulk::compress(&content[begin..end], LEVEL)?);
+            blocks.push(at..CONTENT + compressed.len());
+            begin = end;
+        }
         let seal = seal(&file, &compressed);
         file.extend_from_slice(&seal);
         file.extend_from_slice(&compressed);
-        Ok(file)
+        Ok((file, blocks))
     }
 
     /// Reads a file and checks all that can be checked without its neighbours: seal, digests, checksums, positions, chain,
@@ -119,6 +142,16 @@ impl Segment {
     /// # Errors
     /// The first thing that is wrong, with its position where it has one.
     pub fn decode(file: &[u8]) -> Result<Self, Flaw> {
+        let segment = Self::unpack(file)?;
+        segment.check()?;
+        Ok(segment)
+    }
+
+    /// Reads a file and checks its bytes by seal and digest, for who checks the frames himself.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub(in crate::log) fn unpack(file: &[u8]) -> Result<Self, Flaw> {
         let mut fields = Fields { rest: file };
         if u32::from_le_bytes(fields.take()?) != SKIPPABLE
             || u32::from_le_bytes(fields.take()?) != SKIPPED
@@ -150,9 +183,7 @@ impl Segment {
         }
         let frames_len = usize::try_from(frames_len).ok().filter(|&len| len <= content.len());
         let payloads = content.split_off(frames_len.ok_or("its frames are longer than its content")?);
-        let segment = Self { name, before, after, frames: content, payloads: read_payloads(&payloads)? };
-        segment.check()?;
-        Ok(segment)
+        Ok(Self { name, before, after, frames: content, payloads: read_payloads(&payloads)? })
     }
 
     /// Bytes before compression, which is what a segment is cut by.
@@ -198,6 +229,11 @@ impl Segment {
         }
         Ok(())
     }
+}
+
+/// Bytes that a payload takes in the content.
+pub(in crate::log) const fn record_len(payload: &[u8]) -> usize {
+    RECORD + payload.len()
 }
 
 fn seal(head: &[u8], compressed: &[u8]) -> [u8; 32] {

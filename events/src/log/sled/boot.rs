@@ -1,5 +1,8 @@
 //! Opening: one pass over everything that checks it, rebuilds the index, and hands each fact to whoever wants it.
 //!
+//! Who wants no facts does not wait for the archive to be read: its tables say where its streams end, and checking it is what
+//! [`verify`](super::verify) is for.
+//!
 //! Only an end is ever cut: the frames after the last whole append, when something in the last chunk is wrong. What is cut
 //! is kept in `quarantine/`. Anything wrong before that means that the log is damaged, and it is not opened.
 
@@ -8,21 +11,24 @@ use std::sync::Arc;
 
 use ::sled::IVec;
 
+use super::Visit;
 use super::blobs::Blobs;
 use super::directory::{Directory, failed, write_durably};
-use super::index::Index;
+use super::index::{Index, RECENT_IDS_MAX};
+use super::layers::{Heads, Layers};
+use super::read::{decode, payload};
 use super::store::Store;
-use super::{Visit, decode};
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position};
 use crate::log::OpenError;
-use crate::log::frame::{Frames, GENESIS, Link, Wrong};
+use crate::log::frame::{Frame, Frames, Link, Payload, Wrong};
 use crate::log::order::Order;
+use crate::log::segments::Segment;
 
 /// Chunks that change threads together: waking the other one costs more than decoding one chunk.
 const CHUNKS_PER_BATCH: usize = 64;
 
-/// Batches that wait to be decoded; with chunks of 6 KiB that is less than 2 MiB.
+/// Batches that wait to be decoded; with chunks of 6 KiB that is less than 2 MiB, with segments of the archive 16 MiB.
 const BATCHES_AHEAD: usize = 4;
 
 /// A repair of the log's end.
@@ -51,6 +57,7 @@ pub(super) struct Scanned {
 #[derive(Debug)]
 struct Torn {
     reason: String,
+    store: Arc<Store>,
     /// The chunk that has to be shortened, with what stays of it.
     shortened: Option<(u64, Vec<u8>)>,
     /// Chunks that go.
@@ -79,46 +86,85 @@ struct Scan<'a, 'v> {
 /// Reads everything.
 pub(super) fn scan(
     directory: &Directory,
-    store: &Store,
+    (layers, heads): (&Layers, Heads),
     blobs: &Blobs,
     visit: Option<Visit<'_>>,
 ) -> Result<Scanned, OpenError> {
+    let archived = (layers.archive.last(), layers.archive.link());
+    let order = if visit.is_some() {
+        Order::default()
+    } else {
+        Order::after(archived.0.next(), archived.1, heads.clone())
+    };
     let mut scan = Scan {
         root: directory.root(),
         blobs,
         visit,
-        order: Order::default(),
-        index: Index::default(),
-        link: GENESIS,
+        order,
+        index: Index::new(layers, heads),
+        link: archived.1,
         open: Vec::new(),
     };
-    let last = store.last().map_err(|reason| scan.failed(reason))?;
-    scan.index.expect(Position(last.unwrap_or(0)));
-    let bad = std::thread::scope(|threads| scan.all(read_ahead(threads, store)))?;
+    let last = layers.last().map_err(|reason| scan.failed(reason))?;
+    scan.index.expect(Position(last));
+    if scan.visit.is_none() {
+        scan.remember(layers)?;
+    }
+    let bad =
+        std::thread::scope(|threads| scan.all(layers, read_ahead(threads, layers, scan.visit.is_some())))?;
+    for _ in scan.index.layers().stores.len()..layers.stores.len() {
+        scan.begin(layers);
+    }
     let torn = match bad {
         None if scan.open.is_empty() => return Ok(scan.finish(None)),
-        None => scan.torn(store, None, "the last append is incomplete")?,
-        Some((first, wrong)) => scan.torn(store, Some(first), wrong)?,
+        None => scan.torn(layers, None, "the last append is incomplete")?,
+        Some((first, wrong)) => scan.torn(layers, Some(first), wrong)?,
     };
     Ok(scan.finish(Some(torn)))
 }
 
-/// A chunk and its key, or why it could not be read.
-type Read = Result<(u64, IVec), String>;
+/// What the pass reads.
+enum Read {
+    /// A segment of the archive.
+    Segment(Segment),
+    /// A chunk of the database with this number, and its key.
+    Chunk(usize, u64, IVec),
+    /// Something could not be read.
+    Failed(String),
+}
 
-/// Reads chunks on a thread of their own, since the store takes about as long to find them as decoding them does. Ends
-/// early when nobody wants more.
+/// Reads on a thread of its own, since the store takes about as long to find chunks as decoding them does. Ends early when
+/// nobody wants more.
 fn read_ahead<'scope>(
     threads: &'scope std::thread::Scope<'scope, '_>,
-    store: &Store,
+    layers: &Layers,
+    archived: bool,
 ) -> impl Iterator<Item = Read> + use<> {
     let (send, batches) = std::sync::mpsc::sync_channel::<Vec<Read>>(BATCHES_AHEAD);
-    let mut chunks = store.chunks(0);
+    let layers = layers.clone();
     threads.spawn(move || {
-        loop {
-            let batch: Vec<Read> = chunks.by_ref().take(CHUNKS_PER_BATCH).collect();
-            if batch.is_empty() || send.send(batch).is_err() {
-                return;
+        for part in layers.archive.parts().iter().filter(|_| archived) {
+            for number in 0..part.segments() {
+                let read =
+                    part.segment(number).map_or_else(|error| Read::Failed(error.to_string()), Read::Segment);
+                if send.send(vec![read]).is_err() {
+                    return;
+                }
+            }
+        }
+        for (number, store) in layers.stores.iter().enumerate() {
+            let mut chunks = store.chunks(0).map(|chunk| match chunk {
+                Ok((first, bytes)) => Read::Chunk(number, first, bytes),
+                Err(reason) => Read::Failed(reason),
+            });
+            loop {
+                let batch: Vec<Read> = chunks.by_ref().take(CHUNKS_PER_BATCH).collect();
+                if batch.is_empty() {
+                    break;
+                }
+                if send.send(batch).is_err() {
+                    return;
+                }
             }
         }
     });
@@ -126,18 +172,80 @@ fn read_ahead<'scope>(
 }
 
 impl Scan<'_, '_> {
-    /// Takes all chunks; the last one, and what is wrong with it, if something is.
-    fn all(&mut self, mut chunks: impl Iterator<Item = Read>) -> Result<Option<(u64, Wrong)>, OpenError> {
-        while let Some(chunk) = chunks.next() {
-            let (first, bytes) = chunk.map_err(|reason| self.failed(reason))?;
+    /// Remembers the ids of the archive's last facts.
+    fn remember(&mut self, layers: &Layers) -> Result<(), OpenError> {
+        let end = layers.archive.last();
+        let from = Position(end.0.saturating_sub(RECENT_IDS_MAX as u64).max(1));
+        let index = &mut self.index;
+        let read = layers.archive.frames_from(from, &mut |frame| {
+            index.remember(frame.position, frame.id);
+            Ok(true)
+        });
+        read.map_err(|error| self.failed(error.to_string()))
+    }
+
+    /// Goes on with the next database.
+    fn begin(&mut self, layers: &Layers) {
+        let number = self.index.layers().stores.len();
+        self.index.begin(Arc::clone(&layers.stores[number]));
+    }
+
+    /// Takes everything; the last chunk, and what is wrong with it, if something is.
+    fn all(
+        &mut self,
+        layers: &Layers,
+        mut reads: impl Iterator<Item = Read>,
+    ) -> Result<Option<(u64, Wrong)>, OpenError> {
+        let mut begun = 0;
+        while let Some(read) = reads.next() {
+            let (number, first, bytes) = match read {
+                Read::Failed(reason) => return Err(self.failed(reason)),
+                Read::Segment(segment) => {
+                    self.segment(&segment)?;
+                    continue;
+                }
+                Read::Chunk(number, first, bytes) => (number, first, bytes),
+            };
+            while begun <= number {
+                self.begin(layers);
+                begun += 1;
+            }
             if let Err(wrong) = self.chunk(first, &bytes)? {
-                if chunks.next().is_some() || first > self.order.next.0 {
+                if reads.next().is_some() || first > self.order.next.0 {
                     return Err(self.damaged(wrong.to_owned()));
                 }
                 return Ok(Some((first, wrong)));
             }
         }
         Ok(None)
+    }
+
+    /// Takes a segment of the archive, in which nothing may be wrong.
+    fn segment(&mut self, segment: &Segment) -> Result<(), OpenError> {
+        for frame in Frames::new(&segment.frames) {
+            let frame = frame.and_then(|frame| self.order.follow(&frame).map(|()| frame));
+            let frame = frame.map_err(|wrong| self.damaged(wrong.to_owned()))?;
+            let payload = match frame.payload() {
+                Payload::Inline(payload) => payload,
+                Payload::Elsewhere(digest) => {
+                    let found = segment.payloads.get(digest.as_bytes());
+                    found.ok_or_else(|| {
+                        self.damaged_at(frame.position, "its large payload is missing".to_owned())
+                    })?
+                }
+            };
+            let event = self.event(&frame, payload)?;
+            self.index.remember(frame.position, frame.id);
+            if let Some(visit) = &mut self.visit {
+                visit(&event);
+            }
+            self.index.keep(event);
+        }
+        Ok(())
+    }
+
+    fn event(&self, frame: &Frame<'_>, payload: &[u8]) -> Result<Arc<Recorded>, OpenError> {
+        decode(frame, payload).map(Arc::new).map_err(|reason| self.damaged_at(frame.position, reason))
     }
 
     /// Takes a chunk's frames up to the first that is wrong.
@@ -158,10 +266,20 @@ impl Scan<'_, '_> {
                     return Ok(Err(wrong));
                 }
             };
+            if frame.position.0 == first
+                && let Ok(at) = frame.at()
+            {
+                self.index.note_time(at);
+            }
+            if let Payload::Elsewhere(digest) = frame.payload() {
+                self.blobs.note(digest);
+            }
             let event = match &self.visit {
-                Some(_) => Some(Arc::new(
-                    decode(&frame, self.blobs).map_err(|reason| self.damaged_at(frame.position, reason))?,
-                )),
+                Some(_) => {
+                    let payload = payload(&frame, self.blobs);
+                    let payload = payload.map_err(|reason| self.damaged_at(frame.position, reason))?;
+                    Some(self.event(&frame, &payload)?)
+                }
                 None => None,
             };
             self.open.push(Open { position: frame.position, stream: frame.stream, id: frame.id, event });
@@ -184,11 +302,19 @@ impl Scan<'_, '_> {
     }
 
     /// Gathers what follows the last whole append; `bad` is the chunk that is wrong.
-    fn torn(&self, store: &Store, bad: Option<u64>, reason: Wrong) -> Result<Torn, OpenError> {
+    fn torn(&self, layers: &Layers, bad: Option<u64>, reason: Wrong) -> Result<Torn, OpenError> {
         let kept = self.index.head();
-        let mut torn =
-            Torn { reason: reason.to_owned(), shortened: None, removed: Vec::new(), bytes: Vec::new() };
-        let from = self.index.chunk_of(kept).unwrap_or(0);
+        // An append is in one database, and it is the last that has anything.
+        let filled = layers.stores.iter().rev().find(|store| !matches!(store.last(), Ok(None)));
+        let store = filled.ok_or_else(|| self.failed("nothing is there to be cut".to_owned()))?;
+        let mut torn = Torn {
+            reason: reason.to_owned(),
+            store: Arc::clone(store),
+            shortened: None,
+            removed: Vec::new(),
+            bytes: Vec::new(),
+        };
+        let from = store.chunk_of(kept).map_err(|reason| self.failed(reason))?.unwrap_or(0);
         for chunk in store.chunks(from) {
             let (first, bytes) = chunk.map_err(|reason| self.failed(reason))?;
             let mut whole = 0;
@@ -239,17 +365,13 @@ impl Scanned {
     }
 
     /// Cuts what is torn, keeping a copy.
-    pub(super) fn repair(
-        &mut self,
-        directory: &Directory,
-        store: &Store,
-    ) -> Result<Option<Repair>, OpenError> {
+    pub(super) fn repair(&mut self, directory: &Directory) -> Result<Option<Repair>, OpenError> {
         let Some(torn) = self.torn.take() else { return Ok(None) };
         let kept = self.index.head();
         let digest = blake3::hash(&torn.bytes).to_hex();
         let quarantined = directory.quarantine().join(format!("after-{kept}-{}.bin", &digest[..16]));
         write_durably(&quarantined, &torn.bytes).map_err(failed(&quarantined, "keep what is cut off"))?;
-        store.repair(&torn.removed, torn.shortened.as_ref()).map_err(|reason| OpenError::Store {
+        torn.store.repair(&torn.removed, torn.shortened.as_ref()).map_err(|reason| OpenError::Store {
             path: directory.root().to_owned(),
             step: "cut the torn end",
             reason,

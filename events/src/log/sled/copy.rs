@@ -1,14 +1,15 @@
 //! A copy of a log that no process has open, to look into while its server is down.
 //!
 //! sled writes when it opens a store: it tidies the end of its file and takes a new snapshot. So a log that must stay as it is
-//! is not opened at all; its store is copied, and its large payloads, which never change, are read where they are.
+//! is not opened at all; its databases are copied, and its archive and its large payloads, which never change, are read where they
+//! are.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::Path;
 
-use super::directory::{exists, failed, hold};
+use super::directory::{exists, failed, hold, store_name, stores};
 use crate::log::OpenError;
 
 /// Copies the log below `path` to `scratch`, which is created. Nothing below `path` is changed.
@@ -26,12 +27,21 @@ pub(super) fn copy(path: &Path, scratch: &Path) -> Result<(), OpenError> {
             Err(error) => return Err(failed(&from, "copy the log")(error)),
         }
     }
-    let store = path.join("store");
-    copy_tree(&store, &scratch.join("store")).map_err(failed(&store, "copy the log"))?;
-    let blobs = fs::canonicalize(path.join("blobs"));
-    blobs
-        .and_then(|blobs| symlink(blobs, scratch.join("blobs")))
-        .map_err(failed(path, "point at the log's large payloads"))
+    for number in stores(path).map_err(failed(path, "list the log's directory"))? {
+        let name = store_name(number);
+        let store = path.join(&name);
+        copy_tree(&store, &scratch.join(&name)).map_err(failed(&store, "copy the log"))?;
+    }
+    for name in ["blobs", "archive"] {
+        let linked = match fs::canonicalize(path.join(name)) {
+            Ok(target) => symlink(target, scratch.join(name)),
+            // A log that was never rolled has no archive.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name == "archive" => Ok(()),
+            Err(error) => Err(error),
+        };
+        linked.map_err(failed(path, "point at the log's archive and its large payloads"))?;
+    }
+    Ok(())
 }
 
 /// Two levels at most: sled keeps its files in one directory, and large values in one below it.

@@ -4,7 +4,8 @@
 //! <log>/LOCK          held by an advisory lock while a process has the log open; says which
 //! <log>/format        the number of the layout
 //! <log>/high-water    the last acknowledged position, outside of sled: tells an empty log from a lost one
-//! <log>/store/        sled
+//! <log>/store/        sled; once it was rolled, store-1/, store-2/ and so on
+//! <log>/archive/      what was rolled, compressed
 //! <log>/blobs/        large payloads, by digest
 //! <log>/quarantine/   what a repair cut off
 //! ```
@@ -18,8 +19,20 @@ use std::path::{Path, PathBuf};
 use crate::id::Position;
 use crate::log::OpenError;
 
-/// The layout that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The newest layout that this program reads, and the one it writes from the first time on that a log is rolled.
+pub const FORMAT: u32 = 2;
+
+/// The layout of a log that was never rolled: everything is in `store`.
+const FORMAT_UNROLLED: u32 = 1;
+
+/// Begins the names of sled's databases.
+const STORE: &str = "store";
+
+/// The directory of parts that were rolled.
+const ARCHIVE: &str = "archive";
+
+/// Ends the names of databases that are not finished, or not wanted any more.
+const UNFINISHED: &str = "tmp";
 
 const HIGH_WATER_LEN: usize = 12;
 
@@ -50,7 +63,11 @@ impl Directory {
         let lock = lock(root)?;
         let directory = Self { root: root.to_owned(), _lock: lock };
         directory.check_format()?;
-        for path in [directory.store(), directory.blobs(), directory.quarantine()] {
+        if directory.stores()?.is_empty() {
+            let path = directory.store(0);
+            fs::create_dir_all(&path).map_err(failed(&path, "create a directory"))?;
+        }
+        for path in [directory.blobs(), directory.quarantine()] {
             fs::create_dir_all(&path).map_err(failed(&path, "create a directory"))?;
         }
         sync_dir(root).map_err(failed(root, "sync the log's directory"))?;
@@ -65,9 +82,42 @@ impl Directory {
         &self.root
     }
 
-    /// sled's own directory.
-    pub(super) fn store(&self) -> PathBuf {
-        self.root.join("store")
+    /// The directory of one of sled's databases.
+    pub(super) fn store(&self, number: u32) -> PathBuf {
+        self.root.join(store_name(number))
+    }
+
+    /// The numbers of sled's databases, oldest first.
+    pub(super) fn stores(&self) -> Result<Vec<u32>, OpenError> {
+        stores(&self.root).map_err(failed(&self.root, "list the log's directory"))
+    }
+
+    /// Removes databases that were never finished, or not removed as a whole.
+    pub(super) fn tidy(&self) -> Result<(), OpenError> {
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(&self.root)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == UNFINISHED) && path.is_dir() {
+                    fs::remove_dir_all(path)?;
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(failed(&self.root, "remove what was left unfinished"))
+    }
+
+    /// Parts that were rolled.
+    pub(super) fn archive(&self) -> PathBuf {
+        self.root.join(ARCHIVE)
+    }
+
+    /// Says that older programs can't read this log any more, from before the first thing on that they can't read.
+    pub(super) fn raise_format(&self) -> io::Result<()> {
+        let path = self.root.join("format");
+        if fs::read_to_string(&path)?.trim() == FORMAT.to_string() {
+            return Ok(());
+        }
+        write_durably(&path, format!("{FORMAT}\n").as_bytes())
     }
 
     /// Large payloads.
@@ -100,7 +150,7 @@ impl Directory {
         let found = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return write_durably(&path, format!("{FORMAT}\n").as_bytes())
+                return write_durably(&path, format!("{FORMAT_UNROLLED}\n").as_bytes())
                     .map_err(failed(&path, "write the format"));
             }
             Err(error) => return Err(failed(&path, "read the format")(error)),
@@ -117,6 +167,43 @@ impl Directory {
     }
 }
 
+/// The name beside a database under which it is made and removed.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension(UNFINISHED)
+}
+
+/// Removes a database: out of its place first, since half of one does not open.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
+    let beside = unfinished(path);
+    if beside.exists() {
+        fs::remove_dir_all(&beside)?;
+    }
+    fs::rename(path, &beside)?;
+    fs::remove_dir_all(&beside)
+}
+
+/// What one of sled's databases is called.
+pub(super) fn store_name(number: u32) -> String {
+    match number {
+        0 => STORE.to_owned(),
+        number => format!("{STORE}-{number}"),
+    }
+}
+
+/// The numbers of sled's databases in a log's directory, oldest first.
+pub(super) fn stores(root: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let name = entry?.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(STORE)) else { continue };
+        let number =
+            if rest.is_empty() { Some(0) } else { rest.strip_prefix('-').and_then(|n| n.parse().ok()) };
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Writes a small file so that after a crash it is there whole or not at all.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
@@ -125,6 +212,13 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Whether a directory has a log in it, or what is left of one: a database or a part of the archive.
+pub fn is_there(root: &Path) -> bool {
+    let stores = stores(root).unwrap_or_default();
+    let archived = || fs::read_dir(root.join(ARCHIVE)).is_ok_and(|mut entries| entries.next().is_some());
+    stores.into_iter().any(|number| root.join(store_name(number)).join("db").exists()) || archived()
 }
 
 /// Refuses a directory that has no log in it.

@@ -1,12 +1,16 @@
 //! What is kept in memory about the log: where things are, not what they are.
 //!
-//! About 30 bytes a fact, and 100 a stream. Rebuilt at open by one pass over the log.
+//! About 30 bytes for each fact that is not archived yet, so for some million of them at most, and 100 for each stream. Rebuilt at
+//! open by one pass over the databases. What is archived is looked up there.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::envelope::{Recorded, StreamId};
+use super::layers::{Heads, Layers};
+use super::store::Store;
+use crate::envelope::{Recorded, StreamId, Timestamp};
 use crate::id::{EventId, Position, Version};
+use crate::log::archive::Archive;
 
 /// Event ids that are remembered for idempotence and `find`. A repeated append comes within a client's retries, so
 /// minutes; at 1 000 facts a second this is two of them, and it costs about 6 MiB.
@@ -15,12 +19,61 @@ pub const RECENT_IDS_MAX: usize = 131_072;
 /// Facts kept decoded, so that live readers never go to the disk. At about 1 KiB each this is 16 MiB.
 pub const RECENT_EVENTS_MAX: usize = 16_384;
 
+/// What is known of one database.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) store: Arc<Store>,
+    /// First position of each chunk, which is its key. Ascending.
+    chunks: Vec<u64>,
+    streams: HashMap<StreamId, Places>,
+    facts: u64,
+    /// When its first fact happened.
+    began: Option<Timestamp>,
+}
+
+/// The facts of one stream in one database.
+#[derive(Debug)]
+struct Places {
+    first: u64,
+    positions: Vec<u64>,
+}
+
+impl Live {
+    fn new(store: Arc<Store>) -> Self {
+        Self { store, chunks: Vec::new(), streams: HashMap::new(), facts: 0, began: None }
+    }
+
+    /// The key of the chunk that holds a position, if this database reaches back to it.
+    fn chunk_of(&self, position: Position) -> Option<u64> {
+        let after = self.chunks.partition_point(|&first| first <= position.0);
+        after.checked_sub(1).map(|index| self.chunks[index])
+    }
+}
+
+/// Where a fact is read from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Memory(Arc<Recorded>),
+    Chunk { store: Arc<Store>, first: u64, position: Position },
+}
+
+/// When a database is full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Full {
+    /// It has this many facts …
+    pub(super) events: u64,
+    /// … or this much time lies between its first and its last.
+    pub(super) span: chrono::TimeDelta,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    streams: HashMap<StreamId, Vec<u64>>,
-    /// First position of each chunk, which is its key. Ascending.
-    chunks: Vec<u64>,
+    archive: Arc<Archive>,
+    /// Databases that are not in the archive, oldest first; the last is written to.
+    live: Vec<Live>,
+    /// The last version of each stream.
+    heads: HashMap<StreamId, u64>,
     ids: HashMap<EventId, u64>,
     id_order: VecDeque<EventId>,
     recent: VecDeque<Arc<Recorded>>,
@@ -31,19 +84,44 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// An index of what is archived; the databases are yet to be read.
+    pub(super) fn new(layers: &Layers, heads: Heads) -> Self {
+        Self {
+            archive: Arc::clone(&layers.archive),
+            live: Vec::new(),
+            heads: heads.into_iter().map(|(stream, version)| (stream, version.0)).collect(),
+            ids: HashMap::new(),
+            id_order: VecDeque::new(),
+            recent: VecDeque::new(),
+            head: layers.archive.last().0,
+            expected: 0,
+        }
+    }
+
     /// The last position.
     pub(super) const fn head(&self) -> Position {
         Position(self.head)
     }
 
+    /// What is archived.
+    pub(super) fn archive(&self) -> Arc<Archive> {
+        Arc::clone(&self.archive)
+    }
+
+    /// Where the bytes are.
+    pub(super) fn layers(&self) -> Layers {
+        let stores = self.live.iter().map(|live| Arc::clone(&live.store)).collect();
+        Layers { archive: self.archive(), stores }
+    }
+
     /// A stream's version; 0 if there is none.
     pub(super) fn version(&self, stream: StreamId) -> Version {
-        Version(self.streams.get(&stream).map_or(0, Vec::len) as u64)
+        Version(self.heads.get(&stream).copied().unwrap_or_default())
     }
 
     /// Streams that have facts.
     pub(super) fn streams(&self) -> usize {
-        self.streams.len()
+        self.heads.len()
     }
 
     /// The position of a remembered event.
@@ -51,52 +129,113 @@ impl Index {
         self.ids.get(&id).copied().map(Position)
     }
 
-    /// Positions of a stream's facts from a version on.
+    /// The first version of a stream that is not archived; the one that comes next, if all are.
+    pub(super) fn first_live_version(&self, stream: StreamId) -> Version {
+        let first = self.live.iter().find_map(|live| live.streams.get(&stream)).map(|places| places.first);
+        first.map_or_else(|| self.version(stream).next(), Version)
+    }
+
+    /// Positions of a stream's facts from a version on, as far as they are not archived.
     pub(super) fn positions(&self, stream: StreamId, from: Version, limit: usize) -> Vec<Position> {
-        let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
-        let positions = self.streams.get(&stream).map_or(&[][..], Vec::as_slice);
-        positions.iter().skip(start).take(limit).copied().map(Position).collect()
+        let all = self.live.iter().filter_map(|live| live.streams.get(&stream)).flat_map(|places| {
+            let skipped = usize::try_from(from.0.saturating_sub(places.first)).unwrap_or(usize::MAX);
+            places.positions.iter().skip(skipped)
+        });
+        all.take(limit).copied().map(Position).collect()
     }
 
-    /// Positions of a stream's last facts up to a position, oldest first.
+    /// Positions of a stream's last facts up to a position, oldest first, as far as they are not archived.
     pub(super) fn positions_back(&self, stream: StreamId, through: Position, limit: usize) -> Vec<Position> {
-        let positions = self.streams.get(&stream).map_or(&[][..], Vec::as_slice);
-        let end = positions.partition_point(|&position| position <= through.0);
-        positions[end.saturating_sub(limit)..end].iter().copied().map(Position).collect()
+        let all = self.live.iter().rev().filter_map(|live| live.streams.get(&stream)).flat_map(|places| {
+            let end = places.positions.partition_point(|&position| position <= through.0);
+            places.positions[..end].iter().rev()
+        });
+        let mut found: Vec<_> = all.take(limit).copied().map(Position).collect();
+        found.reverse();
+        found
     }
 
-    /// The key of the chunk that holds a position.
-    pub(super) fn chunk_of(&self, position: Position) -> Option<u64> {
-        let after = self.chunks.partition_point(|&first| first <= position.0);
-        after.checked_sub(1).map(|index| self.chunks[index])
+    /// Where a fact is that is not archived.
+    pub(super) fn source(&self, position: Position) -> Option<Source> {
+        if let Some(event) = self.recent(position) {
+            return Some(Source::Memory(Arc::clone(event)));
+        }
+        let found =
+            self.live.iter().rev().find_map(|live| live.chunk_of(position).map(|first| (live, first)));
+        found.map(|(live, first)| Source::Chunk { store: Arc::clone(&live.store), first, position })
     }
 
     /// A fact that is still decoded.
     pub(super) fn recent(&self, position: Position) -> Option<&Arc<Recorded>> {
-        let first = self.recent.front()?.position.0;
-        let offset = position.0.checked_sub(first)?;
-        self.recent.get(usize::try_from(offset).ok()?)
+        let found = self.recent.binary_search_by_key(&position, |event| event.position).ok()?;
+        self.recent.get(found)
+    }
+
+    /// Goes on in another database.
+    pub(super) fn begin(&mut self, store: Arc<Store>) {
+        self.live.push(Live::new(store));
+    }
+
+    /// Whether the database that is written to has enough.
+    pub(super) fn is_full(&self, full: Full, now: Timestamp) -> bool {
+        self.live.last().is_some_and(|live| {
+            live.facts >= full.events || live.began.is_some_and(|began| now - began >= full.span)
+        })
+    }
+
+    /// The oldest database, if it is not written to any more.
+    pub(super) fn sealed(&self) -> Option<Arc<Store>> {
+        (self.live.len() > 1).then(|| Arc::clone(&self.live[0].store))
+    }
+
+    /// Takes the archive that the oldest database is now in, and gives back what was known of that.
+    pub(super) fn archived(&mut self, archive: Arc<Archive>) -> Live {
+        self.archive = archive;
+        self.live.remove(0)
     }
 
     /// Notes that a chunk begins at a position.
     pub(super) fn add_chunk(&mut self, first: Position) {
-        self.chunks.push(first.0);
+        if let Some(live) = self.live.last_mut() {
+            live.chunks.push(first.0);
+        }
     }
 
     /// Forgets the last chunks, which a repair removes. Their facts were never added.
     pub(super) fn remove_chunks(&mut self, count: usize) {
-        self.chunks.truncate(self.chunks.len().saturating_sub(count));
+        if let Some(live) = self.live.iter_mut().rev().find(|live| !live.chunks.is_empty()) {
+            live.chunks.truncate(live.chunks.len().saturating_sub(count));
+        }
     }
 
     /// Says how far the log reaches at least, before it is read.
-    pub(super) fn expect(&mut self, position: Position) {
+    pub(super) const fn expect(&mut self, position: Position) {
         self.expected = position.0;
     }
 
     /// Notes the next fact.
     pub(super) fn add(&mut self, position: Position, stream: StreamId, id: EventId) {
-        self.head = position.0;
-        self.streams.entry(stream).or_default().push(position.0);
+        let head = self.heads.entry(stream).or_default();
+        *head += 1;
+        if let Some(live) = self.live.last_mut() {
+            let places = live.streams.entry(stream);
+            let first = *head;
+            places.or_insert_with(|| Places { first, positions: Vec::new() }).positions.push(position.0);
+            live.facts += 1;
+        }
+        self.remember(position, id);
+    }
+
+    /// Notes when a fact happened that the database which is written to got, in order.
+    pub(super) fn note_time(&mut self, at: Timestamp) {
+        if let Some(live) = self.live.last_mut() {
+            live.began.get_or_insert(at);
+        }
+    }
+
+    /// Remembers an id. In order of their positions.
+    pub(super) fn remember(&mut self, position: Position, id: EventId) {
+        self.head = position.0.max(self.head);
         if self.will_be_forgotten(position, RECENT_IDS_MAX) {
             return;
         }
@@ -109,7 +248,7 @@ impl Index {
         self.id_order.push_back(id);
     }
 
-    /// Keeps a fact decoded. They come in order of their positions, without gaps.
+    /// Keeps a fact decoded. They come in order of their positions.
     pub(super) fn keep(&mut self, event: Arc<Recorded>) {
         if self.will_be_forgotten(event.position, RECENT_EVENTS_MAX) {
             return;
@@ -127,8 +266,10 @@ impl Index {
 
     /// Gives back memory that growing left over, after the pass that builds the index.
     pub(super) fn shrink(&mut self) {
-        self.chunks.shrink_to_fit();
-        self.streams.values_mut().for_each(Vec::shrink_to_fit);
+        for live in &mut self.live {
+            live.chunks.shrink_to_fit();
+            live.streams.values_mut().for_each(|places| places.positions.shrink_to_fit());
+        }
     }
 }
 

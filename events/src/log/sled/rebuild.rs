@@ -1,19 +1,14 @@
-//! A log made anew from frames that were read elsewhere: the same bytes in a store of its own.
+//! A log made anew from frames that were read elsewhere: the same bytes, all of them in its archive.
 
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use super::CACHE_BYTES_DEFAULT;
-use super::blobs::Blobs;
+use super::ROLL_EVENTS_DEFAULT;
 use super::directory::Directory;
-use super::store::{RealDisk, Store};
-use super::writer::CHUNK_BYTES_MAX;
 use crate::id::Position;
 use crate::log::OpenError;
-use crate::log::frame::Frame;
-
-/// Chunks per commit: 6 MiB at a flush each.
-const CHUNKS_PER_COMMIT: usize = 1024;
+use crate::log::archive::Builder;
+use crate::log::frame::{Frame, GENESIS, Link};
 
 /// How far a log was acknowledged that nobody has open, whatever is wrong with it; it is held until the first is dropped.
 pub(crate) fn high_water(path: &Path) -> Result<(Directory, Option<Position>), OpenError> {
@@ -25,11 +20,11 @@ pub(crate) fn high_water(path: &Path) -> Result<(Directory, Option<Position>), O
 /// See the module. Nothing of it counts until [`Rebuild::finish`] has returned.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
-    store: Store,
-    blobs: Blobs,
-    chunks: Vec<(Position, Vec<u8>)>,
+    part: Option<Builder>,
+    /// Facts in the part that is being written.
+    events: u64,
     head: Position,
-    // Last, so that the lock outlives the store.
+    link: Link,
     directory: Directory,
 }
 
@@ -37,55 +32,49 @@ impl Rebuild {
     /// Begins in a directory that does not exist yet.
     pub(crate) fn begin(path: &Path) -> Result<Self, OpenError> {
         let directory = Directory::take(path)?;
-        let blobs = Blobs::new(directory.blobs());
-        let store = Store::open(&directory.store(), CACHE_BYTES_DEFAULT, Arc::new(RealDisk))?;
-        Ok(Self { store, blobs, chunks: Vec::new(), head: Position(0), directory })
+        let rebuild = Self { part: None, events: 0, head: Position(0), link: GENESIS, directory };
+        rebuild.directory.raise_format().map_err(|error| rebuild.failed("write the format", &error))?;
+        Ok(rebuild)
     }
 
-    /// Keeps a large payload; it has to be there before its frame.
-    pub(crate) fn payload(&self, digest: &[u8; 32], payload: &[u8]) -> Result<(), OpenError> {
-        let kept = self.blobs.put(&blake3::Hash::from_bytes(*digest), payload);
-        kept.map_err(|error| self.failed("write a large payload", error.to_string()))
-    }
-
-    /// Adds the next frame, which the caller has checked.
-    pub(crate) fn frame(&mut self, frame: &Frame<'_>) -> Result<(), OpenError> {
-        match self.chunks.last_mut() {
-            Some((_, chunk)) if chunk.len() + frame.bytes.len() <= CHUNK_BYTES_MAX => {
-                chunk.extend_from_slice(frame.bytes);
-            }
-            Some(_) | None => {
-                if self.chunks.len() >= CHUNKS_PER_COMMIT {
-                    self.commit()?;
-                }
-                self.chunks.push((frame.position, frame.bytes.to_vec()));
-            }
+    /// Adds the next frame, which the caller has checked, with its payload if that lies apart.
+    pub(crate) fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        payload: Option<([u8; 32], Vec<u8>)>,
+    ) -> Result<(), OpenError> {
+        let part = match self.part.take() {
+            Some(part) => Ok(part),
+            None => Builder::begin(&self.directory.archive(), self.head, self.link),
+        };
+        let pushed = part.and_then(|mut part| part.push(frame, payload).map(|()| part));
+        self.part = Some(pushed.map_err(|error| self.failed("write the facts", &error))?);
+        (self.head, self.link) = (frame.position, frame.link);
+        self.events += 1;
+        if self.events >= ROLL_EVENTS_DEFAULT && frame.last {
+            self.finish_part()?;
         }
-        self.head = frame.position;
         Ok(())
     }
 
     /// Makes everything durable, and lets go of it.
     pub(crate) fn finish(mut self) -> Result<Position, OpenError> {
-        self.commit()?;
+        self.finish_part()?;
         let (high_water, _) = self.directory.high_water()?;
         high_water
             .note(self.head)
             .and_then(|()| high_water.sync())
-            .map_err(|error| self.failed("write the high-water mark", error.to_string()))?;
-        self.store.flush().map_err(|reason| self.failed("write the facts", reason))?;
+            .map_err(|error| self.failed("write the high-water mark", &error))?;
         Ok(self.head)
     }
 
-    fn commit(&mut self) -> Result<(), OpenError> {
-        let chunks = std::mem::take(&mut self.chunks);
-        if chunks.is_empty() {
-            return Ok(());
-        }
-        self.store.commit(&chunks).map_err(|reason| self.failed("write the facts", reason))
+    fn finish_part(&mut self) -> Result<(), OpenError> {
+        self.events = 0;
+        let finished = self.part.take().map_or(Ok(None), Builder::finish);
+        finished.map(drop).map_err(|error| self.failed("write the facts", &error))
     }
 
-    fn failed(&self, step: &'static str, reason: String) -> OpenError {
-        OpenError::Store { path: self.directory.root().to_owned(), step, reason }
+    fn failed(&self, step: &'static str, error: &io::Error) -> OpenError {
+        OpenError::Store { path: self.directory.root().to_owned(), step, reason: error.to_string() }
     }
 }

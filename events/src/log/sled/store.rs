@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use ::sled::{Batch, Config, Db, IVec, Tree};
 use super::directory::{failed, sync_dir};
 use crate::id::Position;
 use crate::log::OpenError;
+use crate::log::frame::{Frames, Link, locate};
 
 /// The tree of chunks. Keys are the position of a chunk's first fact, big-endian.
 const TREE: &str = "chunks";
@@ -73,11 +74,12 @@ impl Disk for NoSync {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Store {
+    path: PathBuf,
     db: Db,
     tree: Tree,
-    file: Arc<File>,
+    file: File,
     disk: Arc<dyn Disk>,
 }
 
@@ -107,7 +109,7 @@ impl Store {
             sync_dir(path)
         };
         sync_all().map_err(failed(path, "sync the store"))?;
-        Ok(Self { db, tree, file: Arc::new(file), disk })
+        Ok(Self { path: path.to_owned(), db, tree, file, disk })
     }
 
     /// Writes chunks so that they are all there or none, and durable on return.
@@ -145,6 +147,16 @@ impl Store {
         self.sync()
     }
 
+    /// Its directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that it takes on disk.
+    pub(super) fn file_bytes(&self) -> io::Result<u64> {
+        self.file.metadata().map(|file| file.len())
+    }
+
     /// Makes everything written durable.
     pub(super) fn flush(&self) -> Result<(), String> {
         guarded(|| self.db.flush().map(|_| ()))?;
@@ -156,7 +168,37 @@ impl Store {
         guarded(|| self.tree.get(first.to_be_bytes()))
     }
 
-    /// The key of the last chunk; none in an empty log.
+    /// The key of the first chunk; none in an empty store.
+    pub(super) fn first(&self) -> Result<Option<u64>, String> {
+        let first = guarded(|| self.tree.first())?;
+        first.map(|(key, _)| key_position(&key)).transpose()
+    }
+
+    /// The end of the last whole append; what is torn behind it counts as not written.
+    pub(super) fn head(&self) -> Result<Option<Position>, String> {
+        let mut before = self.last()?;
+        while let Some(first) = before {
+            let bytes = self.get(first)?.unwrap_or_default();
+            let whole = Frames::new(&bytes).map_while(Result::ok).filter(|frame| frame.last).last();
+            if let Some(frame) = whole {
+                return Ok(Some(frame.position));
+            }
+            before = match first {
+                0 | 1 => None,
+                first => self.chunk_of(Position(first - 1))?,
+            };
+        }
+        Ok(None)
+    }
+
+    /// The chain's link of a position, if that is in here.
+    pub(super) fn link(&self, position: Position) -> Result<Option<Link>, String> {
+        let Some(first) = self.chunk_of(position)? else { return Ok(None) };
+        let chunk = self.get(first)?.unwrap_or_default();
+        Ok(locate(&chunk, position).ok().map(|frame| frame.link))
+    }
+
+    /// The key of the last chunk; none in an empty store.
     pub(super) fn last(&self) -> Result<Option<u64>, String> {
         let last = guarded(|| self.tree.last())?;
         last.map(|(key, _)| key_position(&key)).transpose()
@@ -186,11 +228,6 @@ impl Store {
             Ok(None) => None,
             Err(reason) => Some(Err(reason)),
         })
-    }
-
-    /// Bytes free where the store lies.
-    pub(super) fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(path)
     }
 
     fn sync(&self) -> Result<(), String> {

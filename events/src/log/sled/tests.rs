@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::read::{decode, payload};
 use super::store::guarded;
 use super::*;
 use crate::envelope::NewEvent;
 use crate::log::Expected;
 use crate::log::conformance::{event, stream, to};
+use crate::log::frame::{self, Frame};
+
+mod rolling;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -440,12 +444,11 @@ async fn garbage_in_the_stores_file_is_an_error_and_never_a_panic_or_an_empty_lo
 async fn any_flipped_bit_of_a_frame_is_noticed() {
     let place = Place::new();
     let new = event("text");
-    let payload = new.fact.encode().unwrap();
-    let mut draft = frame::Draft::new(stream(), &new, payload);
+    let mut draft = frame::Draft::new(stream(), &new, new.fact.encode().unwrap());
     let mut bytes = Vec::new();
     draft.finish((Position(1), Version(1)), true, &frame::GENESIS, &mut bytes);
-    let blobs = Blobs::new(place.path());
-    let recorded = decode(&Frame::read(&bytes).unwrap(), &blobs).unwrap();
+    let read = Frame::read(&bytes).unwrap();
+    let recorded = decode(&read, &payload(&read, &Blobs::new(place.path())).unwrap()).unwrap();
     assert_eq!(NewEvent { meta: recorded.meta, fact: recorded.fact }, new);
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();

@@ -1,13 +1,14 @@
 //! Reading everything and saying all that is wrong, instead of stopping at the first.
 
 use super::blobs::Blobs;
-use super::decode;
-use super::store::Store;
+use super::layers::Layers;
+use super::read::{decode, payload};
 use crate::id::Position;
 use crate::log::Verified;
-use crate::log::frame::{Frames, Link};
+use crate::log::frame::{Frame, Frames, Link, Payload};
 use crate::log::order::Order;
 use crate::log::problems::Problems;
+use crate::log::segments::Segment;
 
 /// How far to look.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +30,27 @@ struct Findings {
 }
 
 /// Checks checksums, order, chain, payload digests, and that every fact decodes.
-pub(super) fn verify(store: &Store, blobs: &Blobs, until: Until) -> Verified {
+pub(super) fn verify(layers: &Layers, blobs: &Blobs, until: Until) -> Verified {
     let order = Order::default();
     let mut findings = Findings { events: 0, link: order.link, order, problems: Problems::default() };
-    for chunk in store.chunks(0) {
+    for part in layers.archive.parts() {
+        for number in 0..part.segments() {
+            match part.segment(number) {
+                Ok(segment) => findings.segment(&segment),
+                Err(error) => findings.problems.note(format!("in the archive, {error}")),
+            }
+        }
+    }
+    let chunks = layers.chunks(layers.archive.last().next());
+    let (chunks, unread) = match chunks {
+        Ok(chunks) => (Some(chunks), None),
+        Err(reason) => (None, Some(Err(reason))),
+    };
+    for chunk in chunks.into_iter().flatten().chain(unread) {
         let (first, bytes) = match chunk {
             Ok(chunk) => chunk,
             Err(reason) => {
-                findings.problems.note(format!("after position {}: {reason}", findings.events));
+                findings.problems.note(format!("after position {}: {reason}", findings.order.next.0 - 1));
                 break;
             }
         };
@@ -80,18 +94,46 @@ impl Findings {
                     return;
                 }
             };
-            self.events += 1;
-            if let Err(wrong) = self.order.follow(&frame) {
-                self.problems.note(format!("position {}: {wrong}", frame.position));
-            }
-            self.link = frame.link;
-            if !frame.payload_is_sound() {
-                self.problems
-                    .note(format!("position {}: the payload differs from its digest", frame.position));
-            }
-            if let Err(reason) = decode(&frame, blobs) {
-                self.problems.note(format!("position {}: {reason}", frame.position));
-            }
+            let understood = payload(&frame, blobs).and_then(|payload| decode(&frame, &payload).map(drop));
+            self.fact(&frame, understood);
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment) {
+        if segment.name.first != self.order.next {
+            // The segments between could not be read, which was said.
+            self.order = Order::within(segment.name.first, segment.before);
+        }
+        for frame in Frames::new(&segment.frames) {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(wrong) => {
+                    self.problems.note(format!("position {}: {wrong}", self.order.next));
+                    return;
+                }
+            };
+            let understood = match frame.payload() {
+                Payload::Inline(payload) => decode(&frame, payload).map(drop),
+                Payload::Elsewhere(digest) => match segment.payloads.get(digest.as_bytes()) {
+                    Some(payload) => decode(&frame, payload).map(drop),
+                    None => Err("its large payload is missing".to_owned()),
+                },
+            };
+            self.fact(&frame, understood);
+        }
+    }
+
+    fn fact(&mut self, frame: &Frame<'_>, understood: Result<(), String>) {
+        self.events += 1;
+        if let Err(wrong) = self.order.follow(frame) {
+            self.problems.note(format!("position {}: {wrong}", frame.position));
+        }
+        self.link = frame.link;
+        if !frame.payload_is_sound() {
+            self.problems.note(format!("position {}: the payload differs from its digest", frame.position));
+        }
+        if let Err(reason) = understood {
+            self.problems.note(format!("position {}: {reason}", frame.position));
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::Shared;
 use super::directory::HighWater;
 use super::index::Index;
+use super::store::Store;
 use crate::envelope::{NewEvent, Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
 use crate::log::frame::{Draft, Link};
@@ -117,6 +118,8 @@ struct Meters {
 /// See the module.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    /// The database that is written to.
+    store: Arc<Store>,
     high_water: HighWater,
     high_water_synced: Instant,
     publish: watch::Sender<Position>,
@@ -137,7 +140,7 @@ impl Drop for Writer {
 impl Writer {
     /// A writer that goes on after `link`.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        (shared, store): (Arc<Shared>, Arc<Store>),
         high_water: HighWater,
         publish: watch::Sender<Position>,
         link: Link,
@@ -149,7 +152,8 @@ impl Writer {
             head: metrics::gauge!(names::HEAD),
         };
         let high_water_synced = Instant::now();
-        let mut writer = Self { shared, high_water, high_water_synced, publish, link, commits: 0, meters };
+        let mut writer =
+            Self { shared, store, high_water, high_water_synced, publish, link, commits: 0, meters };
         if let Err(reason) = writer.check_space() {
             writer.shared.stop_writing(&reason);
         }
@@ -163,7 +167,7 @@ impl Writer {
             self.commit(requests);
         }
         if self.shared.read_only.get().is_none() {
-            let flushed = self.shared.store.flush();
+            let flushed = self.store.flush();
             if let Err(reason) =
                 flushed.and_then(|()| self.high_water.sync().map_err(|error| error.to_string()))
             {
@@ -251,12 +255,13 @@ impl Writer {
             if let Some(&offset) = plan.ids.get(&id) {
                 events.push(Arc::clone(&plan.events[offset]));
             } else if let Some(position) = index.find(id) {
-                let found = match index.recent(position) {
-                    Some(event) => Arc::clone(event),
-                    None => self
-                        .shared
-                        .load_one(index, position)
-                        .map_err(|error| AppendError::Invalid(error.to_string().into()))?,
+                let found = if let Some(event) = index.recent(position) {
+                    Arc::clone(event)
+                } else {
+                    let loaded = index.gather_one(position).and_then(|found| self.shared.load_locked(found));
+                    let loaded =
+                        loaded.map_err(|error| AppendError::Invalid(error.to_string().into()))?.pop();
+                    loaded.ok_or_else(|| AppendError::Invalid("a repeated event is gone".into()))?
                 };
                 events.push(found);
             }
@@ -275,13 +280,13 @@ impl Writer {
                 .put(digest, payload)
                 .map_err(|error| format!("write the payload `{}`: {error}", digest.to_hex()))?;
         }
-        self.shared.store.commit(&plan.chunks)
+        self.store.commit(&plan.chunks)
     }
 
     fn check_space(&mut self) -> Result<(), String> {
         let root = self.shared.directory.root();
         let free =
-            self.shared.store.free_bytes(root).map_err(|error| format!("ask for free space: {error}"))?;
+            self.shared.disk.free_bytes(root).map_err(|error| format!("ask for free space: {error}"))?;
         let reserve = self.shared.reserve_bytes;
         if free < reserve {
             return Err(format!(
@@ -303,6 +308,12 @@ impl Writer {
             index.keep(Arc::clone(event));
         }
         let head = index.head();
+        if let Some(last) = plan.events.last() {
+            index.note_time(plan.events[0].meta.at);
+            if let Some(next) = self.shared.next_store(&mut index, last.meta.at) {
+                self.store = next;
+            }
+        }
         drop(index);
         // Before the answers, so that no acknowledged position is above it after a crash of this process.
         if let Err(error) = self.note_high_water(head) {

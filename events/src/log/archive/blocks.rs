@@ -1,0 +1,47 @@
+//! Blocks of the archive that were decompressed lately.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Blocks that are kept: with 64 KiB each, 8 MiB. A binary search over the whole log touches some twenty, a page of a stream
+/// a few.
+const BLOCKS_MAX: usize = 128;
+
+/// Names a block: the first position of its part, how often that was rewritten, and its number there.
+pub(super) type Key = (u64, u32, usize);
+
+/// See the module. The least recently used goes first.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    kept: Mutex<VecDeque<(Key, Arc<Vec<u8>>)>>,
+}
+
+impl Blocks {
+    /// A block; read where it is not kept.
+    pub(super) fn get<E>(
+        &self,
+        key: Key,
+        read: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Arc<Vec<u8>>, E> {
+        if let Some(block) = self.kept(key) {
+            return Ok(block);
+        }
+        // Not under the lock: two readers may both decompress it, and neither waits for the other.
+        let block = Arc::new(read()?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == BLOCKS_MAX {
+            kept.pop_back();
+        }
+        kept.push_front((key, Arc::clone(&block)));
+        Ok(block)
+    }
+
+    fn kept(&self, key: Key) -> Option<Arc<Vec<u8>>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(other, _)| *other == key)?;
+        let found = kept.remove(at)?;
+        let block = Arc::clone(&found.1);
+        kept.push_front(found);
+        Some(block)
+    }
+}

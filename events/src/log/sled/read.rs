@@ -1,0 +1,213 @@
+//! Reading facts: from memory, from a database, from the archive.
+//!
+//! What is wanted is gathered under the index's lock, in memory alone. What has to be read from a disk is read afterwards; what
+//! was gathered holds on to the databases and the archive as they were.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ::sled::IVec;
+
+use super::Shared;
+use super::blobs::Blobs;
+use super::index::{Index, Source};
+use crate::codec::CodecError;
+use crate::envelope::{Fact, Recorded, StreamId};
+use crate::id::{Position, Version};
+use crate::log::ReadError;
+use crate::log::archive::Archive;
+use crate::log::frame::{self, Frame, Payload};
+
+/// What a reader asks for; see the port's methods.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Query {
+    Stream { stream: StreamId, from: Version, limit: usize },
+    Back { stream: StreamId, through: Position, limit: usize },
+    All { from: Position, limit: usize },
+}
+
+/// Finds the large payload of a position.
+pub(super) type LargePayload<'a> = &'a dyn Fn(Position, &blake3::Hash) -> Result<Vec<u8>, ReadError>;
+
+/// What is known of the answer without reading.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    archive: Arc<Archive>,
+    /// What is to be asked of the archive.
+    archived: Option<Query>,
+    live: Vec<Source>,
+    limit: usize,
+}
+
+impl Index {
+    /// Finds out where the answer is.
+    pub(super) fn gather(&self, query: Query) -> Result<Gathered, ReadError> {
+        let archive = self.archive();
+        let end = archive.last();
+        let (positions, archived, limit) = match query {
+            Query::Stream { stream, from, limit } => {
+                let archived = end > Position(0) && from < self.first_live_version(stream);
+                (self.positions(stream, from, limit), archived, limit)
+            }
+            Query::Back { stream, through, limit } => {
+                let positions = self.positions_back(stream, through, limit);
+                let archived = positions.len() < limit && self.first_live_version(stream) > Version(1);
+                (positions, archived && end > Position(0), limit)
+            }
+            Query::All { from, limit } => {
+                let live = from.0.max(end.0 + 1)..=self.head().0;
+                (live.take(limit).map(Position).collect(), from <= end, limit)
+            }
+        };
+        let live =
+            positions.into_iter().map(|position| self.source(position).ok_or_else(|| missing(position)));
+        Ok(Gathered {
+            live: live.collect::<Result<_, _>>()?,
+            archived: (archived && limit > 0).then_some(query),
+            archive,
+            limit,
+        })
+    }
+
+    /// One fact, wherever it is.
+    pub(super) fn gather_one(&self, position: Position) -> Result<Gathered, ReadError> {
+        self.gather(Query::All { from: position, limit: 1 })
+    }
+}
+
+impl Gathered {
+    /// Whether nothing has to be read.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.archived.is_none() && self.live.iter().all(|source| matches!(source, Source::Memory(_)))
+    }
+
+    /// Reads. `payload` finds large payloads of facts that are not archived. Blocks.
+    pub(super) fn load(self, payload: LargePayload<'_>) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let archive = &self.archive;
+        let mut events = match self.archived {
+            None => Vec::with_capacity(self.live.len()),
+            Some(Query::Stream { stream, from, limit }) => {
+                at(archive, &archive.stream(stream, from, limit)?)?
+            }
+            Some(Query::Back { stream, through, limit }) => {
+                let wanted = limit - self.live.len();
+                at(archive, &archive.stream_back(stream, through, wanted)?)?
+            }
+            Some(Query::All { from, limit }) => {
+                let mut events = Vec::new();
+                archive.frames_from(from, &mut |frame| {
+                    events.push(archived(archive, frame)?);
+                    Ok(events.len() < limit)
+                })?;
+                events
+            }
+        };
+        let left = self.limit - events.len().min(self.limit);
+        let mut chunk: Option<(u64, IVec)> = None;
+        for source in self.live.into_iter().take(left) {
+            let (store, first, position) = match source {
+                Source::Memory(event) => {
+                    events.push(event);
+                    continue;
+                }
+                Source::Chunk { store, first, position } => (store, first, position),
+            };
+            let failed = |reason: String| ReadError::Store { what: format!("position {position}"), reason };
+            let bytes = match &chunk {
+                Some((loaded, bytes)) if *loaded == first => bytes,
+                Some(_) | None => {
+                    let bytes = store.get(first).map_err(failed)?.ok_or_else(|| missing(position))?;
+                    &chunk.insert((first, bytes)).1
+                }
+            };
+            let frame = frame::locate(bytes, position).map_err(|wrong| failed(wrong.to_owned()))?;
+            events.push(match frame.payload() {
+                Payload::Inline(payload) => recorded(&frame, payload)?,
+                Payload::Elsewhere(digest) => recorded(&frame, &payload(position, &digest)?)?,
+            });
+        }
+        Ok(events)
+    }
+}
+
+impl Shared {
+    /// What a reader asks for; see [`Gathered::load`]. Blocks.
+    pub(super) fn load(&self, gathered: Gathered) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        gathered.load(&|position, digest| {
+            // It may have been archived since, and is gone from where it was.
+            let archived = || self.index().archive().payload(position, digest.as_bytes()).ok();
+            match self.blobs.get(digest) {
+                Ok(payload) => Ok(payload),
+                Err(error) => archived().ok_or_else(|| unread_payload(position, &error)),
+            }
+        })
+    }
+
+    /// The same for who holds the index's lock: nothing is archived meanwhile.
+    pub(super) fn load_locked(&self, gathered: Gathered) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        gathered.load(&|position, digest| {
+            self.blobs.get(digest).map_err(|error| unread_payload(position, &error))
+        })
+    }
+}
+
+/// Facts of the archive.
+fn at(archive: &Archive, positions: &[Position]) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    let mut events = Vec::with_capacity(positions.len());
+    for &position in positions {
+        archive.frame(position, &mut |frame| {
+            events.push(archived(archive, frame)?);
+            Ok(())
+        })?;
+    }
+    Ok(events)
+}
+
+fn archived(archive: &Archive, frame: &Frame<'_>) -> Result<Arc<Recorded>, ReadError> {
+    match frame.payload() {
+        Payload::Inline(payload) => recorded(frame, payload),
+        Payload::Elsewhere(digest) => recorded(frame, &archive.payload(frame.position, digest.as_bytes())?),
+    }
+}
+
+fn recorded(frame: &Frame<'_>, payload: &[u8]) -> Result<Arc<Recorded>, ReadError> {
+    let position = frame.position;
+    let fact = Fact::decode(frame.tag(), payload)
+        .map_err(|source: CodecError| ReadError::Corrupt { position, source })?;
+    let event = frame.recorded(fact).map_err(|wrong| ReadError::Store {
+        what: format!("position {position}"),
+        reason: wrong.to_owned(),
+    })?;
+    Ok(Arc::new(event))
+}
+
+fn unread_payload(position: Position, error: &std::io::Error) -> ReadError {
+    ReadError::Store {
+        what: format!("position {position}"),
+        reason: format!("read a large payload: {error}"),
+    }
+}
+
+fn missing(position: Position) -> ReadError {
+    ReadError::Store { what: format!("position {position}"), reason: "it is not there".to_owned() }
+}
+
+/// A frame's payload, from wherever it is.
+pub(super) fn payload<'a>(frame: &Frame<'a>, blobs: &Blobs) -> Result<Cow<'a, [u8]>, String> {
+    match frame.payload() {
+        Payload::Inline(payload) => Ok(payload.into()),
+        Payload::Elsewhere(digest) => {
+            blobs.get(&digest).map(Into::into).map_err(|error| format!("read a large payload: {error}"))
+        }
+    }
+}
+
+/// A frame as a fact, or what is wrong with it in words.
+pub(super) fn decode(frame: &Frame<'_>, payload: &[u8]) -> Result<Recorded, String> {
+    let fact =
+        Fact::decode(frame.tag(), payload).map_err(|error| match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })?;
+    frame.recorded(fact).map_err(str::to_owned)
+}
