@@ -6,13 +6,15 @@
 //!
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
 //! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`supervision`] (what was decided, and
-//! why), [`tail`] (the raw log), and [`history`] (all of them as they were).
+//! why), [`tail`] (the raw log), [`history`] (all of them as they were), and [`picture`] (all of them as fields that can be
+//! compared).
 
 pub mod calls;
 pub mod credentials;
 pub mod history;
 pub mod metrics;
 pub mod newest;
+pub mod picture;
 pub mod projection;
 pub mod roster;
 pub mod runner;

@@ -5,6 +5,7 @@ mod care;
 mod credentials;
 mod hierarchy;
 mod history;
+mod picture;
 mod properties;
 mod roster;
 mod runner;
