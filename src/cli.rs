@@ -14,6 +14,7 @@ mod backtest;
 pub mod client;
 mod completions;
 mod config;
+mod diff;
 mod events;
 mod explain;
 mod fact;
@@ -28,12 +29,14 @@ mod logs;
 mod name;
 pub mod output;
 mod policy;
+mod replay;
 mod send;
 mod serve;
 mod status;
 mod strangers;
 mod supervision;
 mod timeline;
+mod value;
 mod wait;
 mod when;
 mod workspaces;
@@ -130,6 +133,10 @@ enum Command {
     Explain(explain::Explain),
     /// Print what happened between two moments, in lanes
     Timeline(timeline::Show),
+    /// Say what differs between two moments, and which fact changed it
+    Diff(diff::Diff),
+    /// Step the fleet through its past: play, pause, back and on
+    Replay(replay::Replay),
     /// Check the event log
     Log(log::Log),
     /// Build images of runtimes
@@ -167,6 +174,8 @@ impl Cli {
             Command::Events(command) => command.run(&shared).await,
             Command::Explain(command) => command.run(&shared).await,
             Command::Timeline(command) => command.run(&shared).await,
+            Command::Diff(command) => command.run(&shared).await,
+            Command::Replay(command) => command.run(&shared).await,
             Command::Log(command) => command.run(&shared).await,
             Command::Images(command) => command.run(&shared).await,
             Command::Strangers(command) => command.run(&shared).await,

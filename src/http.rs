@@ -40,6 +40,7 @@ pub mod fields;
 pub mod health;
 pub mod idempotency;
 pub mod incidents;
+pub mod moments;
 pub mod outcome;
 pub mod registry;
 pub mod request;
@@ -122,6 +123,7 @@ struct Inner {
     replies: idempotency::Replies,
     calls: TaskTracker,
     waiting: a2a::retry::Waiting,
+    replays: Arc<tokio::sync::Semaphore>,
 }
 
 /// The parts that the composition root hands in; see [`HttpState`].
@@ -194,8 +196,14 @@ impl HttpState {
                 waiting: a2a::retry::Waiting::default(),
                 replies: idempotency::Replies::default(),
                 calls: TaskTracker::new(),
+                replays: Arc::new(tokio::sync::Semaphore::new(moments::replay::REPLAYS_MAX)),
             },
         })
+    }
+
+    /// What a replay needs a permit of, so that there are not too many at once.
+    fn replays(&self) -> Arc<tokio::sync::Semaphore> {
+        Arc::clone(&self.inner.replays)
     }
 
     /// Waits until no call is under way any more. For an orderly shutdown, after the server has stopped.

@@ -14,7 +14,7 @@
 //! authority, adapts engines to ports, and wires everything up. No domain rule lives here.
 //!
 //! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
-//! programs do, [`alarms`] how it calls people; [`segments`] is where the log is exported to; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
+//! programs do, [`moments`] what both show of the past, [`alarms`] how it calls people; [`segments`] is where the log is exported to; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
 //! on; [`channel`] is the platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`], [`metrics_names`] and
 //! [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
@@ -30,6 +30,7 @@ pub mod demo;
 pub mod http;
 pub mod images;
 pub mod metrics_names;
+pub mod moments;
 pub mod runtimes;
 pub mod segments;
 pub mod shutdown;

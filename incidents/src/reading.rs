@@ -79,7 +79,10 @@ pub(crate) struct Slice {
 }
 
 /// The last position of a moment, and its time.
-pub(crate) async fn resolve(log: &dyn EventLog, moment: Moment) -> Result<(Position, Timestamp), Failure> {
+///
+/// # Errors
+/// The log can't be read, or is empty and a position was named.
+pub async fn resolve(log: &dyn EventLog, moment: Moment) -> Result<(Position, Timestamp), Failure> {
     match moment {
         Moment::Now(at) => Ok((log.head(), at)),
         Moment::Time(at) => Ok((log.position_at(at).await?, at)),

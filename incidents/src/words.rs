@@ -34,11 +34,15 @@ pub enum Weight {
 
 /// A fact in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
-    pub(crate) weight: Weight,
-    pub(crate) text: String,
-    pub(crate) rule: Option<String>,
-    pub(crate) until: Option<Timestamp>,
+pub struct Said {
+    /// How much it matters, and which way.
+    pub weight: Weight,
+    /// One short sentence without a subject: whom the fact is about stands beside it.
+    pub text: String,
+    /// The rule that it names, where it names one.
+    pub rule: Option<String>,
+    /// Until when it holds, or when it is looked at again.
+    pub until: Option<Timestamp>,
 }
 
 impl Said {
@@ -58,7 +62,7 @@ impl Said {
 }
 
 /// What a fact says.
-pub(crate) fn say(recorded: &Recorded, who: &Who) -> Said {
+pub fn say(recorded: &Recorded, who: &Who) -> Said {
     match &recorded.fact {
         Fact::Workspace(event) => workspace::say(event, who),
         Fact::Fleet(event) => fleet::say(event, who),

@@ -73,7 +73,7 @@ impl Backtest {
 /// The same without a server. The policy in force is the last that the log tells of.
 async fn offline(copied: &Copied, wish: Value) -> Outcome<Value> {
     let wish: Wish = serde_json::from_value(wish).map_err(anyhow::Error::from)?;
-    let (under, report) = answer(&copied.log, &wish, &copied.policy)
+    let (under, report) = answer(copied.log.as_ref(), &wish, &copied.policy)
         .await
         .map_err(|refused| Failure::new(Exit::Usage, refused.to_string()))?;
     let who = |id| Who { id, name: copied.who.name(id) };

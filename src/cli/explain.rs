@@ -68,10 +68,11 @@ impl Explain {
             (Source::Copied(copied), Some(wanted), _) => {
                 let id = source.workspace(wanted).await?;
                 let id = id.parse().map_err(anyhow::Error::from)?;
-                explain::workspace(&copied.log, id, moment(self.at), &copied.who).await?
+                explain::workspace(copied.log.as_ref(), id, moment(self.at), &copied.who).await?
             }
             (Source::Copied(copied), None, event) => {
-                explain::fact(&copied.log, which(event.as_deref().unwrap_or_default())?, &copied.who).await?
+                explain::fact(copied.log.as_ref(), which(event.as_deref().unwrap_or_default())?, &copied.who)
+                    .await?
             }
         };
         if output.json {

@@ -33,7 +33,7 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Copied {
     /// The copy, opened.
-    pub(super) log: SledLog,
+    pub(super) log: Arc<SledLog>,
     /// Names and parents as the log tells them.
     pub(super) who: Who,
     /// The policy that was last in force.
@@ -105,7 +105,7 @@ impl Copied {
             }
         };
         let (log, opened) = SledLog::open_copy(path, &scratch.path().join("log"), &mut learn)?;
-        Ok(Self { log, who, policy, lost: lost(&opened), _scratch: scratch })
+        Ok(Self { log: Arc::new(log), who, policy, lost: lost(&opened), _scratch: scratch })
     }
 }
 

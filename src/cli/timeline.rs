@@ -108,7 +108,7 @@ impl Show {
                     workspaces: workspaces.map_err(anyhow::Error::from)?,
                     lines,
                 };
-                Ok(timeline::between(&copied.log, &span, &copied.who).await?)
+                Ok(timeline::between(copied.log.as_ref(), &span, &copied.who).await?)
             }
         }
     }

@@ -16,10 +16,11 @@ const ALLOWED: &str = "expected RFC 3339 (`2026-03-01T03:07:00Z`), a time of day
 impl When {
     /// Reads it as of this moment. A time of day is the latest one that is past.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        Self::parse_at(text, &Local::now())
+        Self::parse_as_of(text, &Local::now())
     }
 
-    fn parse_at<Zone: TimeZone>(text: &str, now: &DateTime<Zone>) -> Result<Self, String> {
+    /// The same as of another moment.
+    pub(super) fn parse_as_of<Zone: TimeZone>(text: &str, now: &DateTime<Zone>) -> Result<Self, String> {
         let text = text.trim();
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
             return Ok(Self::Time(time.to_utc()));
@@ -68,7 +69,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<String, String> {
         let now = FixedOffset::east_opt(3600).unwrap().with_ymd_and_hms(2026, 3, 1, 10, 0, 0).unwrap();
-        When::parse_at(text, &now).map(|when| match when {
+        When::parse_as_of(text, &now).map(|when| match when {
             When::Time(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
             When::Position(position) => position.to_string(),
         })

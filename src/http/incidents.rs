@@ -111,14 +111,20 @@ pub(crate) async fn show_timeline(ctx: Ctx, query: web::Query<Between>) -> Answe
     if !(1..=timeline::LINES_MAX).contains(&lines) {
         return Err(invalid("limit").detail(format!("expected 1 to {}", timeline::LINES_MAX)));
     }
-    let span =
-        Span { since, until, after: query.after.map(Position), workspaces: workspaces(&query)?, lines };
+    let span = Span {
+        since,
+        until,
+        after: query.after.map(Position),
+        workspaces: workspaces(query.workspace.as_deref())?,
+        lines,
+    };
     let found = timeline::between(ctx.state.log.as_ref(), &span, &who(&ctx)).await;
     Ok(HttpResponse::Ok().json(found.map_err(refused)?))
 }
 
-fn workspaces(query: &Between) -> Result<BTreeSet<WorkspaceId>, ApiError> {
-    let named = query.workspace.as_deref().unwrap_or_default();
+/// Ids with commas between them.
+pub(super) fn workspaces(named: Option<&str>) -> Result<BTreeSet<WorkspaceId>, ApiError> {
+    let named = named.unwrap_or_default();
     let ids = named.split(',').map(str::trim).filter(|id| !id.is_empty());
     let ids: Result<BTreeSet<WorkspaceId>, ApiError> = ids
         .map(|id| {
@@ -132,7 +138,8 @@ fn workspaces(query: &Between) -> Result<BTreeSet<WorkspaceId>, ApiError> {
     Ok(ids)
 }
 
-fn moment(ctx: &Ctx, field: &'static str, text: Option<&str>) -> Result<Moment, ApiError> {
+/// A moment as a query names it; now where it names none.
+pub(super) fn moment(ctx: &Ctx, field: &'static str, text: Option<&str>) -> Result<Moment, ApiError> {
     let Some(text) = text.map(str::trim) else { return Ok(Moment::Now(ctx.state.clock.now().at)) };
     if let Ok(position) = text.parse() {
         return Ok(Moment::Position(Position(position)));
@@ -141,7 +148,8 @@ fn moment(ctx: &Ctx, field: &'static str, text: Option<&str>) -> Result<Moment, 
     at.map(|at| Moment::Time(at.to_utc())).map_err(|_| invalid(field).detail(MOMENTS))
 }
 
-fn who(ctx: &Ctx) -> Who {
+/// What workspaces are called.
+pub(super) fn who(ctx: &Ctx) -> Who {
     let mut who = Who::default();
     let roster = ctx.state.views.roster.read();
     for row in roster.list(Removed::Show) {
@@ -150,11 +158,11 @@ fn who(ctx: &Ctx) -> Who {
     who
 }
 
-fn invalid(field: &'static str) -> ApiError {
+pub(super) fn invalid(field: &'static str) -> ApiError {
     ApiError::bad("invalid_question", "invalid question").field(field)
 }
 
-fn refused(failure: Failure) -> ApiError {
+pub(super) fn refused(failure: Failure) -> ApiError {
     match failure {
         Failure::NoWorkspace(_) => ApiError::no_workspace(),
         Failure::NotYet(_) => ApiError::no_workspace().field("at").detail("it was created later than that"),

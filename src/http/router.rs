@@ -8,7 +8,7 @@ use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
-use crate::http::{a2a, admin, error, events, health, incidents, registry, workspaces};
+use crate::http::{a2a, admin, error, events, health, incidents, moments, registry, workspaces};
 
 /// The document's head.
 #[derive(Debug, OpenApi)]
@@ -81,6 +81,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .configure(supervision)
         .service(incidents::explain_fact)
         .service(incidents::show_timeline)
+        .service(moments::show_diff)
+        .service(moments::replay::play)
         .service(admin::log::log)
         .service(admin::log::verify)
         .service(admin::segments::get_segment)

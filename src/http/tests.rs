@@ -8,6 +8,7 @@ mod calls;
 mod document;
 mod incidents;
 mod lifecycle;
+mod moments;
 mod platform;
 mod registry;
 mod supervision;
