@@ -15,6 +15,7 @@ use covalence_actors::fleet::Command;
 use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
 use covalence_events::Timestamp;
 use covalence_events::fleet::{PlatformStarted, TailRepaired};
+use covalence_events::keyring::Keyring;
 use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Exporter;
@@ -33,7 +34,7 @@ use crate::backends::external::ExternalBackend;
 use crate::backends::process::{ProcessBackend, ProcessSettings, agent_program};
 use crate::channel::HttpChannel;
 use crate::clock::SystemClock;
-use crate::config::{BackendChoice, Config, token};
+use crate::config::{BackendChoice, Config, keys_dir, token};
 use crate::http::address::Surroundings;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 use crate::runtimes::Runtimes;
@@ -109,8 +110,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         clock,
         metrics: metrics.clone(),
     });
-    let workers = config.server.workers.map_or_else(default_workers, std::num::NonZeroUsize::get);
-    let server = listen(&state, sockets, workers).context("the server could not be started")?;
+    let server = listen(&state, sockets, workers(&config)).context("the server could not be started")?;
     let handle = server.handle();
     actix_rt::spawn(server);
     actix_rt::spawn(keep_up(metrics, upkeep));
@@ -181,7 +181,9 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     let mut recovery = Recovery::default();
     let mut views = Views::new();
     let mut last_at = None;
-    let (log, opened) = SledLog::open_with(&config.log_dir(), &Options::default(), &mut |recorded| {
+    let keys = Keyring::open(&keys_dir(&config.data_dir), config.access.encryption_key.clone())?;
+    let options = Options { keys: Some(Arc::new(keys)), ..Options::default() };
+    let (log, opened) = SledLog::open_with(&config.log_dir(), &options, &mut |recorded| {
         recovery.fold(recorded);
         views.fold(recorded);
         last_at = last_at.max(Some(recorded.meta.at));
@@ -374,8 +376,10 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
     }
 }
 
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
+/// HTTP workers: as configured, else one for each core.
+fn workers(config: &Config) -> usize {
+    let configured = config.server.workers.or_else(|| std::thread::available_parallelism().ok());
+    configured.map_or(2, std::num::NonZeroUsize::get)
 }
 
 async fn keep_up(metrics: PrometheusHandle, pulse: Arc<Pulse>) {

@@ -23,6 +23,7 @@ mod health;
 mod hold;
 mod images;
 mod incidents;
+mod keys;
 mod log;
 mod log_reader;
 mod logs;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use covalence_actors::effect::Secret;
 use covalence_actors::policy::Policy;
+use covalence_events::keyring::MasterKey;
 use url::Url;
 
 use crate::runtimes::{ImageNames, Runtimes, RuntimesError};
@@ -25,7 +26,7 @@ pub mod token;
 mod tests;
 
 pub use layers::{Entry, Environment, Flags, Layers, Lookup, Source};
-pub(crate) use parse::duration;
+pub(crate) use parse::{duration, encryption_key};
 
 /// Why there is no configuration. Texts name what is wrong and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,11 @@ pub enum ConfigError {
     },
 }
 
+/// Where the keys of a data directory are.
+pub fn keys_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("keys")
+}
+
 /// Where the event log of a data directory is.
 pub fn log_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("events")
@@ -185,6 +191,8 @@ pub struct Access {
     pub organisation: Option<String>,
     /// `saas` or `self-hosted`, if set.
     pub deploy_mode: Option<String>,
+    /// What wraps the keys; `None`: the one in the data directory.
+    pub encryption_key: Option<MasterKey>,
 }
 
 impl Access {

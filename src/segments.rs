@@ -133,6 +133,9 @@ pub fn remedy(error: &anyhow::Error, config: &Config) -> Option<String> {
         OpenError::Lost { .. } | OpenError::Damaged { .. } | OpenError::Store { .. } => Some(format!(
             "`{command}` makes a log of the segments, says what they lack, and keeps the damaged one beside it"
         )),
+        OpenError::KeysMissing { .. } => {
+            Some("segments don't hold keys: bring `keys` back from where it is kept".to_owned())
+        }
         OpenError::Locked { .. } | OpenError::NewerFormat { .. } => None,
     }
 }

@@ -40,6 +40,24 @@ pub enum CodecError {
         #[source]
         source: rmp_serde::encode::Error,
     },
+    /// The payload is no map of fields, as every payload is.
+    #[error("a payload is not packed as it should be")]
+    NotPacked,
+    /// A field could not be sealed.
+    #[error("a field could not be sealed")]
+    Seal {
+        /// What the keyring said.
+        #[source]
+        source: Box<crate::keyring::KeyringError>,
+    },
+    /// A sealed field does not open, though its key is there.
+    #[error("the sealed field `{field}` of `{tag}` is damaged, or was put there by somebody else")]
+    Sealed {
+        /// The fact's tag.
+        tag: String,
+        /// The field.
+        field: String,
+    },
 }
 
 /// Decodes a payload of any released version.

@@ -4,7 +4,7 @@
 //! workspace, one for the fleet's supervision) and all of them together in one global order. This crate knows what
 //! can be said and how it is kept; it holds no commands, no rules, and no word of HTTP or of any container engine.
 //!
-//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`codec`], [`log`].
+//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`codec`], [`seal`], [`keyring`], [`log`].
 
 pub mod codec;
 pub mod envelope;
@@ -12,9 +12,11 @@ pub mod fleet;
 #[cfg(any(test, feature = "test-support"))]
 pub mod generate;
 pub mod id;
+pub mod keyring;
 pub mod log;
 pub mod metrics;
 pub mod pulse;
+pub mod seal;
 pub mod workspace;
 
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};

@@ -154,6 +154,10 @@ pub struct Verified {
     pub chain: String,
     /// The log's own signed checkpoints that were looked at.
     pub checkpoints: u64,
+    /// Fields that can't be read because their key was destroyed. Nothing is wrong with them.
+    pub erased: u64,
+    /// Fields that can't be read because their key is not at hand.
+    pub sealed: u64,
     /// Everything that is wrong, in words with positions; empty means sound.
     pub problems: Vec<String>,
 }
@@ -325,6 +329,18 @@ pub enum OpenError {
         position: Position,
         /// What is wrong.
         reason: String,
+    },
+    /// Keys are gone that nobody destroyed. Never opened as if what they seal had not been there.
+    #[error(
+        "`{path}` has {fields} fields, the first at position {position}, that are sealed by keys which are not there: restore the directory of the keys"
+    )]
+    KeysMissing {
+        /// The log's directory.
+        path: PathBuf,
+        /// Where the first such field is.
+        position: Position,
+        /// How many there are.
+        fields: u64,
     },
     /// The store or the file system failed.
     #[error("`{path}`: {step}: {reason}")]

@@ -132,8 +132,13 @@ vocabulary! {
         OutcomeUnknown = "workspace.outcome_unknown.v1",
         /// After a restart it has been well for the whole probation.
         RestartProved = "workspace.restart_proved.v1",
+        /// What persons and agents said in its facts is unreadable from here on: its key was destroyed.
+        Erased = "workspace.erased.v1",
     }
 }
+
+/// The tag of [`Event::Erased`], by which the log knows that a key is to be destroyed.
+pub const ERASED_TAG: &str = "workspace.erased.v1";
 
 /// Which adapter runs a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -413,6 +418,10 @@ pub struct Removed {
     /// Whether its volumes and files go too (they do once its instance is gone).
     pub purge: bool,
 }
+
+/// See [`Event::Erased`]. Who asked for it is in the envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Erased {}
 
 /// How a call ended, seen from the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

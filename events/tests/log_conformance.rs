@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use covalence_events::keyring::Keyring;
 use covalence_events::log::conformance::Factory;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::sled::{Options, SledLog};
@@ -130,6 +131,23 @@ impl Factory for Rolling {
     }
 }
 
+/// The same store with a keyring: what it seals must not show.
+struct Sealed(TempDir);
+
+#[async_trait]
+impl Factory for Sealed {
+    async fn open(&self) -> Arc<dyn EventLog> {
+        let keys = Keyring::open(&self.0.path().join("keys"), None).expect("the keys open");
+        let options = Options { keys: Some(Arc::new(keys)), ..Options::default() };
+        let opened = SledLog::open_with(&self.0.path().join("log"), &options, &mut |_| {});
+        Arc::new(opened.expect("the log opens").0)
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}
+
 mod memory {
     use super::Memory;
     covalence_events::log_conformance!(Memory);
@@ -143,4 +161,9 @@ mod sled {
 mod rolling {
     use super::Rolling;
     covalence_events::log_conformance!(Rolling::new());
+}
+
+mod sealed {
+    use super::{Sealed, TempDir};
+    covalence_events::log_conformance!(Sealed(TempDir::new().expect("a directory for the log")));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use covalence_events::seal::ERASED;
 use covalence_events::{Fact, Recorded, StreamId, WorkspaceId, workspace};
 
 /// A hierarchy deeper than this is damaged; nothing above it is looked at.
@@ -37,6 +38,8 @@ impl Who {
             self.0.entry(id).or_default().parent = moved.parent;
         } else if let workspace::Event::Removed(_) = event {
             self.0.entry(id).or_default().removed = true;
+        } else if let workspace::Event::Erased(_) = event {
+            ERASED.clone_into(&mut self.0.entry(id).or_default().name);
         }
     }
 

@@ -65,6 +65,15 @@ impl<T> Newest<T> {
         }
     }
 
+    /// Drops everything of one workspace.
+    pub fn forget(&mut self, workspace: WorkspaceId) {
+        for position in self.by_workspace.remove(&workspace).unwrap_or_default() {
+            if let Some(entry) = self.entries.remove(&position) {
+                self.weight -= entry.weight;
+            }
+        }
+    }
+
     /// The newest of all, newest first.
     pub fn overall(&self, limit: usize) -> Vec<Arc<T>> {
         self.entries.values().rev().take(limit).map(|entry| Arc::clone(&entry.value)).collect()

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use covalence_events::seal::ERASED;
 use covalence_events::workspace::{BackendKind, CameOnline, Created, Degraded, Event, OnlineVia, Registered};
 use covalence_events::{EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
@@ -109,6 +110,7 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::DirectoryChanged(_)
         | Event::Placed(_)
         | Event::Folded(_)
+        | Event::Erased(_)
         | Event::InstanceStarted(_)
         | Event::StopRequested(_)
         | Event::InstanceStopped(_)
@@ -213,6 +215,10 @@ impl Projection for Structure {
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         self.moment.learn(recorded);
+        if let (Fact::Workspace(Event::Erased(_)), Some(workspace)) = (&recorded.fact, recorded.subject()) {
+            // What they say was taken from its facts.
+            self.newest.forget(workspace);
+        }
         if let Some(event) = wire(recorded, &self.moment) {
             let weight = BYTES_OVERHEAD + event.payload.as_json().len();
             self.newest.push(recorded.position, event.workspace, weight, event);
@@ -264,6 +270,8 @@ impl Moment {
             self.change(id, |profile| profile.name.clone_from(&e.name));
         } else if let Event::TierChanged(e) = event {
             self.change(id, |profile| profile.tier = e.tier);
+        } else if let Event::Erased(_) = event {
+            self.change(id, |profile| ERASED.clone_into(&mut profile.name));
         } else {
             self.change(id, |profile| learn_state(profile, event));
         }

@@ -3,6 +3,7 @@
 mod calls;
 mod care;
 mod credentials;
+mod erasure;
 mod hierarchy;
 mod history;
 mod picture;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use covalence_actors::policy::Policy;
+use covalence_events::keyring::Keyring;
 use covalence_events::log::OpenError;
 use covalence_events::log::sled::{Opened, SledLog};
 use covalence_events::{Fact, Position, Recorded, WorkspaceId, fleet};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure, Outcome};
+use crate::cli::keys::sealed_by;
 use crate::cli::name::Named;
 use crate::cli::output::note;
 use crate::cli::when::{When, rfc3339};
@@ -55,8 +57,10 @@ impl Source {
             return Ok(Self::Server(Box::new(shared.client()?)));
         }
         let opened = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || Copied::open(&path)).await.map_err(anyhow::Error::from)?
+            let (path, keys) = (path.clone(), sealed_by(shared)?);
+            tokio::task::spawn_blocking(move || Copied::open(&path, keys))
+                .await
+                .map_err(anyhow::Error::from)?
         };
         match opened {
             Ok(copied) => {
@@ -86,7 +90,7 @@ impl Source {
 }
 
 impl Copied {
-    fn open(path: &std::path::Path) -> Result<Self, OpenError> {
+    fn open(path: &std::path::Path, keys: Option<Arc<Keyring>>) -> Result<Self, OpenError> {
         let scratch = tempfile::Builder::new().prefix("covalence-log-").tempdir().map_err(|error| {
             OpenError::Store {
                 path: std::env::temp_dir(),
@@ -104,7 +108,7 @@ impl Copied {
                 policy = Policy::restored(document);
             }
         };
-        let (log, opened) = SledLog::open_copy(path, &scratch.path().join("log"), &mut learn)?;
+        let (log, opened) = SledLog::open_copy(path, &scratch.path().join("log"), keys, &mut learn)?;
         Ok(Self { log: Arc::new(log), who, policy, lost: lost(&opened), _scratch: scratch })
     }
 }

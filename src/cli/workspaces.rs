@@ -11,6 +11,7 @@ use crate::cli::output::{Cell, Output, text};
 
 mod change;
 mod create;
+mod erase;
 
 pub(super) use change::Restart;
 
@@ -44,6 +45,8 @@ enum Command {
     Resume(change::Resume),
     /// Stop a workspace and its descendants, and remove them
     Rm(change::Remove),
+    /// Make what was said about a removed workspace unreadable, for good
+    Erase(erase::Erase),
 }
 
 impl Workspaces {
@@ -58,6 +61,7 @@ impl Workspaces {
             Command::Pause(pause) => pause.run(&client, output).await,
             Command::Resume(resume) => resume.run(&client, output).await,
             Command::Rm(remove) => remove.run(&client, output).await,
+            Command::Erase(erase) => erase.run(&client, output).await,
         }
     }
 }

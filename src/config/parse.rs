@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use covalence_actors::effect::Secret;
 use covalence_actors::policy::parameters::PARAMETERS;
 use covalence_actors::policy::{ParameterError, Policy};
+use covalence_events::keyring::MasterKey;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -112,6 +115,18 @@ pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
         environment: text(layers, "access.environment")?.map(|text| text.trim().to_lowercase()),
         organisation: text(layers, "access.organisation")?,
         deploy_mode,
+        encryption_key: encryption_key(layers)?,
+    })
+}
+
+/// Base64 of 32 bytes; what is not base64 at all may be the 32 bytes themselves, as the wire contract has it.
+pub(crate) fn encryption_key(layers: &mut Layers) -> Result<Option<MasterKey>, ConfigError> {
+    let bytes = |text: &str| match STANDARD.decode(text) {
+        Ok(bytes) => bytes.try_into().ok(),
+        Err(_) => text.as_bytes().try_into().ok(),
+    };
+    layers.parse("access.encryption_key", "base64 of 32 bytes, or 32 bytes that are not base64", |text| {
+        bytes(text).map(MasterKey::new)
     })
 }
 

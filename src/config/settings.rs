@@ -149,6 +149,13 @@ const PLATFORM: &[Setting] = &[
         "`saas` or `self-hosted`: overrides the detection for address checks",
     ),
     setting(
+        "access.encryption_key",
+        "SECRETS_ENCRYPTION_KEY",
+        "",
+        "key that wraps the keys of the workspaces, 32 bytes as base64; unset: the one in `<data_dir>/keys/master`",
+    )
+    .secret(),
+    setting(
         "backend.kind",
         "COVALENCE_BACKEND",
         "",

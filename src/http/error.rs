@@ -207,6 +207,7 @@ impl From<Rejection> for ApiError {
             Rejection::Removed => StatusCode::GONE,
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
             Rejection::AlreadyExists
+            | Rejection::NotRemoved
             | Rejection::External
             | Rejection::EmergencyStop
             | Rejection::NoBrake

@@ -61,6 +61,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::state)
         .service(workspaces::amend::amend)
         .service(workspaces::remove::remove)
+        .service(workspaces::erase::erase)
         .service(workspaces::lifecycle::restart_workspace)
         .service(workspaces::lifecycle::pause_workspace)
         .service(workspaces::lifecycle::resume_workspace)

@@ -23,6 +23,7 @@ use crate::http::view::{WorkspaceRow, WorkspaceView};
 
 pub mod amend;
 pub mod create;
+pub mod erase;
 pub mod lifecycle;
 pub mod remove;
 

@@ -16,6 +16,7 @@ mod demo;
 mod dependencies;
 mod docker_backend;
 mod engine_faults;
+mod erasure;
 mod explained;
 mod graceful_restart;
 mod kill_and_heal;

@@ -1,5 +1,6 @@
 //! Says in the process's own log what an operator would put into a timeline: verdicts, and what became of them. The event
-//! log has everything; this is for whoever has only stderr.
+//! log has everything; this is for whoever has only stderr. What the event log keeps sealed is not said here: the position
+//! leads to it.
 
 use covalence_events::workspace::Verdict;
 use covalence_events::{Fact, Recorded, fleet, workspace};
@@ -58,7 +59,7 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
             );
         }
         fleet::Event::HoldSet(e) => {
-            warn!(hold = %e.hold, scope = ?e.scope, reason = e.reason, emergency = e.emergency, "restarts are held");
+            warn!(hold = %e.hold, scope = ?e.scope, emergency = e.emergency, "restarts are held");
         }
         fleet::Event::HoldReleased(e) => {
             info!(hold = %e.hold, reason = e.reason, "hold released");
@@ -73,7 +74,9 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         fleet::Event::InvariantViolated(e) => {
             error!(invariant = e.invariant, detail = e.detail, "an invariant was violated: this is a bug");
         }
-        fleet::Event::AlarmRaised(e) => error!(kind = e.kind, message = e.message, "alarm"),
+        fleet::Event::AlarmRaised(e) => {
+            error!(kind = e.kind, workspace = e.workspace.map(|id| id.to_string()), position = %recorded.position, "alarm");
+        }
         fleet::Event::AlarmResolved(e) => info!(kind = e.kind, "alarm resolved"),
         fleet::Event::EngineFound(e) => {
             info!(engine = e.engine, after_ms = e.after_ms, "the backend answers again");
@@ -116,13 +119,13 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
             info!(%stream, verdict, rule = e.rule, generation = %e.generation, "verdict");
         }
         workspace::Event::EvidenceObserved(e) => {
-            info!(%stream, class = ?e.class, code = e.code, generation = %e.generation, detail = e.detail, "evidence");
+            info!(%stream, class = ?e.class, code = e.code, generation = %e.generation, %position, "evidence");
         }
-        workspace::Event::Quarantined(e) => warn!(%stream, rule = e.rule, message = e.message, "quarantined"),
+        workspace::Event::Quarantined(e) => warn!(%stream, rule = e.rule, %position, "quarantined"),
         workspace::Event::CameOnline(e) => {
             info!(%stream, from = e.from, generation = %e.generation, "online");
         }
-        workspace::Event::WentOffline(e) => info!(%stream, rule = e.rule, message = e.message, "offline"),
+        workspace::Event::WentOffline(e) => info!(%stream, rule = e.rule, %position, "offline"),
         workspace::Event::Degraded(e) => {
             info!(%stream, error_rate = e.error_rate, runtime_state = e.runtime_state, "degraded");
         }
@@ -137,23 +140,23 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         }
         workspace::Event::DeathRefuted(e) => warn!(%stream, generation = %e.generation, "it lives after all"),
         workspace::Event::OutcomeUnknown(e) => {
-            warn!(%stream, operation = e.operation, detail = e.detail, "outcome unknown, lists will tell");
+            warn!(%stream, operation = e.operation, %position, "outcome unknown, lists will tell");
         }
         workspace::Event::DrainEnded(e) => {
             info!(%stream, outcome = e.outcome.as_str(), open = e.open, took_ms = e.took_ms, "drain ended");
         }
         workspace::Event::SessionSuspected(e) => {
-            info!(%stream, fingerprint = e.failure.fingerprint, excerpt = e.failure.excerpt, "session suspected");
+            info!(%stream, fingerprint = e.failure.fingerprint, %position, "session suspected");
         }
         workspace::Event::SessionPoisoned(e) => {
             counter!(POISONED_SESSIONS).increment(1);
-            warn!(%stream, fingerprint = e.failure.fingerprint, message = e.message, "session poisoned");
+            warn!(%stream, fingerprint = e.failure.fingerprint, %position, "session poisoned");
         }
         workspace::Event::SessionCleared(e) => info!(%stream, in_a_row = e.in_a_row, "session cleared"),
         workspace::Event::RestartAbandoned(e) => info!(%stream, reason = e.reason, "restart abandoned"),
         workspace::Event::RestartAnnounced(e) => {
-            if let Some(error) = &e.error {
-                warn!(%stream, generation = %e.generation, error, "the agent was not told of its restart");
+            if e.error.is_some() {
+                warn!(%stream, generation = %e.generation, %position, "the agent was not told of its restart");
             } else {
                 debug!(%stream, generation = %e.generation, "the agent was told of its restart");
             }
@@ -184,6 +187,7 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::Paused(_)
         | workspace::Event::Resumed(_)
         | workspace::Event::Removed(_)
+        | workspace::Event::Erased(_)
         | workspace::Event::TokenIssued(_)
         | workspace::Event::TokensRevoked(_)
         | workspace::Event::CallFinished(_)

@@ -26,6 +26,8 @@ pub enum Command {
     Resume,
     /// End it for good.
     Remove(Remove),
+    /// Make what persons and agents said about it unreadable for good. It has to be removed first.
+    Erase,
     /// The platform shuts down and takes its workspaces with it: stop it, and bring it back at the next start.
     ShutDown,
     /// The agent introduces itself.
@@ -140,6 +142,7 @@ impl Command {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Remove(_) => "remove",
+            Self::Erase => "erase",
             Self::ShutDown => "shut_down",
             Self::Register(_) => "register",
             Self::Heartbeat(_) => "heartbeat",
@@ -299,6 +302,9 @@ pub enum Rejection {
     /// It was removed.
     #[error("workspace removed")]
     Removed,
+    /// Only what was removed can be erased.
+    #[error("only a removed workspace can be erased: remove it first")]
+    NotRemoved,
     /// It can't be paused twice.
     #[error("workspace not found or already paused")]
     AlreadyPaused,
@@ -355,6 +361,7 @@ impl Rejection {
             Self::NotFound => "workspace_not_found",
             Self::AlreadyExists => "workspace_exists",
             Self::Removed => "workspace_removed",
+            Self::NotRemoved => "not_removed",
             Self::AlreadyPaused => "already_paused",
             Self::NotPaused => "not_paused",
             Self::External => "external_workspace",

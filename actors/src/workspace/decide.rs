@@ -44,6 +44,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::Pause => asked::pause(state, ctx),
         Command::Resume => asked::resume(state, ctx),
         Command::Remove(remove) => Ok(asked::remove(state, *remove, ctx)),
+        Command::Erase => asked::erase(state, ctx),
         Command::ShutDown => Ok(platform::shut_down(state, ctx)),
         Command::RecordPlatformStart => Ok(platform::started(state, ctx)),
         Command::Register(register) => asked::register(state, register, ctx),

@@ -61,6 +61,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         proved: None,
         owed: None,
         quarantined: false,
+        erased: false,
         session: Session::default(),
         profile,
     }
@@ -93,6 +94,7 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
             heard(state, e.generation, at);
         }
         Event::CardUpdated(_) => state.has_card = true,
+        Event::Erased(_) => state.erase(),
         Event::HeartbeatReceived(e) => {
             state.has_card |= e.agent_card.is_some();
             beat(state, e.generation, recorded);
@@ -318,7 +320,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
-        | Event::HandlerPanicked(_) => {}
+        | Event::HandlerPanicked(_)
+        | Event::Erased(_) => {}
         // What speaks for and against it: see `doubt`.
         Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
@@ -385,6 +388,7 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::Paused(_)
         | Event::Resumed(_)
         | Event::Removed(_)
+        | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)

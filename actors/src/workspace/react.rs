@@ -146,6 +146,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::Paused(_)
         | Event::Resumed(_)
         | Event::Removed(_)
+        | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::CallFinished(_)

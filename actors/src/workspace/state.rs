@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
     BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
     StopReason,
@@ -255,11 +256,24 @@ pub struct State {
     pub owed: Option<Vec<EventId>>,
     /// Whether the supervisor gave up on it.
     pub quarantined: bool,
+    /// Whether what persons and agents said in its facts was made unreadable.
+    pub erased: bool,
     /// What calls say about the runtime's session.
     pub session: Session,
 }
 
 impl State {
+    /// What can't be read in the log any more is not kept here either: the same, whether the key was gone when it was read or not.
+    pub(super) fn erase(&mut self) {
+        self.erased = true;
+        ERASED.clone_into(&mut self.profile.name);
+        let stated = (!self.url_trusted).then_some(&mut self.url).into_iter().flatten();
+        let profile = &mut self.profile;
+        let texts = profile.role.iter_mut().chain(&mut profile.workspace_dir).chain(&mut profile.url);
+        texts.chain(stated).for_each(|text| ERASED.clone_into(text));
+        self.session = Session::default();
+    }
+
     /// Whether somebody else runs it.
     pub fn is_external(&self) -> bool {
         self.profile.backend == BackendKind::External

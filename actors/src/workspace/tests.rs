@@ -195,6 +195,17 @@ fn pausing_stops_the_instance_and_drops_a_restart_that_waits() {
     assert_eq!(story.state().status, Status::Paused);
 }
 
+#[test]
+fn only_what_was_removed_is_erased_and_once() {
+    let mut story = online();
+    assert_eq!(story.when(&Command::Erase), Err(Rejection::NotRemoved));
+    story.when(&Command::Remove(Remove::default())).unwrap();
+    assert_eq!(story.tags_when(&Command::Erase), ["workspace.erased.v1"]);
+    assert_eq!(story.state().profile.name, covalence_events::seal::ERASED);
+    assert_eq!(story.state().status, Status::Removed);
+    assert!(story.tags_when(&Command::Erase).is_empty(), "it is so already");
+}
+
 /// Contract 1.8: a late register or beat must not lift a pause.
 #[test]
 fn a_paused_workspace_is_not_lifted_by_its_agent() {

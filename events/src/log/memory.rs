@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{Ack, Append, AppendError, Appending, EventLog, ReadError, Receipt, Verified, check_shape};
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
+use crate::{seal, workspace};
 
 /// See the module.
 #[derive(Debug)]
@@ -88,10 +89,24 @@ impl Inner {
                 self.by_stream.entry(append.stream).or_default().push(index);
                 self.by_id.insert(event.meta.id, index);
                 self.all.push(Arc::clone(&event));
+                if event.fact.tag() == workspace::ERASED_TAG {
+                    self.erase(event.stream);
+                }
                 recorded.push(event);
             }
         }
         Ok(Receipt { events: recorded })
+    }
+
+    /// There are no keys to destroy here: the text itself goes.
+    fn erase(&mut self, owner: StreamId) {
+        for event in &mut self.all {
+            if seal::owner(event.stream, &event.fact) == owner
+                && let Ok(fact) = seal::erased(&event.fact)
+            {
+                *event = Arc::new(Recorded { fact, meta: event.meta.clone(), ..**event });
+            }
+        }
     }
 
     /// The first result, when every event of the append is already here.
@@ -170,7 +185,15 @@ impl EventLog for MemoryLog {
 
     async fn verify(&self) -> Result<Verified, ReadError> {
         let head = self.head();
-        Ok(Verified { events: head.0, head, chain: String::new(), checkpoints: 0, problems: Vec::new() })
+        Ok(Verified {
+            events: head.0,
+            head,
+            chain: String::new(),
+            checkpoints: 0,
+            erased: 0,
+            sealed: 0,
+            problems: Vec::new(),
+        })
     }
 
     async fn close(&self) {

@@ -28,12 +28,14 @@ use super::{
 };
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
+use crate::keyring::Keyring;
 use crate::log::frame::Link;
 use crate::pulse::Pulse;
 
 mod blobs;
 mod boot;
 mod copy;
+mod decode;
 mod directory;
 mod index;
 mod layers;
@@ -57,6 +59,7 @@ pub(super) use rebuild::{Rebuild, high_water};
 pub use writer::CHUNK_BYTES_MAX;
 
 use blobs::Blobs;
+use decode::Decoder;
 pub use directory::is_there;
 use directory::{Directory, HighWater};
 use index::{Full, Index};
@@ -90,10 +93,12 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Free space that is never used up, in bytes.
     pub reserve_bytes: u64,
-    /// Open even though acknowledged facts are missing. Only ever because a person said so.
+    /// Open even though acknowledged facts, or keys, are missing. Only ever because a person said so.
     pub accept_loss: bool,
     /// Facts in one database before the log is rolled; `None` never rolls it, and leaves the archive alone.
     pub roll_events: Option<u64>,
+    /// The keys that fields are sealed by; without, they are kept as they are.
+    pub keys: Option<Arc<Keyring>>,
 }
 
 impl Default for Options {
@@ -103,6 +108,7 @@ impl Default for Options {
             reserve_bytes: RESERVE_BYTES_DEFAULT,
             accept_loss: false,
             roll_events: Some(ROLL_EVENTS_DEFAULT),
+            keys: None,
         }
     }
 }
@@ -129,6 +135,7 @@ struct Shared {
     pulse: Arc<Pulse>,
     index: RwLock<Index>,
     blobs: Blobs,
+    keys: Option<Arc<Keyring>>,
     read_only: OnceLock<Arc<str>>,
     reserve_bytes: u64,
     disk: Arc<dyn Disk>,
@@ -176,10 +183,16 @@ impl SledLog {
     /// Opens a copy of a log that no process has open, in a scratch directory that the caller removes afterwards, and shows
     /// each fact to `visit`. The log itself is not changed in any byte, and is free again once this returns. What a start
     /// would repair is repaired in the copy; what it would miss at the end is missing here too. Takes as long as copying the
-    /// store and reading it once do, and as much room below `scratch`. Blocks.
-    pub fn open_copy(path: &Path, scratch: &Path, visit: Visit<'_>) -> Result<(Self, Opened), OpenError> {
+    /// store and reading it once do, and as much room below `scratch`. Fields whose key is not in `keys`, which should have
+    /// been opened for reading only, are shown as sealed. Blocks.
+    pub fn open_copy(
+        path: &Path,
+        scratch: &Path,
+        keys: Option<Arc<Keyring>>,
+        visit: Visit<'_>,
+    ) -> Result<(Self, Opened), OpenError> {
         copy::copy(path, scratch)?;
-        let options = Options { accept_loss: true, roll_events: None, ..Options::default() };
+        let options = Options { accept_loss: true, roll_events: None, keys, ..Options::default() };
         Self::open_with(scratch, &options, visit)
     }
 
@@ -230,7 +243,8 @@ impl SledLog {
         let blobs = Blobs::new(directory.blobs());
         let purpose = if options.roll_events.is_some() { Purpose::Write } else { Purpose::Copy };
         let (layers, heads) = Layers::open(&directory, options.cache_bytes, &disk, purpose)?;
-        let mut scanned = boot::scan(&directory, (&layers, heads), &blobs, visit)?;
+        let decoder = Decoder { keys: options.keys.as_deref() };
+        let mut scanned = boot::scan(&directory, (&layers, heads), (&blobs, decoder), visit)?;
         let head = scanned.index.head();
         let lost = acknowledged.filter(|&acknowledged| acknowledged > head);
         if let Some(high_water) = lost.filter(|_| !options.accept_loss) {
@@ -238,6 +252,9 @@ impl SledLog {
                 tracing::error!(%head, reason, "acknowledged facts are in a damaged end of the log");
             }
             return Err(OpenError::Lost { path: path.to_owned(), head, high_water });
+        }
+        if let Some(keys) = &options.keys {
+            scanned.settle_keys(path, keys, options.accept_loss)?;
         }
         let repaired = scanned.repair(&directory)?;
         if let Some(repair) = &repaired {
@@ -275,6 +292,7 @@ impl SledLog {
             pulse: Pulse::new("log-writer"),
             index: RwLock::new(scanned.index),
             blobs,
+            keys: options.keys.clone(),
             read_only: OnceLock::new(),
             reserve_bytes: options.reserve_bytes,
             disk,
@@ -342,6 +360,10 @@ impl Drop for SledLog {
 }
 
 impl Shared {
+    fn decoder(&self) -> Decoder<'_> {
+        Decoder { keys: self.keys.as_deref() }
+    }
+
     fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -374,7 +396,7 @@ impl EventLog for SledLog {
             return ready(Ok(Receipt { events: Vec::new() }));
         }
         let (reply, answer) = oneshot::channel();
-        let request = match Request::new(appends, ack, reply) {
+        let request = match Request::new(appends, ack, reply, self.shared.keys.as_deref()) {
             Ok(request) => request,
             Err(error) => return ready(Err(error)),
         };
@@ -428,7 +450,8 @@ impl EventLog for SledLog {
         let head = self.head();
         let check = move || {
             let (layers, _) = shared.layers();
-            let verified = verify::verify(&layers, &shared.blobs, verify::Until::Position(head));
+            let reading = (&shared.blobs, shared.decoder());
+            let verified = verify::verify(&layers, reading, verify::Until::Position(head));
             checkpoint::complete(verified, shared.directory.root(), &*shared)
         };
         tokio::task::spawn_blocking(check).await.map_err(|error| ReadError::Store {

@@ -149,6 +149,7 @@ fn life() -> Vec<w::Event> {
         w::Placed { x: 0.0, y: 1e300 }.into(),
         w::Folded { collapsed: true }.into(),
         w::Paused {}.into(),
+        w::Erased {}.into(),
         w::Resumed {}.into(),
         w::Removed { cascade_deleted: Some(3), purge: true }.into(),
     ]
@@ -306,7 +307,7 @@ fn failure() -> w::FailureSign {
     }
 }
 
-/// A call that was tried more than once, and one that failed: fields that came after the fixture of its tag.
+/// A call that was tried more than once, one that failed, and a restart with a reason: fields that came after the fixtures of their tags.
 pub(crate) fn later_fields() -> Vec<Fact> {
     let retried = traffic().into_iter().filter_map(|event| match event {
         w::Event::CallFinished(call) => {
@@ -314,7 +315,16 @@ pub(crate) fn later_fields() -> Vec<Fact> {
         }
         _ => None,
     });
-    retried.map(Fact::Workspace).collect()
+    let forced = w::RestartRequested {
+        restart: id::<RestartId>(3),
+        cause: w::RestartCause::Operator,
+        generation: Generation(7),
+        reset_session: false,
+        evidence: Vec::new(),
+        forced: true,
+        reason: text("its disk is new"),
+    };
+    retried.chain([forced.into()]).map(Fact::Workspace).collect()
 }
 
 fn sessions() -> Vec<w::Event> {

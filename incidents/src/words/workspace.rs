@@ -125,6 +125,7 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::Paused(_) => Said::new(Plain, "paused by a person"),
         Event::Resumed(_) => Said::new(Plain, "resumed by a person"),
         Event::Removed(_) => Said::new(Plain, "removed"),
+        Event::Erased(_) => Said::new(Plain, "what was said about it was erased"),
         Event::TokenIssued(_) | Event::TokensRevoked(_) => Said::new(Routine, "its tokens changed"),
         Event::CallFinished(e) => match e.outcome {
             CallOutcome::Answered => Said::new(Routine, "a call was answered"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use covalence_events::seal::ERASED;
 use covalence_events::workspace::{BackendKind, Created, Event, HeartbeatReceived, InstanceStarted};
 use covalence_events::{
     Fact, Generation, Principal, Recorded, RestartId, StreamId, Timestamp, WorkspaceId, fleet,
@@ -224,6 +225,7 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
             row.last_heartbeat_at = Some(at);
         }
         Event::CardUpdated(e) => row.agent_card = Card::new(&e.agent_card),
+        Event::Erased(_) => erase(row),
         Event::HeartbeatReceived(e) => heartbeat(row, e, at),
         Event::InstanceStarted(e) => {
             row.image = e.image.as_deref().map(|image| shared(words, image));
@@ -269,6 +271,34 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::RestartProved(_) => {}
     }
     row.updated_at = at;
+}
+
+/// What can't be read in the log any more is not shown either: the same, whether the key was gone when it was read or not.
+fn erase(row: &mut Row) {
+    let gone = |text: &mut String| {
+        if !text.is_empty() {
+            ERASED.clone_into(text);
+        }
+    };
+    gone(&mut row.name);
+    row.role.iter_mut().chain(&mut row.workspace_dir).for_each(gone);
+    if !row.url_trusted {
+        row.url.iter_mut().for_each(gone);
+    }
+    gone(&mut row.current_task);
+    gone(&mut row.last_sample_error);
+    row.agent_card = None;
+    row.advice = None;
+    if let Some(failure) = &mut row.failure {
+        gone(&mut failure.message);
+        failure.command.iter_mut().for_each(gone);
+    }
+    if let Some(evidence) = &mut row.evidence {
+        gone(&mut evidence.detail);
+    }
+    if let Instance::Stopping { error, .. } = &mut row.instance {
+        error.iter_mut().for_each(gone);
+    }
 }
 
 fn heartbeat(row: &mut Row, beat: &HeartbeatReceived, at: Timestamp) {

@@ -1,9 +1,11 @@
 //! The fold. It repeats what the facts say, by the same rules as the supervisor's own state.
 
+use covalence_events::fleet::Scope;
 use covalence_events::fleet::{
     AdmissionInputs, BrakeMode, CircuitState, Event, HoldSet, Mode, ModeSet, PolicyChanged, RestartAdmitted,
     RestartDeferred, RestartOutcome, RestartSettled, RestartSuppressed, Strategy,
 };
+use covalence_events::seal::ERASED;
 use covalence_events::workspace::{self, BackendKind, RestartCause};
 use covalence_events::{Fact, Recorded, RestartId, StreamId, Timestamp, WorkspaceId};
 
@@ -64,6 +66,10 @@ impl Supervision {
             let restart = Some(e.restart);
             self.note(Decision { restart, ..decision(recorded, id, Decided::Refuted) });
         }
+        if let workspace::Event::Erased(_) = event {
+            self.erase(id);
+            return;
+        }
         if let workspace::Event::Removed(_) = event {
             self.watches.remove(&id);
             self.quarantined.remove(&id);
@@ -78,6 +84,22 @@ impl Supervision {
             if !watch.is_empty() {
                 self.watches.insert(id, watch);
             }
+        }
+    }
+
+    /// What can't be read in the log any more is not shown either.
+    fn erase(&mut self, id: WorkspaceId) {
+        let named =
+            |scope: &Scope| matches!(scope, Scope::Workspace(named) | Scope::Subtree(named) if *named == id);
+        self.watches.remove(&id);
+        for hold in self.holds.values_mut().filter(|hold| named(&hold.scope)) {
+            ERASED.clone_into(&mut hold.reason);
+        }
+        for advised in self.advised.iter_mut().filter(|advised| named(&advised.scope)) {
+            ERASED.clone_into(&mut advised.reason);
+        }
+        for alarm in self.alarms.values_mut().filter(|alarm| alarm.workspace == Some(id)) {
+            ERASED.clone_into(&mut alarm.message);
         }
     }
 

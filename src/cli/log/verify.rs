@@ -15,6 +15,7 @@ use super::{log_path, segment_failure, source};
 use crate::cli::Shared;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure, Outcome};
+use crate::cli::keys::sealed_by;
 use crate::cli::output::{note, text};
 use crate::segments::Destination;
 
@@ -71,9 +72,11 @@ impl Verify {
 
     async fn log(&self, shared: &Shared, kept: Vec<Checkpoint>) -> Outcome<Report> {
         let path = log_path(shared)?;
+        let sealed_by = sealed_by(shared)?;
         let (keys, mine) = (self.public_key.clone(), kept.clone());
         let offline = tokio::task::spawn_blocking(move || {
             ClosedLog::open(&path).map(|log| -> anyhow::Result<Report> {
+                let log = log.with_keys(sealed_by);
                 let verified = log.verify()?;
                 let own = Book::new(&path).read().context("the log's checkpoints")?.0;
                 let mut problems = unsigned(own.iter().chain(&mine), &keys);
@@ -120,6 +123,8 @@ impl Report {
             "head": verified.head,
             "chain": verified.chain,
             "checkpoints": verified.checkpoints,
+            "erased": verified.erased,
+            "sealed": verified.sealed,
         });
         let mut problems = verified.problems.clone();
         problems.extend(more);
@@ -136,6 +141,13 @@ impl Report {
             output.line(&format!("head         {}", self.value["head"]))?;
             output.line(&format!("chain        {}", text(&self.value, "chain")))?;
             output.line(&format!("checkpoints  {}", self.value["checkpoints"]))?;
+            for (name, why) in
+                [("erased", "their keys were destroyed"), ("sealed", "their keys are not at hand")]
+            {
+                if let Some(fields @ 1..) = self.value[name].as_u64() {
+                    output.line(&format!("{name}       {fields} fields can't be read: {why}"))?;
+                }
+            }
             for problem in &self.problems {
                 output.line(&format!("problem      {problem}"))?;
             }

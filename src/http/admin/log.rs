@@ -127,6 +127,10 @@ pub struct VerifiedView {
     chain: String,
     /// The log's own signed checkpoints that were looked at.
     checkpoints: u64,
+    /// Fields that can't be read because their key was destroyed. Nothing is wrong with them.
+    erased: u64,
+    /// Fields that can't be read because their key is not at hand.
+    sealed: u64,
     /// Everything that is wrong, with positions; empty means sound.
     problems: Vec<String>,
 }
@@ -146,6 +150,8 @@ pub(crate) async fn verify(ctx: Ctx) -> Answer {
         head: verified.head.0,
         chain: verified.chain,
         checkpoints: verified.checkpoints,
+        erased: verified.erased,
+        sealed: verified.sealed,
         problems: verified.problems,
     }))
 }

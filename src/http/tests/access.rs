@@ -17,6 +17,7 @@ async fn admin_routes_take_the_admin_token_and_nothing_else() {
         (Method::GET, "/workspaces".to_owned()),
         (Method::POST, "/workspaces".to_owned()),
         (Method::DELETE, format!("/workspaces/{id}")),
+        (Method::POST, format!("/workspaces/{id}/erase")),
         (Method::GET, "/events".to_owned()),
         (Method::GET, format!("/events/{id}")),
         (Method::GET, "/admin/log".to_owned()),

@@ -103,6 +103,7 @@ impl Signs {
             | Event::ProvisionFailed(_)
             | Event::Paused(_)
             | Event::Removed(_)
+            | Event::Erased(_)
             | Event::StopRequested(_)
             | Event::Quarantined(_) => {
                 self.up = None;

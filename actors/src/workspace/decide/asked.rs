@@ -1,7 +1,7 @@
 //! What a person or an agent asks for.
 
 use covalence_events::workspace::{
-    CameOnline, CardUpdated, Created, Degraded, DeliveryMode, DirectoryChanged, Event, Folded,
+    CameOnline, CardUpdated, Created, Degraded, DeliveryMode, DirectoryChanged, Erased, Event, Folded,
     HeartbeatReceived, Moved, OnlineVia, Paused, Placed, ProvisionOrigin, ProvisionRequested, Registered,
     Removed, Renamed, RestartAbandoned, RestartRequested, Resumed, RoleChanged, RuntimeChanged, StopReason,
     StopRequested, TierChanged, TokenIssued, TokensRevoked,
@@ -151,6 +151,18 @@ pub(super) fn remove(state: &State, remove: Remove, ctx: &Context<'_>) -> Facts 
         facts.push_because(ctx, Some(removed), stop);
     }
     facts
+}
+
+/// Its history stays, without what was said in it. What still runs of it would say more, so that has to be gone.
+pub(super) fn erase(state: &State, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+    if state.status != Status::Removed {
+        return Err(Rejection::NotRemoved);
+    }
+    let mut facts = Facts::default();
+    if !state.erased {
+        facts.push(ctx, Erased {});
+    }
+    Ok(facts)
 }
 
 pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) -> Result<Facts, Rejection> {

@@ -10,6 +10,7 @@ use crate::log::frame::{Frame, Frames, GENESIS, Link, Payload};
 use crate::log::order::Order;
 use crate::log::problems::Problems;
 use crate::log::{ReadError, Verified};
+use crate::seal::{self, Unread};
 
 /// Reads every segment of a place, and holds them against its own checkpoints and the given ones. With `keys`, only
 /// checkpoints of these keys are believed.
@@ -45,6 +46,7 @@ struct Findings {
     events: u64,
     order: Order,
     problems: Problems,
+    unread: Unread,
     /// Links at the positions of checkpoints, as far as they were found.
     links: BTreeMap<Position, Option<Link>>,
 }
@@ -52,7 +54,7 @@ struct Findings {
 impl Findings {
     fn new(checkpoints: &[Checkpoint], problems: Problems) -> Self {
         let links = checkpoints.iter().map(|checkpoint| (checkpoint.position, None)).collect();
-        Self { events: 0, order: Order::default(), problems, links }
+        Self { events: 0, order: Order::default(), problems, unread: Unread::default(), links }
     }
 
     fn segment(&mut self, segment: &Segment) {
@@ -80,8 +82,11 @@ impl Findings {
             if let Err(wrong) = self.order.follow(&frame) {
                 self.problems.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
             }
-            if let Err(wrong) = understood(&frame, segment) {
-                self.problems.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
+            match understood(&frame, segment) {
+                Ok(unread) => self.unread.add(&unread),
+                Err(wrong) => {
+                    self.problems.note(format!("segment `{name}`, position {}: {wrong}", frame.position));
+                }
             }
             if let Some(link) = self.links.get_mut(&frame.position) {
                 *link = Some(frame.link);
@@ -118,17 +123,22 @@ impl Findings {
             head,
             chain: checkpoint::hex(&chain),
             checkpoints: checkpoints.len() as u64,
+            erased: self.unread.erased,
+            sealed: self.unread.sealed,
             problems: self.problems.finish(),
         }
     }
 }
 
-fn understood(frame: &Frame<'_>, segment: &Segment) -> Result<(), String> {
+/// Segments come without keys, so what is sealed is counted and otherwise taken as it is.
+fn understood(frame: &Frame<'_>, segment: &Segment) -> Result<Unread, String> {
     let payload = match frame.payload() {
         Payload::Inline(payload) => payload,
         Payload::Elsewhere(digest) => {
             segment.payloads.get(digest.as_bytes()).ok_or("its payload is missing")?.as_slice()
         }
     };
-    Fact::decode(frame.tag(), payload).map(drop).map_err(|error| error.to_string())
+    let (payload, unread) = seal::open((frame.id, frame.tag()), frame.stream, payload, None)
+        .map_err(|error| error.to_string())?;
+    Fact::decode(frame.tag(), &payload).map(|_| unread).map_err(|error| error.to_string())
 }

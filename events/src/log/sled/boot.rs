@@ -6,6 +6,7 @@
 //! Only an end is ever cut: the frames after the last whole append, when something in the last chunk is wrong. What is cut
 //! is kept in `quarantine/`. Anything wrong before that means that the log is damaged, and it is not opened.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,17 +14,21 @@ use ::sled::IVec;
 
 use super::Visit;
 use super::blobs::Blobs;
+use super::decode::Decoder;
 use super::directory::{Directory, failed, write_durably};
 use super::index::{Index, RECENT_IDS_MAX};
 use super::layers::{Heads, Layers};
-use super::read::{decode, payload};
+use super::read::payload;
 use super::store::Store;
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position};
+use crate::keyring::Keyring;
 use crate::log::OpenError;
 use crate::log::frame::{Frame, Frames, Link, Payload, Wrong};
 use crate::log::order::Order;
 use crate::log::segments::Segment;
+use crate::seal;
+use crate::workspace;
 
 /// Chunks that change threads together: waking the other one costs more than decoding one chunk.
 const CHUNKS_PER_BATCH: usize = 64;
@@ -51,6 +56,15 @@ pub(super) struct Scanned {
     /// The chain's link at the index's head.
     pub(super) link: Link,
     torn: Option<Torn>,
+    erased: BTreeSet<StreamId>,
+    missing: BTreeMap<StreamId, Missing>,
+}
+
+/// Fields of one owner whose key is not there.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    first: Position,
+    fields: u64,
 }
 
 /// What follows the last whole append.
@@ -70,24 +84,29 @@ struct Open {
     position: Position,
     stream: StreamId,
     id: EventId,
+    /// Whether it records that the stream's key was destroyed.
+    erases: bool,
     event: Option<Arc<Recorded>>,
 }
 
 struct Scan<'a, 'v> {
     root: &'a Path,
     blobs: &'a Blobs,
+    decoder: Decoder<'a>,
     visit: Option<Visit<'v>>,
     order: Order,
     index: Index,
     link: Link,
     open: Vec<Open>,
+    erased: BTreeSet<StreamId>,
+    missing: BTreeMap<StreamId, Missing>,
 }
 
 /// Reads everything.
 pub(super) fn scan(
     directory: &Directory,
     (layers, heads): (&Layers, Heads),
-    blobs: &Blobs,
+    (blobs, decoder): (&Blobs, Decoder<'_>),
     visit: Option<Visit<'_>>,
 ) -> Result<Scanned, OpenError> {
     let archived = (layers.archive.last(), layers.archive.link());
@@ -99,11 +118,14 @@ pub(super) fn scan(
     let mut scan = Scan {
         root: directory.root(),
         blobs,
+        decoder,
         visit,
         order,
         index: Index::new(layers, heads),
         link: archived.1,
         open: Vec::new(),
+        erased: BTreeSet::new(),
+        missing: BTreeMap::new(),
     };
     let last = layers.last().map_err(|reason| scan.failed(reason))?;
     scan.index.expect(Position(last));
@@ -236,6 +258,9 @@ impl Scan<'_, '_> {
             };
             let event = self.event(&frame, payload)?;
             self.index.remember(frame.position, frame.id);
+            if frame.tag() == workspace::ERASED_TAG {
+                self.erased.insert(frame.stream);
+            }
             if let Some(visit) = &mut self.visit {
                 visit(&event);
             }
@@ -244,8 +269,17 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn event(&self, frame: &Frame<'_>, payload: &[u8]) -> Result<Arc<Recorded>, OpenError> {
-        decode(frame, payload).map(Arc::new).map_err(|reason| self.damaged_at(frame.position, reason))
+    fn event(&mut self, frame: &Frame<'_>, payload: &[u8]) -> Result<Arc<Recorded>, OpenError> {
+        let (event, unread) = self
+            .decoder
+            .decode(frame, payload)
+            .map_err(|undecoded| self.damaged_at(frame.position, undecoded.words()))?;
+        if unread.sealed > 0 {
+            let owner = seal::owner(event.stream, &event.fact);
+            let missing = Missing { first: event.position, fields: 0 };
+            self.missing.entry(owner).or_insert(missing).fields += unread.sealed;
+        }
+        Ok(Arc::new(event))
     }
 
     /// Takes a chunk's frames up to the first that is wrong.
@@ -282,7 +316,14 @@ impl Scan<'_, '_> {
                 }
                 None => None,
             };
-            self.open.push(Open { position: frame.position, stream: frame.stream, id: frame.id, event });
+            let erases = frame.tag() == workspace::ERASED_TAG;
+            self.open.push(Open {
+                position: frame.position,
+                stream: frame.stream,
+                id: frame.id,
+                erases,
+                event,
+            });
             if frame.last {
                 self.link = frame.link;
                 self.close_append();
@@ -294,6 +335,9 @@ impl Scan<'_, '_> {
     fn close_append(&mut self) {
         for open in self.open.drain(..) {
             self.index.add(open.position, open.stream, open.id);
+            if open.erases {
+                self.erased.insert(open.stream);
+            }
             if let (Some(visit), Some(event)) = (&mut self.visit, open.event) {
                 visit(&event);
                 self.index.keep(event);
@@ -342,7 +386,7 @@ impl Scan<'_, '_> {
             self.index.remove_chunks(torn.removed.len());
         }
         self.index.shrink();
-        Scanned { index: self.index, link: self.link, torn }
+        Scanned { index: self.index, link: self.link, torn, erased: self.erased, missing: self.missing }
     }
 
     fn damaged(&self, reason: String) -> OpenError {
@@ -362,6 +406,36 @@ impl Scanned {
     /// What is wrong with the log's end, if something is.
     pub(super) fn torn_reason(&self) -> Option<&str> {
         self.torn.as_ref().map(|torn| torn.reason.as_str())
+    }
+
+    /// Finishes erasures whose fact is there and whose key is too, and refuses a log that lost keys which nobody destroyed.
+    pub(super) fn settle_keys(
+        &mut self,
+        path: &Path,
+        keys: &Keyring,
+        accept_loss: bool,
+    ) -> Result<(), OpenError> {
+        for owner in &self.erased {
+            keys.erase(*owner).map_err(|error| OpenError::Store {
+                path: path.to_owned(),
+                step: "finish an erasure",
+                reason: match std::error::Error::source(&error) {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                },
+            })?;
+            self.index.forget(*owner);
+        }
+        let lost = self.missing.iter().filter(|(owner, _)| !self.erased.contains(owner));
+        let lost: Vec<_> = lost.map(|(_, missing)| *missing).collect();
+        match lost.iter().map(|missing| missing.first).min() {
+            Some(position) if !accept_loss => Err(OpenError::KeysMissing {
+                path: path.to_owned(),
+                position,
+                fields: lost.iter().map(|missing| missing.fields).sum(),
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Cuts what is torn, keeping a copy.

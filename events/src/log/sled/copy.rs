@@ -92,7 +92,7 @@ mod tests {
             opened.append(to(stream(), Expected::Any, vec![event(text)]), Ack::Durable).await.unwrap();
         }
         let written = opened.read_all(Position(1), 10).await.unwrap();
-        let locked = SledLog::open_copy(&log, &scratch, &mut |_| {});
+        let locked = SledLog::open_copy(&log, &scratch, None, &mut |_| {});
         assert!(matches!(locked, Err(OpenError::Locked { .. })), "{locked:?}");
         assert!(!scratch.exists(), "nothing is copied of a log that is in use");
         drop(opened);
@@ -100,7 +100,8 @@ mod tests {
 
         let mut seen = Vec::new();
         let (copy, found) =
-            SledLog::open_copy(&log, &scratch, &mut |event| seen.push(std::sync::Arc::clone(event))).unwrap();
+            SledLog::open_copy(&log, &scratch, None, &mut |event| seen.push(std::sync::Arc::clone(event)))
+                .unwrap();
         assert_eq!((found.head, &seen), (Position(3), &written));
         assert_eq!(copy.read_all(Position(1), 10).await.unwrap(), written);
         assert_eq!(copy.verify().await.unwrap().problems, Vec::<String>::new());
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn where_there_is_no_log_none_is_made() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = SledLog::open_copy(dir.path(), &dir.path().join("scratch"), &mut |_| {});
+        let missing = SledLog::open_copy(dir.path(), &dir.path().join("scratch"), None, &mut |_| {});
         assert!(missing.unwrap_err().to_string().contains("look for a log: there is none"));
         assert!(contents(dir.path()).is_empty());
     }

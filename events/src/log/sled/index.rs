@@ -11,6 +11,7 @@ use super::store::Store;
 use crate::envelope::{Recorded, StreamId, Timestamp};
 use crate::id::{EventId, Position, Version};
 use crate::log::archive::Archive;
+use crate::seal;
 
 /// Event ids that are remembered for idempotence and `find`. A repeated append comes within a client's retries, so
 /// minutes; at 1 000 facts a second this is two of them, and it costs about 6 MiB.
@@ -259,6 +260,15 @@ impl Index {
         self.recent.push_back(event);
     }
 
+    /// Forgets the text of an owner's facts that are kept decoded.
+    pub(super) fn forget(&mut self, owner: StreamId) {
+        for event in &mut self.recent {
+            if seal::owner(event.stream, &event.fact) == owner {
+                *event = erased(event);
+            }
+        }
+    }
+
     /// Whether so many facts are known to come after this one.
     const fn will_be_forgotten(&self, position: Position, kept: usize) -> bool {
         self.expected.saturating_sub(position.0) >= kept as u64
@@ -269,6 +279,18 @@ impl Index {
         for live in &mut self.live {
             live.chunks.shrink_to_fit();
             live.streams.values_mut().for_each(|places| places.positions.shrink_to_fit());
+        }
+    }
+}
+
+/// A fact without its text. One that can't be made stays out of reach of everybody but its own reader: there is none, since
+/// placeholders fit every field that is sealed.
+pub(super) fn erased(event: &Arc<Recorded>) -> Arc<Recorded> {
+    match seal::erased(&event.fact) {
+        Ok(fact) => Arc::new(Recorded { fact, meta: event.meta.clone(), ..**event }),
+        Err(error) => {
+            tracing::error!(%error, position = %event.position, "a fact could not be rid of its text in memory");
+            Arc::clone(event)
         }
     }
 }

@@ -158,7 +158,7 @@ mod tests {
 
     fn push(queue: &Queue, ack: Ack) {
         let append = to(stream(), Expected::Any, vec![event("one")]);
-        queue.push(Request::new(append, ack, oneshot::channel().0).unwrap()).unwrap();
+        queue.push(Request::new(append, ack, oneshot::channel().0, None).unwrap()).unwrap();
     }
 
     #[test]

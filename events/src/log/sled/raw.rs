@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::blobs::Blobs;
+use super::decode::Decoder;
 use super::directory::{Directory, exists};
 use super::layers::{Layers, Purpose};
 use super::store::{Disk, RealDisk};
 use super::{CACHE_BYTES_DEFAULT, Shared, verify};
 use crate::id::Position;
+use crate::keyring::Keyring;
 use crate::log::frame::Link;
 use crate::log::{Frames, OpenError, ReadError, Verified, checkpoint};
 
@@ -49,6 +51,7 @@ pub struct ClosedLog {
     blobs: Blobs,
     head: Position,
     high_water: Option<Position>,
+    keys: Option<Arc<Keyring>>,
     // Last, so that the lock outlives the store.
     directory: Directory,
 }
@@ -70,7 +73,13 @@ impl ClosedLog {
             step: "look for the log's end",
             reason,
         })?;
-        Ok(Self { layers, blobs, head, high_water, directory })
+        Ok(Self { layers, blobs, head, high_water, keys: None, directory })
+    }
+
+    /// The same, with keys to read sealed fields by; nothing else needs them.
+    #[must_use]
+    pub fn with_keys(self, keys: Option<Arc<Keyring>>) -> Self {
+        Self { keys, ..self }
     }
 
     /// Reads everything and checks checksums, order, chain, payloads and the log's own checkpoints. Blocks.
@@ -79,7 +88,8 @@ impl ClosedLog {
     /// When the checkpoints can't be read.
     pub fn verify(&self) -> Result<Verified, ReadError> {
         let until = verify::Until::End { high_water: self.high_water };
-        let verified = verify::verify(&self.layers, &self.blobs, until);
+        let decoder = Decoder { keys: self.keys.as_deref() };
+        let verified = verify::verify(&self.layers, (&self.blobs, decoder), until);
         checkpoint::complete(verified, self.directory.root(), self)
     }
 }

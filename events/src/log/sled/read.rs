@@ -10,9 +10,9 @@ use ::sled::IVec;
 
 use super::Shared;
 use super::blobs::Blobs;
+use super::decode::{Decoder, Undecoded};
 use super::index::{Index, Source};
-use crate::codec::CodecError;
-use crate::envelope::{Fact, Recorded, StreamId};
+use crate::envelope::{Recorded, StreamId};
 use crate::id::{Position, Version};
 use crate::log::ReadError;
 use crate::log::archive::Archive;
@@ -82,21 +82,25 @@ impl Gathered {
     }
 
     /// Reads. `payload` finds large payloads of facts that are not archived. Blocks.
-    pub(super) fn load(self, payload: LargePayload<'_>) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    pub(super) fn load(
+        self,
+        decoder: Decoder<'_>,
+        payload: LargePayload<'_>,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let archive = &self.archive;
         let mut events = match self.archived {
             None => Vec::with_capacity(self.live.len()),
             Some(Query::Stream { stream, from, limit }) => {
-                at(archive, &archive.stream(stream, from, limit)?)?
+                at(archive, &archive.stream(stream, from, limit)?, decoder)?
             }
             Some(Query::Back { stream, through, limit }) => {
                 let wanted = limit - self.live.len();
-                at(archive, &archive.stream_back(stream, through, wanted)?)?
+                at(archive, &archive.stream_back(stream, through, wanted)?, decoder)?
             }
             Some(Query::All { from, limit }) => {
                 let mut events = Vec::new();
                 archive.frames_from(from, &mut |frame| {
-                    events.push(archived(archive, frame)?);
+                    events.push(archived(archive, frame, decoder)?);
                     Ok(events.len() < limit)
                 })?;
                 events
@@ -122,8 +126,8 @@ impl Gathered {
             };
             let frame = frame::locate(bytes, position).map_err(|wrong| failed(wrong.to_owned()))?;
             events.push(match frame.payload() {
-                Payload::Inline(payload) => recorded(&frame, payload)?,
-                Payload::Elsewhere(digest) => recorded(&frame, &payload(position, &digest)?)?,
+                Payload::Inline(payload) => recorded(&frame, payload, decoder)?,
+                Payload::Elsewhere(digest) => recorded(&frame, &payload(position, &digest)?, decoder)?,
             });
         }
         Ok(events)
@@ -133,7 +137,7 @@ impl Gathered {
 impl Shared {
     /// What a reader asks for; see [`Gathered::load`]. Blocks.
     pub(super) fn load(&self, gathered: Gathered) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        gathered.load(&|position, digest| {
+        gathered.load(self.decoder(), &|position, digest| {
             // It may have been archived since, and is gone from where it was.
             let archived = || self.index().archive().payload(position, digest.as_bytes()).ok();
             match self.blobs.get(digest) {
@@ -145,40 +149,46 @@ impl Shared {
 
     /// The same for who holds the index's lock: nothing is archived meanwhile.
     pub(super) fn load_locked(&self, gathered: Gathered) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        gathered.load(&|position, digest| {
+        gathered.load(self.decoder(), &|position, digest| {
             self.blobs.get(digest).map_err(|error| unread_payload(position, &error))
         })
     }
 }
 
 /// Facts of the archive.
-fn at(archive: &Archive, positions: &[Position]) -> Result<Vec<Arc<Recorded>>, ReadError> {
+fn at(
+    archive: &Archive,
+    positions: &[Position],
+    decoder: Decoder<'_>,
+) -> Result<Vec<Arc<Recorded>>, ReadError> {
     let mut events = Vec::with_capacity(positions.len());
     for &position in positions {
         archive.frame(position, &mut |frame| {
-            events.push(archived(archive, frame)?);
+            events.push(archived(archive, frame, decoder)?);
             Ok(())
         })?;
     }
     Ok(events)
 }
 
-fn archived(archive: &Archive, frame: &Frame<'_>) -> Result<Arc<Recorded>, ReadError> {
+fn archived(archive: &Archive, frame: &Frame<'_>, decoder: Decoder<'_>) -> Result<Arc<Recorded>, ReadError> {
     match frame.payload() {
-        Payload::Inline(payload) => recorded(frame, payload),
-        Payload::Elsewhere(digest) => recorded(frame, &archive.payload(frame.position, digest.as_bytes())?),
+        Payload::Inline(payload) => recorded(frame, payload, decoder),
+        Payload::Elsewhere(digest) => {
+            recorded(frame, &archive.payload(frame.position, digest.as_bytes())?, decoder)
+        }
     }
 }
 
-fn recorded(frame: &Frame<'_>, payload: &[u8]) -> Result<Arc<Recorded>, ReadError> {
+fn recorded(frame: &Frame<'_>, payload: &[u8], decoder: Decoder<'_>) -> Result<Arc<Recorded>, ReadError> {
     let position = frame.position;
-    let fact = Fact::decode(frame.tag(), payload)
-        .map_err(|source: CodecError| ReadError::Corrupt { position, source })?;
-    let event = frame.recorded(fact).map_err(|wrong| ReadError::Store {
-        what: format!("position {position}"),
-        reason: wrong.to_owned(),
-    })?;
-    Ok(Arc::new(event))
+    match decoder.decode(frame, payload) {
+        Ok((event, _)) => Ok(Arc::new(event)),
+        Err(Undecoded::Codec(source)) => Err(ReadError::Corrupt { position, source }),
+        Err(undecoded @ Undecoded::Envelope(_)) => {
+            Err(ReadError::Store { what: format!("position {position}"), reason: undecoded.words() })
+        }
+    }
 }
 
 fn unread_payload(position: Position, error: &std::io::Error) -> ReadError {
@@ -200,14 +210,4 @@ pub(super) fn payload<'a>(frame: &Frame<'a>, blobs: &Blobs) -> Result<Cow<'a, [u
             blobs.get(&digest).map(Into::into).map_err(|error| format!("read a large payload: {error}"))
         }
     }
-}
-
-/// A frame as a fact, or what is wrong with it in words.
-pub(super) fn decode(frame: &Frame<'_>, payload: &[u8]) -> Result<Recorded, String> {
-    let fact =
-        Fact::decode(frame.tag(), payload).map_err(|error| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })?;
-    frame.recorded(fact).map_err(str::to_owned)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::read::{decode, payload};
+use super::read::payload;
 use super::store::guarded;
 use super::*;
 use crate::envelope::NewEvent;
@@ -448,7 +448,8 @@ async fn any_flipped_bit_of_a_frame_is_noticed() {
     let mut bytes = Vec::new();
     draft.finish((Position(1), Version(1)), true, &frame::GENESIS, &mut bytes);
     let read = Frame::read(&bytes).unwrap();
-    let recorded = decode(&read, &payload(&read, &Blobs::new(place.path())).unwrap()).unwrap();
+    let payload = payload(&read, &Blobs::new(place.path())).unwrap();
+    let (recorded, _) = Decoder { keys: None }.decode(&read, &payload).unwrap();
     assert_eq!(NewEvent { meta: recorded.meta, fact: recorded.fact }, new);
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();

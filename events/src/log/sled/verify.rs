@@ -1,14 +1,16 @@
 //! Reading everything and saying all that is wrong, instead of stopping at the first.
 
 use super::blobs::Blobs;
+use super::decode::{Decoder, Undecoded};
 use super::layers::Layers;
-use super::read::{decode, payload};
+use super::read::payload;
 use crate::id::Position;
 use crate::log::Verified;
 use crate::log::frame::{Frame, Frames, Link, Payload};
 use crate::log::order::Order;
 use crate::log::problems::Problems;
 use crate::log::segments::Segment;
+use crate::seal::Unread;
 
 /// How far to look.
 #[derive(Clone, Copy, Debug)]
@@ -27,16 +29,18 @@ struct Findings {
     order: Order,
     link: Link,
     problems: Problems,
+    unread: Unread,
 }
 
 /// Checks checksums, order, chain, payload digests, and that every fact decodes.
-pub(super) fn verify(layers: &Layers, blobs: &Blobs, until: Until) -> Verified {
+pub(super) fn verify(layers: &Layers, (blobs, decoder): (&Blobs, Decoder<'_>), until: Until) -> Verified {
     let order = Order::default();
-    let mut findings = Findings { events: 0, link: order.link, order, problems: Problems::default() };
+    let (problems, unread) = (Problems::default(), Unread::default());
+    let mut findings = Findings { events: 0, link: order.link, order, problems, unread };
     for part in layers.archive.parts() {
         for number in 0..part.segments() {
             match part.segment(number) {
-                Ok(segment) => findings.segment(&segment),
+                Ok(segment) => findings.segment(&segment, decoder),
                 Err(error) => findings.problems.note(format!("in the archive, {error}")),
             }
         }
@@ -57,7 +61,7 @@ pub(super) fn verify(layers: &Layers, blobs: &Blobs, until: Until) -> Verified {
         if matches!(until, Until::Position(head) if first > head.0) {
             break;
         }
-        findings.chunk(first, &bytes, blobs);
+        findings.chunk(first, &bytes, (blobs, decoder));
     }
     let head = Position(findings.order.next.0 - 1);
     let acknowledged = match until {
@@ -74,12 +78,14 @@ pub(super) fn verify(layers: &Layers, blobs: &Blobs, until: Until) -> Verified {
         head,
         chain: blake3::Hash::from_bytes(findings.link).to_hex().to_string(),
         checkpoints: 0,
+        erased: findings.unread.erased,
+        sealed: findings.unread.sealed,
         problems: findings.problems.finish(),
     }
 }
 
 impl Findings {
-    fn chunk(&mut self, first: u64, bytes: &[u8], blobs: &Blobs) {
+    fn chunk(&mut self, first: u64, bytes: &[u8], (blobs, decoder): (&Blobs, Decoder<'_>)) {
         if first != self.order.next.0 {
             self.problems.note(format!(
                 "position {}: expected here, found a chunk that begins at {first}",
@@ -94,12 +100,12 @@ impl Findings {
                     return;
                 }
             };
-            let understood = payload(&frame, blobs).and_then(|payload| decode(&frame, &payload).map(drop));
+            let understood = payload(&frame, blobs).and_then(|payload| understood(decoder, &frame, &payload));
             self.fact(&frame, understood);
         }
     }
 
-    fn segment(&mut self, segment: &Segment) {
+    fn segment(&mut self, segment: &Segment, decoder: Decoder<'_>) {
         if segment.name.first != self.order.next {
             // The segments between could not be read, which was said.
             self.order = Order::within(segment.name.first, segment.before);
@@ -113,9 +119,9 @@ impl Findings {
                 }
             };
             let understood = match frame.payload() {
-                Payload::Inline(payload) => decode(&frame, payload).map(drop),
+                Payload::Inline(payload) => understood(decoder, &frame, payload),
                 Payload::Elsewhere(digest) => match segment.payloads.get(digest.as_bytes()) {
-                    Some(payload) => decode(&frame, payload).map(drop),
+                    Some(payload) => understood(decoder, &frame, payload),
                     None => Err("its large payload is missing".to_owned()),
                 },
             };
@@ -123,7 +129,7 @@ impl Findings {
         }
     }
 
-    fn fact(&mut self, frame: &Frame<'_>, understood: Result<(), String>) {
+    fn fact(&mut self, frame: &Frame<'_>, understood: Result<Unread, String>) {
         self.events += 1;
         if let Err(wrong) = self.order.follow(frame) {
             self.problems.note(format!("position {}: {wrong}", frame.position));
@@ -132,8 +138,13 @@ impl Findings {
         if !frame.payload_is_sound() {
             self.problems.note(format!("position {}: the payload differs from its digest", frame.position));
         }
-        if let Err(reason) = understood {
-            self.problems.note(format!("position {}: {reason}", frame.position));
+        match understood {
+            Ok(unread) => self.unread.add(&unread),
+            Err(reason) => self.problems.note(format!("position {}: {reason}", frame.position)),
         }
     }
+}
+
+fn understood(decoder: Decoder<'_>, frame: &Frame<'_>, payload: &[u8]) -> Result<Unread, String> {
+    decoder.decode(frame, payload).map(|(_, unread)| unread).map_err(Undecoded::words)
 }

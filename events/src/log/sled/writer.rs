@@ -12,13 +12,16 @@ use tokio::sync::{oneshot, watch};
 
 use super::Shared;
 use super::directory::HighWater;
-use super::index::Index;
+use super::index::{self, Index};
 use super::store::Store;
+use crate::codec::CodecError;
 use crate::envelope::{NewEvent, Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
+use crate::keyring::{Keyring, KeyringError};
 use crate::log::frame::{Draft, Link};
 use crate::log::{Ack, Append, AppendError, Expected, Receipt};
 use crate::metrics as names;
+use crate::{seal, workspace};
 
 /// Bytes of frames per value. sled keeps up to 16 values in a leaf and moves leaves over 128 KiB to files that it never
 /// syncs; 16 × 6 KiB stays below that with room for keys and for the one frame that may be larger than the rest.
@@ -53,6 +56,7 @@ impl Request {
         appends: Vec<Append>,
         ack: Ack,
         reply: oneshot::Sender<Result<Receipt, AppendError>>,
+        keys: Option<&Keyring>,
     ) -> Result<Self, AppendError> {
         let queued = Instant::now();
         let mut weight = 0;
@@ -63,8 +67,8 @@ impl Request {
                 // The log keeps microseconds; a receipt says what a reader will see.
                 event.meta.at = chrono::DateTime::from_timestamp_micros(event.meta.at.timestamp_micros())
                     .unwrap_or(event.meta.at);
-                let payload =
-                    event.fact.encode().map_err(|error| AppendError::Invalid(error.to_string().into()))?;
+                let payload = encode(append.stream, &mut event, keys)
+                    .map_err(|error| AppendError::Invalid(error.to_string().into()))?;
                 let draft = Draft::new(append.stream, &event, payload);
                 weight += draft.weight();
                 events.push((event, draft));
@@ -87,6 +91,16 @@ impl Request {
     fn ids(&self) -> impl Iterator<Item = EventId> + Clone {
         self.streams.iter().flat_map(|draft| &draft.events).map(|(event, _)| event.meta.id)
     }
+}
+
+/// Packs a fact and seals its fields. Of what was erased, nothing is recorded any more.
+fn encode(stream: StreamId, event: &mut NewEvent, keys: Option<&Keyring>) -> Result<Vec<u8>, CodecError> {
+    let Some(keys) = keys else { return event.fact.encode() };
+    let owner = seal::owner(stream, &event.fact);
+    if keys.is_erased(owner) {
+        event.fact = seal::erased(&event.fact)?;
+    }
+    seal::seal((event.meta.id, event.fact.tag()), owner, event.fact.encode()?, keys)
 }
 
 /// An answer that waits for the flush.
@@ -195,7 +209,8 @@ impl Writer {
             return;
         }
         self.link = plan.link;
-        self.publish(&plan);
+        let erased = self.destroy_keys(&plan);
+        self.publish(&plan, &erased);
         plan.answer(&self.meters);
     }
 
@@ -274,6 +289,10 @@ impl Writer {
             self.check_space()?;
         }
         self.commits = self.commits.wrapping_add(1);
+        if let Some(keys) = &self.shared.keys {
+            // Before the facts: what is sealed by a key that is nowhere is lost.
+            keys.settle().map_err(|error| format!("keep new keys: {}", in_full(&error)))?;
+        }
         for (digest, payload) in &plan.elsewhere {
             self.shared
                 .blobs
@@ -297,15 +316,38 @@ impl Writer {
         Ok(())
     }
 
+    /// Destroys the keys of those whose erasure is recorded: once its append is answered, it is done.
+    fn destroy_keys(&self, plan: &Plan) -> Vec<StreamId> {
+        let erasures = plan.events.iter().filter(|event| event.fact.tag() == workspace::ERASED_TAG);
+        let erased: Vec<StreamId> = erasures.map(|event| event.stream).collect();
+        for owner in &erased {
+            let Some(keys) = &self.shared.keys else { break };
+            if let Err(error) = keys.erase(*owner) {
+                // Out of use, but maybe still in its file. The next start tries again.
+                self.shared.stop_writing(&format!("destroy the key of `{owner}`: {}", in_full(&error)));
+            }
+        }
+        erased
+    }
+
     /// Lets readers see what is durable.
-    fn publish(&mut self, plan: &Plan) {
+    fn publish(&mut self, plan: &Plan, erased: &[StreamId]) {
         let mut index = self.shared.index_mut();
         for (first, _) in &plan.chunks {
             index.add_chunk(*first);
         }
         for event in &plan.events {
             index.add(event.position, event.stream, event.meta.id);
-            index.keep(Arc::clone(event));
+            // It may have been encoded before its text was erased.
+            let keys = self.shared.keys.as_deref();
+            if keys.is_some_and(|keys| keys.is_erased(seal::owner(event.stream, &event.fact))) {
+                index.keep(index::erased(event));
+            } else {
+                index.keep(Arc::clone(event));
+            }
+        }
+        for owner in erased {
+            index.forget(*owner);
         }
         let head = index.head();
         if let Some(last) = plan.events.last() {
@@ -409,6 +451,13 @@ fn conflict(request: &Request, plan: &Plan, index: &Index) -> Option<AppendError
 fn answer(reply: oneshot::Sender<Result<Receipt, AppendError>>, result: Result<Receipt, AppendError>) {
     // Nobody listens where the caller dropped its future; the append counts all the same.
     let _ = reply.send(result);
+}
+
+fn in_full(error: &KeyringError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 fn to_f64(count: usize) -> f64 {

@@ -110,6 +110,7 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
         | Event::HandlerPanicked(_)
+        | Event::Erased(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
         | Event::VerdictWithheld(_)

@@ -86,7 +86,7 @@ async fn a_rolled_log_shows_every_fact_at_open_and_in_a_copy() {
     seen.clear();
     let scratch = place.dir.path().join("scratch");
     let (copy, _) =
-        SledLog::open_copy(&place.path(), &scratch, &mut |fact| seen.push(std::sync::Arc::clone(fact)))
+        SledLog::open_copy(&place.path(), &scratch, None, &mut |fact| seen.push(std::sync::Arc::clone(fact)))
             .unwrap();
     assert_eq!(seen, facts);
     assert_eq!(copy.read(facts[0].stream, Version(1), 100).await.unwrap(), facts);
