@@ -195,6 +195,11 @@ impl<E> Decision<E> {
         id
     }
 
+    /// The name that the next fact will have.
+    pub fn next_id(&self, ctx: &Context<'_>) -> EventId {
+        ctx.event_id(self.facts.len())
+    }
+
     /// The facts.
     pub fn facts(&self) -> &[Decided<E>] {
         &self.facts

@@ -20,7 +20,7 @@ pub mod evolve;
 pub mod react;
 pub mod state;
 
-pub use command::{Command, Survey};
+pub use command::{Command, NewIncident, Survey};
 pub(crate) use decide::loop_alarm;
 pub use decide::{deadline, decide};
 pub use evolve::evolve;

@@ -8,12 +8,14 @@ use crate::id::{Position, RestartId, WorkspaceId};
 use crate::workspace::RestartCause;
 
 mod brake;
+mod incident;
 mod policy;
 
 pub use brake::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, CircuitChanged, CircuitState,
     GraceEnded, GraceStarted, HoldReleased, HoldSet, ObserverChanged, RestartProved, Scope,
 };
+pub use incident::{IncidentClosed, IncidentNoted, IncidentOpened};
 pub use policy::{
     AdmissionInputs, InvariantViolated, Mode, ModeSet, ParameterChange, PolicyChanged, ProvisionLimitChanged,
     QuarantineLifted, QuarantineProbed, Strategy, StrategySet,
@@ -78,6 +80,12 @@ vocabulary! {
         ProvisionLimitChanged = "fleet.provision_limit_changed.v1",
         /// Something happened that must never happen: a bug of ours, recorded with its numbers.
         InvariantViolated = "fleet.invariant_violated.v1",
+        /// Something that is worth being looked at by a person: a brake engaged, or a person said so.
+        IncidentOpened = "fleet.incident_opened.v1",
+        /// A person said something about an incident.
+        IncidentNoted = "fleet.incident_noted.v1",
+        /// A person is done with an incident.
+        IncidentClosed = "fleet.incident_closed.v1",
     }
 }
 
@@ -112,7 +120,10 @@ impl Event {
             | Self::ModeSet(_)
             | Self::StrategySet(_)
             | Self::PolicyChanged(_)
-            | Self::ProvisionLimitChanged(_) => None,
+            | Self::ProvisionLimitChanged(_)
+            | Self::IncidentOpened(_)
+            | Self::IncidentNoted(_)
+            | Self::IncidentClosed(_) => None,
         }
     }
 }

@@ -69,6 +69,10 @@ uuid_id!(
     HoldId, now_v7
 );
 uuid_id!(
+    /// One incident: the id of the fact that opened it.
+    IncidentId, now_v7
+);
+uuid_id!(
     /// One A2A call through the platform.
     CallId, now_v7
 );

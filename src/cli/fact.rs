@@ -95,7 +95,9 @@ fn colour(record: &Record) -> Option<Colour> {
         }
         "degraded" | "restart_requested" | "restart_deferred" | "restart_started" | "verdict_reached"
         | "session_suspected" | "suspicion_raised" | "verdict_withheld" | "outcome_unknown"
-        | "observer_changed" | "circuit_changed" | "hold_set" | "evidence_observed" => Some(Colour::Yellow),
+        | "observer_changed" | "circuit_changed" | "hold_set" | "incident_opened" | "evidence_observed" => {
+            Some(Colour::Yellow)
+        }
         "heartbeat_received" => Some(Colour::Dim),
         _ => None,
     }

@@ -203,6 +203,7 @@ impl From<Rejection> for ApiError {
             | Rejection::AlreadyPaused
             | Rejection::NotPaused
             | Rejection::NoSuchHold
+            | Rejection::NoSuchIncident
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
@@ -212,6 +213,7 @@ impl From<Rejection> for ApiError {
             | Rejection::EmergencyStop
             | Rejection::NoBrake
             | Rejection::NotQuarantined
+            | Rejection::IncidentClosed
             | Rejection::RestartNotPending
             | Rejection::StaleGeneration { .. } => StatusCode::CONFLICT,
         };

@@ -7,7 +7,7 @@ use covalence_events::fleet::{
     ProvisionLimitChanged, RestartOutcome, Scope, StrangerFound, Strategy, TailRepaired,
 };
 use covalence_events::workspace::{BackendKind, RestartCause};
-use covalence_events::{HoldId, PolicyHash, RestartId, Timestamp, WorkspaceId};
+use covalence_events::{HoldId, IncidentId, PolicyHash, RestartId, Timestamp, WorkspaceId};
 
 use super::state::many;
 use crate::policy::Policy;
@@ -45,6 +45,19 @@ impl Survey {
             ..BrakeReading::default()
         }
     }
+}
+
+/// An incident that a person opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewIncident {
+    /// What it is about, in a line.
+    pub title: String,
+    /// When it began.
+    pub since: Option<Timestamp>,
+    /// When it ended.
+    pub until: Option<Timestamp>,
+    /// Whom it is about; everybody where none.
+    pub workspaces: Vec<WorkspaceId>,
 }
 
 /// What the supervisor is asked or told.
@@ -139,6 +152,22 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// A person says that something is worth being looked at.
+    OpenIncident(Box<NewIncident>),
+    /// A person says something about an incident.
+    NoteIncident {
+        /// Which.
+        incident: IncidentId,
+        /// What.
+        text: String,
+    },
+    /// A person is done with an incident.
+    CloseIncident {
+        /// Which.
+        incident: IncidentId,
+        /// What it was in the end.
+        comment: Option<String>,
+    },
     /// A condition that a person should know of: repeated while it lasts, said once.
     RaiseAlarm {
         /// A stable word, with its subject after a colon.
@@ -197,6 +226,9 @@ impl Command {
             Self::SetStrategy { .. } => "set_strategy",
             Self::SetPolicy { .. } => "set_policy",
             Self::RollBackPolicy { .. } => "roll_back_policy",
+            Self::OpenIncident(_) => "open_incident",
+            Self::NoteIncident { .. } => "note_incident",
+            Self::CloseIncident { .. } => "close_incident",
             Self::RaiseAlarm { .. } => "raise_alarm",
             Self::ResolveAlarm { .. } => "resolve_alarm",
             Self::Configure(_) => "configure",

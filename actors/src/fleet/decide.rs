@@ -21,6 +21,7 @@ use crate::workspace::Rejection;
 
 mod admit;
 pub(crate) mod braking;
+mod incidents;
 mod persons;
 
 pub(super) use persons::FROM_CONFIGURATION;
@@ -89,6 +90,9 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
         | Command::SetStrategy { .. }
         | Command::SetPolicy { .. }
         | Command::RollBackPolicy { .. } => persons::asked(&mut draft, command)?,
+        Command::OpenIncident(_) | Command::NoteIncident { .. } | Command::CloseIncident { .. } => {
+            incidents::asked(&mut draft, command)?;
+        }
         Command::RaiseAlarm { kind, workspace, message } => {
             draft.raise(kind.clone(), *workspace, message.clone());
         }

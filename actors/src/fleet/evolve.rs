@@ -12,7 +12,8 @@ use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, 
 use serde_json::Value;
 
 use super::state::{
-    Cell, ENDED_MAX, HISTORY, Hold, InFlight, POLICIES_MAX, Quarantine, State, Trial, Tried, Waiting,
+    Cell, ENDED_MAX, HISTORY, Hold, INCIDENTS_MAX, InFlight, Incident, POLICIES_MAX, Quarantine, State,
+    Trial, Tried, Waiting,
 };
 use crate::context::Corrupt;
 use crate::policy::brake::{Brake, Canary};
@@ -91,11 +92,24 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
             }
         }
         Event::GraceEnded(e) => state.cells.entry(e.cell).or_default().grace_over = true,
+        Event::IncidentOpened(e) => {
+            if state.incidents.len() == INCIDENTS_MAX {
+                state.incidents.pop_first();
+            }
+            let opened = Incident { cell: e.cell, opened: place.at, closed: false };
+            state.incidents.insert(e.incident, opened);
+        }
+        Event::IncidentClosed(e) => {
+            if let Some(incident) = state.incidents.get_mut(&e.incident) {
+                incident.closed = true;
+            }
+        }
         // For people: no decision rests on them.
         Event::PlatformStopped(_)
         | Event::TailRepaired(_)
         | Event::ObserverChanged(_)
         | Event::ProvisionLimitChanged(_)
+        | Event::IncidentNoted(_)
         | Event::InvariantViolated(_) => {}
     }
 }

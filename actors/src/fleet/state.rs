@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use covalence_events::fleet::{BrakeMode, Scope, Strategy};
 use covalence_events::workspace::{BackendKind, RestartCause};
-use covalence_events::{EventId, HoldId, PolicyHash, Position, RestartId, Timestamp, WorkspaceId};
+use covalence_events::{
+    EventId, HoldId, IncidentId, PolicyHash, Position, RestartId, Timestamp, WorkspaceId,
+};
 
 use crate::context::{Roster, ancestors};
 use crate::policy::Policy;
@@ -15,6 +17,8 @@ use crate::policy::bucket::Bucket;
 pub const POLICIES_MAX: usize = 16;
 /// Restarts of a workspace that are remembered after their end. An echo is a few seconds late, and so many take minutes.
 pub const ENDED_MAX: usize = 8;
+/// Incidents that can be noted on and closed; the oldest are forgotten here, and stay in the log.
+pub const INCIDENTS_MAX: usize = 1000;
 /// The longest intensity window that a policy may have; older admissions are forgotten by the fold.
 pub const HISTORY: chrono::Duration = chrono::Duration::hours(24);
 
@@ -108,6 +112,17 @@ pub struct Trial {
     pub settled: bool,
 }
 
+/// Something that is worth being looked at by a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// The cell whose brake opened it; none where a person did.
+    pub cell: Option<BackendKind>,
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// Whether a person is done with it.
+    pub closed: bool,
+}
+
 /// One engine and what it runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
@@ -161,6 +176,8 @@ pub struct State {
     pub lost: BTreeMap<String, Timestamp>,
     /// Instances that nobody knows, as reported in this run.
     pub strangers: Vec<String>,
+    /// Incidents, oldest first: their ids begin with their time.
+    pub incidents: BTreeMap<IncidentId, Incident>,
     /// When the grace after our own start ends at the earliest, and when it began.
     pub grace: Option<(Timestamp, Timestamp)>,
 }

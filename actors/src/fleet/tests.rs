@@ -15,9 +15,11 @@ use super::{Command, Effect, State, Survey, deadline, decide, evolve, outstandin
 use crate::context::{Context, ObserverView, Origin};
 use crate::effect::Moment;
 use crate::scenario::Everybody;
+use crate::workspace::Rejection;
 
 mod braking;
 mod freeze;
+mod incidents;
 mod turns;
 
 struct Fleet {
@@ -51,6 +53,10 @@ impl Fleet {
     }
 
     fn when(&mut self, command: &Command) -> Vec<Event> {
+        self.try_when(command).unwrap()
+    }
+
+    fn try_when(&mut self, command: &Command) -> Result<Vec<Event>, Rejection> {
         let origin = Origin {
             principal: Principal::System,
             correlation: CorrelationId(Uuid::from_u128(1)),
@@ -69,7 +75,7 @@ impl Fleet {
             ids: Uuid::from_u128(u128::from(self.version + 1) << 32),
             chance: self.chance,
         };
-        let decision = decide(&self.state, command, &cx).unwrap();
+        let decision = decide(&self.state, command, &cx)?;
         self.chain.extend(decision.facts().iter().map(|fact| (fact.id, fact.cause, fact.event.tag())));
         let events: Vec<Event> = decision.facts().iter().map(|fact| fact.event.clone()).collect();
         self.effects.clear();
@@ -79,7 +85,7 @@ impl Fleet {
             self.effects.extend(react(&recorded));
             self.state = evolve(std::mem::take(&mut self.state), &recorded).unwrap();
         }
-        events
+        Ok(events)
     }
 
     fn ask(&mut self, workspace: u128, restart: u128) -> Vec<&'static str> {
@@ -182,7 +188,7 @@ fn deaths_that_come_one_by_one_engage_the_brake_without_a_survey() {
     let mut fleet = Fleet::of(15);
     let answers: Vec<_> = (1..=5).flat_map(|n| fleet.ask(n, n)).collect();
     assert_eq!(answers, [ADMITTED, ADMITTED, DEFERRED, DEFERRED, DEFERRED]);
-    assert_eq!(fleet.ask(6, 6), ["fleet.brake_engaged.v1", DEFERRED]);
+    assert_eq!(fleet.ask(6, 6), ["fleet.brake_engaged.v1", "fleet.incident_opened.v1", DEFERRED]);
     assert!(fleet.ask(6, 6).is_empty());
 }
 

@@ -64,6 +64,10 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         fleet::Event::HoldReleased(e) => {
             info!(hold = %e.hold, reason = e.reason, "hold released");
         }
+        fleet::Event::IncidentOpened(e) => {
+            warn!(incident = %e.incident, title = e.title, "incident opened");
+        }
+        fleet::Event::IncidentClosed(e) => info!(incident = %e.incident, "incident closed"),
         fleet::Event::PolicyChanged(e) => {
             info!(hash = %e.hash, origin = e.origin, changed = e.changed.len(), "the policy changed");
         }
@@ -98,6 +102,7 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         | fleet::Event::QuarantineProbed(_)
         | fleet::Event::QuarantineLifted(_)
         | fleet::Event::ProvisionLimitChanged(_)
+        | fleet::Event::IncidentNoted(_)
         | fleet::Event::EngineLost(_) => {
             debug!(stream = %recorded.stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded");
         }

@@ -335,6 +335,12 @@ pub enum Rejection {
     /// It is not quarantined.
     #[error("workspace is not quarantined")]
     NotQuarantined,
+    /// There is no such incident, or it is so old that only the log knows it.
+    #[error("no such incident")]
+    NoSuchIncident,
+    /// A person is done with it already.
+    #[error("incident is closed already")]
+    IncidentClosed,
     /// No earlier policy has this name.
     #[error("no such policy to go back to")]
     NoSuchPolicy,
@@ -371,6 +377,8 @@ impl Rejection {
             Self::NoSuchHold => "hold_not_found",
             Self::NoBrake => "no_brake",
             Self::NotQuarantined => "not_quarantined",
+            Self::NoSuchIncident => "incident_not_found",
+            Self::IncidentClosed => "incident_closed",
             Self::NoSuchPolicy => "policy_not_found",
             Self::InvalidPolicy { .. } => "invalid_policy",
             Self::StaleGeneration { .. } => "stale_generation",

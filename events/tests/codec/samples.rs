@@ -566,6 +566,17 @@ fn choices() -> Vec<f::Event> {
         f::QuarantineProbed { workspace, attempt: 2, attempts_max: 3 }.into(),
         f::QuarantineLifted { workspace, reason: "proved".to_owned() }.into(),
         f::ProvisionLimitChanged { cell, from: 3, to: 2, reason: "engine_trouble".to_owned() }.into(),
+        f::IncidentOpened {
+            incident: id(6),
+            title: "docker braked: freeze, by observer".to_owned(),
+            cell: Some(w::BackendKind::Docker),
+            since: Some(time()),
+            until: Some(time()),
+            workspaces: vec![workspace],
+        }
+        .into(),
+        f::IncidentNoted { incident: id(6), text: "the disk was full".to_owned() }.into(),
+        f::IncidentClosed { incident: id(6), comment: text("a full disk") }.into(),
         f::InvariantViolated {
             invariant: "restart_without_proof".to_owned(),
             workspace: Some(workspace),

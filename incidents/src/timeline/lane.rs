@@ -91,7 +91,16 @@ fn fleet(event: &fleet::Event, recorded: &Recorded, who: &Who) -> (Lane, Vec<Lan
         F::HoldSet(e) => (person(), scoped(e.scope, who)),
         F::ModeSet(e) => (person(), scoped(e.scope, who)),
         F::StrategySet(e) => (person(), vec![one(e.team, who)]),
-        F::HoldReleased(_) | F::PolicyChanged(_) => (person(), Vec::new()),
+        F::IncidentOpened(e) => {
+            let brake = e.cell.map(|cell| plain(LaneKind::Brake, &format!("brake:{}", cell.as_str())));
+            (
+                brake.unwrap_or_else(person),
+                e.workspaces.iter().take(ALSO_MAX).map(|id| one(*id, who)).collect(),
+            )
+        }
+        F::HoldReleased(_) | F::PolicyChanged(_) | F::IncidentNoted(_) | F::IncidentClosed(_) => {
+            (person(), Vec::new())
+        }
     }
 }
 

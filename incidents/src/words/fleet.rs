@@ -170,6 +170,15 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::ProvisionLimitChanged(e) => {
             Said::new(Plain, format!("{} starts at once instead of {}: {}", e.to, e.from, e.reason))
         }
+        Event::IncidentOpened(e) => Said::new(Plain, format!("incident opened: {}", cut(&e.title))),
+        Event::IncidentNoted(e) => Said::new(Plain, format!("incident note: {}", cut(&e.text))),
+        Event::IncidentClosed(e) => Said::new(
+            Good,
+            match &e.comment {
+                Some(comment) => format!("incident closed: {}", cut(comment)),
+                None => "incident closed".to_owned(),
+            },
+        ),
         Event::InvariantViolated(e) => {
             Said::new(Bad, format!("a bug of the platform: {}: {}", e.invariant, cut(&e.detail)))
         }

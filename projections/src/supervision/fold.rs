@@ -190,12 +190,16 @@ impl Supervision {
             }
             Event::AlarmResolved(e) => drop(self.alarms.remove(&(e.kind.clone(), e.workspace))),
             Event::PlatformStarted(_) => self.restarted(),
-            // What happened to the process, the log or somebody else's instances is no supervision; a lost engine is an alarm.
+            // What happened to the process, the log or somebody else's instances is no supervision; a lost engine is an alarm;
+            // incidents are read from the log itself.
             Event::PlatformStopped(_)
             | Event::TailRepaired(_)
             | Event::EngineLost(_)
             | Event::EngineFound(_)
             | Event::StrangerFound(_)
+            | Event::IncidentOpened(_)
+            | Event::IncidentNoted(_)
+            | Event::IncidentClosed(_)
             | Event::InvariantViolated(_) => {}
         }
     }

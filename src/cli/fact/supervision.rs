@@ -90,6 +90,9 @@ fn of_fleet(word: &str, data: &Value) -> Option<String> {
         ),
         "grace_started" => format!("{} workspaces, until {}", field("workspaces"), field("until")),
         "grace_ended" => format!("on {} after {}", field("cell"), seconds(data, "after_ms")),
+        "incident_opened" => format!("{} {}", field("incident"), field("title")),
+        "incident_noted" => format!("{}: {}", field("incident"), field("text")),
+        "incident_closed" => format!("{}{}", field("incident"), fields.after("comment", ": ")),
         "hold_set" => format!(
             "{}{}{}: {}",
             if data["emergency"] == true { "emergency stop, " } else { "" },

@@ -8,7 +8,7 @@ use covalence_events::fleet::{
 use covalence_events::workspace::BackendKind;
 use covalence_events::{Timestamp, WorkspaceId};
 
-use super::{Draft, admit, members};
+use super::{Draft, admit, incidents, members};
 use crate::context::millis;
 use crate::fleet::command::Survey;
 use crate::fleet::state::{State, many};
@@ -66,7 +66,11 @@ fn judge(draft: &mut Draft<'_>, reading: BrakeReading, survey: &Survey) {
                 BrakeTrigger::Observer => Vec::new(),
             };
             let of = reading.size;
-            draft.push(BrakeEngaged { cell, mode, trigger, count, of, threshold, members: who, reading });
+            let because =
+                draft.push(BrakeEngaged { cell, mode, trigger, count, of, threshold, members: who, reading });
+            if engaged.is_none() {
+                incidents::braked(draft, cell, (mode, trigger), because);
+            }
         }
         Some(Change::Release) => release(draft, cell, "trigger_gone", reading),
     }
@@ -132,7 +136,9 @@ pub(super) fn after_hold(draft: &mut Draft<'_>) {
             let (mode, trigger) = (BrakeMode::Canary, BrakeTrigger::Grace);
             let (count, of) = (reading.deaths_recent, reading.size);
             let members = members(dead);
-            draft.push(BrakeEngaged { cell, mode, trigger, count, of, threshold, members, reading });
+            let because =
+                draft.push(BrakeEngaged { cell, mode, trigger, count, of, threshold, members, reading });
+            incidents::braked(draft, cell, (mode, trigger), because);
         }
     }
 }

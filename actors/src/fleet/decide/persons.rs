@@ -74,6 +74,9 @@ pub(super) fn asked(draft: &mut Draft<'_>, command: &Command) -> Result<(), Reje
         | Command::ProveRestart { .. }
         | Command::RecordSurvey(_)
         | Command::RecordDeadline
+        | Command::OpenIncident(_)
+        | Command::NoteIncident { .. }
+        | Command::CloseIncident { .. }
         | Command::RaiseAlarm { .. }
         | Command::ResolveAlarm { .. }
         | Command::Configure(_)

@@ -5,6 +5,7 @@ use covalence_events::fleet::{BrakeEngaged, BrakeMode, BrakeTrigger, PlatformSta
 use super::*;
 
 const ENGAGED: &str = "fleet.brake_engaged.v1";
+const OPENED: &str = "fleet.incident_opened.v1";
 const RELEASED: &str = "fleet.brake_released.v1";
 const RAISED: &str = "fleet.alarm_raised.v1";
 
@@ -32,7 +33,7 @@ fn engaged(events: &[Event]) -> Vec<&BrakeEngaged> {
 /// A fleet of fifteen whose observer is unwell, and so frozen.
 fn frozen() -> Fleet {
     let mut fleet = Fleet::of(15);
-    assert_eq!(tags(&surveyed(&mut fleet, Survey { score: 4, ..calm() })), [ENGAGED]);
+    assert_eq!(tags(&surveyed(&mut fleet, Survey { score: 4, ..calm() })), [ENGAGED, OPENED]);
     fleet
 }
 
@@ -45,7 +46,7 @@ fn canary_sent() -> Fleet {
         fleet.after(Duration::from_secs(20)).ask(n, n);
     }
     let events = release_hold(&mut fleet);
-    assert_eq!(tags(&events)[..3], ["fleet.hold_released.v1", ENGAGED, ADMITTED]);
+    assert_eq!(tags(&events)[..4], ["fleet.hold_released.v1", ENGAGED, OPENED, ADMITTED]);
     fleet
 }
 
@@ -156,7 +157,7 @@ fn a_silence_of_everybody_is_an_alarm_at_once() {
     let mut fleet = Fleet::of(15);
     let long_since = fleet.now - TimeDelta::seconds(100);
     let events = surveyed(&mut fleet, Survey { suspects: suspects(1..=15, long_since), ..calm() });
-    assert_eq!(tags(&events), [ENGAGED, RAISED]);
+    assert_eq!(tags(&events), [ENGAGED, OPENED, RAISED]);
     let brake = engaged(&events)[0];
     assert_eq!((brake.trigger, brake.members.len()), (BrakeTrigger::Everybody, 15));
 }

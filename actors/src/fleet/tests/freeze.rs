@@ -9,7 +9,10 @@ fn frozen(trigger: impl Fn(&mut Survey, Timestamp)) -> Fleet {
     let mut survey = Survey { calm_for: Duration::ZERO, ..calm() };
     trigger(&mut survey, fleet.now);
     let engaged = fleet.when(&Command::RecordSurvey(survey));
-    assert!(matches!(&engaged[..], [Event::BrakeEngaged(e)] if e.mode == BrakeMode::Freeze), "{engaged:?}");
+    assert!(
+        matches!(&engaged[..], [Event::BrakeEngaged(e), Event::IncidentOpened(_)] if e.mode == BrakeMode::Freeze),
+        "{engaged:?}"
+    );
     fleet
 }
 
