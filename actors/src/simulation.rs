@@ -49,10 +49,13 @@ pub struct Setup {
     pub policy: Policy,
     /// The share of messages between actors that are carried twice.
     pub repeated: f64,
+    /// Whoever looks takes an engine's error for the death of everything that it runs, and asks nobody again: what the policy
+    /// is there to prevent.
+    pub naive: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { workspaces: 15, teams: None, policy: Policy::default(), repeated: 0.0 }
+        Self { workspaces: 15, teams: None, policy: Policy::default(), repeated: 0.0, naive: false }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use covalence_events::workspace::{EvidenceClass, EvidenceObserved, EvidenceSource};
 use covalence_events::{Principal, WorkspaceId};
 
 use super::Millis;
@@ -105,9 +106,41 @@ impl World {
             }
             Output::Recheck { workspace } => self.report(workspace, Command::RecordDeadline),
             Output::Fleet(command) => {
+                if let crate::fleet::Command::RecordEngineLost(lost) = &command
+                    && self.naive
+                {
+                    self.condemn(&lost.code);
+                }
                 let origin = self.origin(Principal::System);
                 self.mail_after(0, Mail::Fleet { command, origin });
             }
+        }
+    }
+
+    /// Without a policy an engine that does not answer has lost everything that it ran.
+    fn condemn(&mut self, code: &str) {
+        let Some(platform) = &self.platform else { return };
+        let states = platform.workspaces.values().filter_map(|actor| actor.state.as_ref());
+        let dead: Vec<_> = states
+            .filter_map(|state| match &state.instance {
+                Instance::Running { instance } => Some((state.id, state.generation, instance.clone()?)),
+                Instance::None
+                | Instance::Starting { .. }
+                | Instance::Stopping { .. }
+                | Instance::Unknown { .. } => None,
+            })
+            .collect();
+        for (workspace, generation, instance) in dead {
+            let evidence = EvidenceObserved {
+                source: EvidenceSource::Inspect,
+                class: EvidenceClass::Death,
+                generation,
+                instance: Some(instance),
+                code: code.to_owned(),
+                detail: "no answer".to_owned(),
+                exit_status: None,
+            };
+            self.report(workspace, Command::RecordEvidence(Box::new(evidence)));
         }
     }
 
@@ -175,6 +208,9 @@ impl World {
     fn confirmed(&mut self, confirming: Confirming, inspection: &Inspection, took: Duration) {
         let failed = matches!(inspection, Inspection::Unknown(_));
         self.observe(Input::Called { failed, took });
+        let gone =
+            Inspection::NotThere { code: "not_found", detail: "no answer".to_owned(), exit_status: None };
+        let (failed, inspection) = if self.naive { (false, &gone) } else { (failed, inspection) };
         let tries = confirming.tries + 1;
         if failed && tries < CONFIRM_TRIES {
             let again = Confirming { tries, ..confirming };

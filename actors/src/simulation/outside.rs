@@ -33,7 +33,7 @@ const RECONNECT: (Millis, Millis) = (100, 5_000);
 impl World {
     pub(super) fn engine_away(&self, _now: Millis) -> Option<&'static str> {
         self.active().find_map(|fault| match fault {
-            Fault::SocketMissing { .. } => Some("enoent"),
+            Fault::SocketMissing { .. } => Some("socket_missing"),
             Fault::EngineRestart { .. } => Some("refused"),
             _ => None,
         })

@@ -58,7 +58,7 @@ impl Plan {
         };
         let teams = chance.hits(0.3).then(|| 3 + chance.index(3));
         let repeated = if chance.hits(0.5) { 0.05 } else { 0.0 };
-        let setup = Setup { workspaces, teams, policy: Policy::default(), repeated };
+        let setup = Setup { workspaces, teams, policy: Policy::default(), repeated, naive: false };
         let most = if chance.hits(0.2) { 16 } else { 7 };
         let count = 1 + chance.index(most);
         let mut faults: Vec<_> =

@@ -86,6 +86,8 @@ pub struct World {
     pub(super) configured: Policy,
     /// The share of messages between actors that are carried twice.
     pub(super) repeated: f64,
+    /// Whether an engine's error is taken for a death.
+    pub(super) naive: bool,
     pub(super) workspaces: Vec<WorkspaceId>,
     pub(super) rejections: Vec<(Millis, Rejection)>,
     /// Creations that were refused because too many starts waited.
@@ -111,6 +113,7 @@ impl World {
             ids: 0,
             configured: setup.policy,
             repeated: setup.repeated,
+            naive: setup.naive,
             workspaces: Vec::new(),
             rejections: Vec::new(),
             shed: 0,
