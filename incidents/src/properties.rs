@@ -11,9 +11,10 @@ use covalence_events::{EventId, Generation, Position};
 use proptest::prelude::*;
 
 use crate::explain::STEPS_MAX;
+use crate::report::About;
 use crate::testing::{Story, all, at, id, restart, who};
 use crate::timeline::{LINES_MAX, Span};
-use crate::{Failure, Moment, Which, explain, timeline};
+use crate::{Failure, Moment, Which, explain, incident, postmortem, report, timeline};
 
 const PEOPLE: u128 = 3;
 
@@ -35,6 +36,10 @@ fn happen(story: &mut Story, what: u8, whose: u128, number: u64) -> EventId {
             story.restarted(whose, restart(u128::from(number % 4)), admission)
         }
         6 => story.brake(&[whose]),
+        18 => {
+            let brake = story.brake(&[whose]);
+            story.incident(brake)
+        }
         7 => story.of(whose, Paused {}),
         8 => story.of(whose, Resumed {}),
         9 => story.of(whose, Removed { cascade_deleted: None, purge: false }),
@@ -108,6 +113,20 @@ async fn ask(log: &MemoryLog, moment: i64) -> Vec<String> {
         assert!(in_order, "{shown:#?}");
         answers.push(serde_json::to_string(&shown).unwrap());
     }
+    let known = incident::list(log, 50, &who).await.unwrap();
+    let mut asked: Vec<About> = known.incidents.iter().map(|incident| About::Incident(incident.id)).collect();
+    for workspaces in [[].into(), [id(1)].into()] {
+        let since = Moment::Time(at(moment.min(0)));
+        asked.push(About::Span { since, until: Moment::Position(log.head()), workspaces });
+    }
+    for about in asked {
+        let report = report::show(log, &about, at(3_000_000), &who).await.unwrap();
+        assert!(!report.causes.is_empty(), "{report:?}");
+        assert!(report.causes.iter().all(|cause| (0.0..=1.0).contains(&cause.score)), "{report:#?}");
+        assert!(report.main.len() <= report::LINES_MAX);
+        answers.push(postmortem::draft(&report));
+        answers.push(serde_json::to_string(&report).unwrap());
+    }
     answers
 }
 
@@ -116,7 +135,7 @@ proptest! {
 
     #[test]
     fn every_question_has_one_answer(
-        happened in proptest::collection::vec((0..19_u8, 0..PEOPLE, 0..100_000_i64), 1..60),
+        happened in proptest::collection::vec((0..20_u8, 0..PEOPLE, 0..100_000_i64), 1..60),
         moment in -10_i64..2_000_000,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use covalence_events::log::{EventLog, ReadError};
-use covalence_events::{EventId, Position, Recorded, StreamId, Timestamp, Version, WorkspaceId};
+use covalence_events::{EventId, IncidentId, Position, Recorded, StreamId, Timestamp, Version, WorkspaceId};
 
 /// Facts of a workspace's own stream that one step back looks at: at a heartbeat each 30 s, eight hours. They lie scattered over
 /// the log, and each may cost a read of the disk of its own: about 0.2 ms of a log that is not in memory.
@@ -41,6 +41,9 @@ pub enum Failure {
     /// The log has no such fact.
     #[error("the log has no fact `{0}`")]
     NoFact(String),
+    /// The log has no such incident.
+    #[error("the log knows no incident `{0}`")]
+    NoIncident(IncidentId),
     /// A span that ends before it begins.
     #[error("the span ends before it begins")]
     Backwards,

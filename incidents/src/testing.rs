@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use covalence_events::fleet::{
-    AdmissionInputs, BrakeEngaged, BrakeMode, BrakeReading, BrakeTrigger, RestartAdmitted, RestartDeferred,
+    AdmissionInputs, BrakeEngaged, BrakeMode, BrakeReading, BrakeTrigger, IncidentOpened, RestartAdmitted,
+    RestartDeferred,
 };
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, EventLog as _, Expected};
@@ -14,8 +15,8 @@ use covalence_events::workspace::{
     WorkspaceAccess,
 };
 use covalence_events::{
-    BootId, CorrelationId, EventId, Fact, Generation, Meta, NewEvent, Position, Principal, Recorded,
-    RestartId, StreamId, Timestamp, WorkspaceId, fleet, workspace,
+    BootId, CorrelationId, EventId, Fact, Generation, IncidentId, Meta, NewEvent, Position, Principal,
+    Recorded, RestartId, StreamId, Timestamp, WorkspaceId, fleet, workspace,
 };
 use uuid::Uuid;
 
@@ -140,9 +141,7 @@ impl Story {
 
     fn push(&mut self, stream: StreamId, causation: Option<EventId>, fact: Fact) -> EventId {
         let number = self.facts.len() as u64 + 1;
-        // The platform's ids begin with their time, and so do these.
-        let time = u64::try_from(at(self.now).timestamp_millis()).unwrap();
-        let id = EventId(uuid::Builder::from_unix_timestamp_millis(time, &tail(number)).into_uuid());
+        let id = self.next_id(number);
         let meta = Meta {
             id,
             at: at(self.now),
@@ -302,6 +301,21 @@ impl Story {
             members: members.iter().map(|number| id(*number)).collect(),
             reading: BrakeReading { size: 15, suspects: 5, suspects_recent: 5, ..BrakeReading::default() },
         })
+    }
+
+    /// The incident that a brake opens.
+    pub(crate) fn incident(&mut self, brake: EventId) -> EventId {
+        let number = self.facts.len() as u64 + 1;
+        let incident = IncidentId(self.next_id(number).0);
+        let (cell, title) = (Some(BackendKind::Process), "process braked".to_owned());
+        let (since, until, workspaces) = (None, None, Vec::new());
+        self.decided(Some(brake), IncidentOpened { incident, title, cell, since, until, workspaces })
+    }
+
+    fn next_id(&self, number: u64) -> EventId {
+        // The platform's ids begin with their time, and so do these.
+        let time = u64::try_from(at(self.now).timestamp_millis()).unwrap();
+        EventId(uuid::Builder::from_unix_timestamp_millis(time, &tail(number)).into_uuid())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
