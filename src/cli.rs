@@ -138,6 +138,8 @@ enum Command {
     Diff(diff::Diff),
     /// Step the fleet through its past: play, pause, back and on
     Replay(replay::Replay),
+    /// List, look into, open, note on and close incidents
+    Incidents(incidents::Incidents),
     /// Check the event log
     Log(log::Log),
     /// Build images of runtimes
@@ -177,6 +179,7 @@ impl Cli {
             Command::Timeline(command) => command.run(&shared).await,
             Command::Diff(command) => command.run(&shared).await,
             Command::Replay(command) => command.run(&shared).await,
+            Command::Incidents(command) => command.run(&shared).await,
             Command::Log(command) => command.run(&shared).await,
             Command::Images(command) => command.run(&shared).await,
             Command::Strangers(command) => command.run(&shared).await,

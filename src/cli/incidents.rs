@@ -1,8 +1,9 @@
-//! Where answers about incidents come from: a server, or a copy of the log of one that is down.
+//! `covalence incidents …`, and where answers about incidents come from: a server, or a copy of the log of one that is down.
 
 use std::sync::Arc;
 
 use chrono::Utc;
+use clap::{Args, Subcommand};
 use covalence_actors::policy::Policy;
 use covalence_events::keyring::Keyring;
 use covalence_events::log::OpenError;
@@ -21,6 +22,43 @@ use crate::cli::output::note;
 use crate::cli::when::{When, rfc3339};
 use crate::cli::{Shared, events};
 use crate::config::log_dir;
+
+mod change;
+mod ls;
+mod show;
+
+/// List, look into, open, note on and close incidents
+#[derive(Debug, Args)]
+pub(super) struct Incidents {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List incidents, newest first
+    Ls(ls::Ls),
+    /// Say what first caused an incident, whom it hit, and what those have in common
+    Show(show::Show),
+    /// Open an incident by hand
+    Open(change::Open),
+    /// Say something about an incident
+    Note(change::Note),
+    /// Close an incident: nothing is left to be done about it
+    Close(change::Close),
+}
+
+impl Incidents {
+    pub(super) async fn run(self, shared: &Shared) -> Outcome {
+        match self.command {
+            Command::Ls(command) => command.run(shared).await,
+            Command::Show(command) => command.run(shared).await,
+            Command::Open(command) => command.run(shared).await,
+            Command::Note(command) => command.run(shared).await,
+            Command::Close(command) => command.run(shared).await,
+        }
+    }
+}
 
 /// Who answers.
 #[derive(Debug)]
@@ -154,7 +192,10 @@ pub(super) fn read<T: DeserializeOwned>(answer: Value) -> Outcome<T> {
 impl From<NoAnswer> for Failure {
     fn from(failure: NoAnswer) -> Self {
         let exit = match failure {
-            NoAnswer::NoWorkspace(_) | NoAnswer::NotYet(_) | NoAnswer::NoFact(_) => Exit::NotFound,
+            NoAnswer::NoWorkspace(_)
+            | NoAnswer::NotYet(_)
+            | NoAnswer::NoFact(_)
+            | NoAnswer::NoIncident(_) => Exit::NotFound,
             NoAnswer::Backwards => Exit::Usage,
             NoAnswer::Read(_) => Exit::Failure,
         };
@@ -163,7 +204,7 @@ impl From<NoAnswer> for Failure {
 }
 
 /// How an answer is written.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Form {
     /// No colour, also on a terminal
     #[arg(long)]

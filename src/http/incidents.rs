@@ -17,6 +17,8 @@ use crate::http::auth;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 
+pub mod objects;
+
 /// What a moment may be.
 const MOMENTS: &str = "expected RFC 3339 (`2026-03-01T03:07:00Z`) or a position (`1234`)";
 
@@ -169,6 +171,7 @@ pub(super) fn refused(failure: Failure) -> ApiError {
         Failure::NoFact(named) => {
             ApiError::not_found("fact_not_found", "no such fact").field("event").detail(named)
         }
+        Failure::NoIncident(_) => ApiError::not_found("incident_not_found", "no such incident"),
         Failure::Backwards => invalid("since").detail("expected a moment before `until`"),
         Failure::Read(error) => error.into(),
     }

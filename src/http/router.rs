@@ -84,6 +84,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(incidents::show_timeline)
         .service(moments::show_diff)
         .service(moments::replay::play)
+        .configure(incident_objects)
         .service(admin::log::log)
         .service(admin::log::verify)
         .service(admin::segments::get_segment)
@@ -92,6 +93,17 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);
+}
+
+/// Incidents as objects; a span comes before what takes any id.
+fn incident_objects(config: &mut ServiceConfig<'_>) {
+    config
+        .service(incidents::objects::list)
+        .service(incidents::objects::open)
+        .service(incidents::objects::show_span)
+        .service(incidents::objects::show)
+        .service(incidents::objects::note)
+        .service(incidents::objects::close);
 }
 
 /// The operator's hand.

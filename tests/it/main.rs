@@ -19,6 +19,7 @@ mod engine_faults;
 mod erasure;
 mod explained;
 mod graceful_restart;
+mod incidents;
 mod kill_and_heal;
 mod log_backup;
 mod mass_death;

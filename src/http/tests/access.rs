@@ -35,6 +35,12 @@ async fn admin_routes_take_the_admin_token_and_nothing_else() {
         (Method::POST, "/admin/policy/rollback".to_owned()),
         (Method::POST, "/admin/backtest".to_owned()),
         (Method::PUT, "/admin/mode".to_owned()),
+        (Method::GET, "/incidents".to_owned()),
+        (Method::POST, "/incidents".to_owned()),
+        (Method::GET, "/incidents/span".to_owned()),
+        (Method::GET, format!("/incidents/{id}")),
+        (Method::POST, format!("/incidents/{id}/notes")),
+        (Method::POST, format!("/incidents/{id}/close")),
         (Method::POST, format!("/workspaces/{id}/quarantine/lift")),
         (Method::PUT, format!("/workspaces/{id}/strategy")),
     ] {

@@ -97,3 +97,63 @@ async fn what_can_not_be_answered_names_the_field_and_what_is_allowed() {
         assert_eq!(platform.get(path).send().await.status, 401, "{path}");
     }
 }
+
+#[actix_web::test]
+async fn an_incident_is_opened_noted_on_closed_once_and_looked_into() {
+    let platform = Platform::start().await;
+    let id = online(&platform, "lead").await;
+    let post = async |path: &str, body: Value| {
+        platform.ask(Method::POST, path).bearer(ADMIN).json(body).send().await
+    };
+    let wish = json!({"title": "slow answers", "workspaces": [id]});
+    let opened = post("/incidents", wish).await;
+    assert_eq!((opened.status, &opened.json["status"]), (201, &json!("open")), "{opened:?}");
+    let path = format!("/incidents/{}", opened.json["id"].as_str().unwrap());
+    let noted = post(&format!("{path}/notes"), json!({"text": "it was the proxy"})).await;
+    assert_eq!(noted.status, 201, "{noted:?}");
+    let close = format!("{path}/close");
+    assert_eq!(post(&close, json!({"comment": "a full disk"})).await.status, 200);
+    let again = post(&close, json!({})).await;
+    assert_eq!((again.status, &again.json["code"]), (409, &json!("incident_closed")), "{again:?}");
+
+    let listed = get(&platform, "/incidents").await;
+    assert_eq!(listed["incidents"][0]["notes"][0]["text"], "it was the proxy", "{listed}");
+    assert_eq!(listed["incidents"][0]["closed"]["by"], "admin", "{listed}");
+    let report = get(&platform, &path).await;
+    assert_eq!(report["incident"], listed["incidents"][0]);
+    assert_eq!(report["causes"][0]["kind"], "unknown", "nothing went wrong: {report}");
+    let span = get(&platform, &format!("/incidents/span?since=1&workspace={id}")).await;
+    assert_eq!((&span["incident"], &span["from"]), (&Value::Null, &json!(1)), "{span}");
+}
+
+#[actix_web::test]
+async fn what_an_incident_can_not_be_names_the_field() {
+    let platform = Platform::start().await;
+    let nobody = "0b8f2a54-1111-4222-8333-444455556666";
+    for (path, body, status, field) in [
+        ("/incidents", json!({}), 400, json!("title")),
+        ("/incidents", json!({"title": " "}), 400, json!("title")),
+        ("/incidents", json!({"title": "two\nlines"}), 400, json!("title")),
+        ("/incidents", json!({"title": "x".repeat(201)}), 400, json!("title")),
+        ("/incidents", json!({"title": "x", "since": "soon"}), 400, json!("since")),
+        ("/incidents", json!({"title": "x", "since": "2999-01-01T00:00:00Z"}), 400, json!("since")),
+        ("/incidents", json!({"title": "x", "workspaces": ["lead"]}), 400, json!("workspaces")),
+        ("/incidents/7/notes", json!({"text": "x"}), 400, json!("id")),
+        (&*format!("/incidents/{nobody}/notes"), json!({"text": ""}), 400, json!("text")),
+        (&*format!("/incidents/{nobody}/notes"), json!({"text": "x".repeat(4001)}), 400, json!("text")),
+    ] {
+        let reply = platform.ask(Method::POST, path).bearer(ADMIN).json(body.clone()).send().await;
+        assert_eq!((reply.status, &reply.json["field"]), (status, &field), "{path} {body}: {reply:?}");
+    }
+    for path in ["notes", "close"] {
+        let path = format!("/incidents/{nobody}/{path}");
+        let reply = platform.ask(Method::POST, &path).bearer(ADMIN).json(json!({"text": "x"})).send().await;
+        assert_eq!(reply.says(), (404, "no such incident"), "{path}");
+    }
+    let unknown = ask(&platform, &format!("/incidents/{nobody}")).await;
+    assert_eq!(unknown.says(), (404, "no such incident"));
+    for (path, field) in [("/incidents?limit=0", "limit"), ("/incidents/span?since=soon", "since")] {
+        let reply = ask(&platform, path).await;
+        assert_eq!((reply.status, &reply.json["field"]), (400, &json!(field)), "{path}: {reply:?}");
+    }
+}
