@@ -17,8 +17,12 @@ const SOURCES: &[&str] = &[
     include_str!("../workspace/token.rs"),
 ];
 
-const FLEET: &[&str] =
-    &[include_str!("../fleet.rs"), include_str!("../fleet/brake.rs"), include_str!("../fleet/policy.rs")];
+const FLEET: &[&str] = &[
+    include_str!("../fleet.rs"),
+    include_str!("../fleet/brake.rs"),
+    include_str!("../fleet/incident.rs"),
+    include_str!("../fleet/policy.rs"),
+];
 
 type Structs = BTreeMap<String, Vec<(String, String)>>;
 
