@@ -138,7 +138,7 @@ enum Command {
     Diff(diff::Diff),
     /// Step the fleet through its past: play, pause, back and on
     Replay(replay::Replay),
-    /// List, look into, open, note on and close incidents
+    /// List, look into, open, note on, close and keep incidents
     Incidents(incidents::Incidents),
     /// Check the event log
     Log(log::Log),

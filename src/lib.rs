@@ -14,7 +14,8 @@
 //! authority, adapts engines to ports, and wires everything up. No domain rule lives here.
 //!
 //! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
-//! programs do, [`moments`] what both show of the past, [`alarms`] how it calls people; [`segments`] is where the log is exported to; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
+//! programs do, [`moments`] what both show of the past, [`alarms`] how it calls people; [`segments`] is where the log is exported
+//! to, [`golden`] what an incident is kept as; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
 //! on; [`channel`] is the platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`], [`metrics_names`] and
 //! [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
@@ -27,10 +28,12 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod demo;
+pub mod golden;
 pub mod http;
 pub mod images;
 pub mod metrics_names;
 pub mod moments;
+mod redaction;
 pub mod runtimes;
 pub mod segments;
 pub mod shutdown;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use covalence_events::fleet::{self as facts, CircuitState};
 use covalence_events::workspace::BackendKind;
 use covalence_events::{Fact, Position, Recorded, RestartId, StreamId, Timestamp, WorkspaceId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::context::{Corrupt, ObserverView};
 use crate::policy::Policy;
@@ -24,6 +24,7 @@ mod admissions;
 mod brakes;
 mod naive;
 mod silence;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
@@ -39,10 +40,13 @@ pub enum Under {
     /// No policy: whatever does not answer is dead and restarted at once, without limits. What the incident was like that this
     /// supervisor exists for.
     Naive,
+    /// Whatever policy was in force, and the rules as they are: what is decided today about what happened then. Whatever can
+    /// be counted from the facts is counted again.
+    Recorded,
 }
 
 /// What kind of decision differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// What evidence amounts to.
@@ -51,6 +55,23 @@ pub enum Kind {
     Admission,
     /// Whether a brake holds restarts back.
     Brake,
+}
+
+/// One decision, as it was made and as it would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// The fact that it is about, or that it begins with.
+    pub position: Position,
+    /// What kind of decision.
+    pub kind: Kind,
+    /// About whom; none where it is about a cell.
+    pub workspace: Option<WorkspaceId>,
+    /// What was decided.
+    pub recorded: String,
+    /// What would be.
+    pub under: String,
 }
 
 /// One decision that would have been another.
@@ -136,6 +157,9 @@ pub struct Backtest {
     condemned: naive::Condemned,
     admitted: BTreeSet<RestartId>,
     would_be_admitted: BTreeSet<RestartId>,
+    /// Decisions about single workspaces whose facts are not all read.
+    open: BTreeMap<WorkspaceId, verdicts::Open>,
+    decisions: Vec<Decision>,
     report: Report,
 }
 
@@ -152,6 +176,8 @@ impl Backtest {
             condemned: naive::Condemned::default(),
             admitted: BTreeSet::new(),
             would_be_admitted: BTreeSet::new(),
+            open: BTreeMap::new(),
+            decisions: Vec::new(),
             report: Report::default(),
         };
         backtest.policy_in_force();
@@ -175,7 +201,16 @@ impl Backtest {
     }
 
     /// What differs.
-    pub fn finish(mut self) -> Report {
+    pub fn finish(self) -> Report {
+        self.finish_with_decisions().0
+    }
+
+    /// What differs; and under [`Under::Recorded`] every decision that was made again, in the log's order.
+    pub fn finish_with_decisions(mut self) -> (Report, Vec<Decision>) {
+        let open: Vec<_> = self.open.keys().copied().collect();
+        for id in open {
+            self.close(id);
+        }
         self.listened();
         let (was, would) = (&self.admitted, &self.would_be_admitted);
         self.report.restarts = count(was.len());
@@ -187,7 +222,8 @@ impl Backtest {
         for difference in &mut self.report.differences {
             difference.extrapolated = first.is_some_and(|first| difference.at > first);
         }
-        self.report
+        self.decisions.sort_by_key(|decision| decision.position);
+        (self.report, self.decisions)
     }
 
     fn judge(&mut self, recorded: &Recorded) {
@@ -195,12 +231,14 @@ impl Backtest {
             Fact::Fleet(event) => {
                 self.judge_admission(event, recorded);
                 self.judge_brake(event, recorded);
+                self.judge_brake_again(event, recorded);
                 self.judge_lost_engine(event, recorded);
             }
             Fact::Workspace(event) => {
                 if let StreamId::Workspace(id) = recorded.stream {
                     self.judge_silence(id, event, recorded);
                     self.judge_error(id, event, recorded);
+                    self.judge_again(id, event, recorded);
                 }
             }
         }
@@ -239,14 +277,31 @@ impl Backtest {
         let recorded = &self.scene.fleet.policy;
         let other = match &self.under {
             Under::Policy(policy) => (**policy).clone(),
-            Under::Naive => recorded.clone(),
+            Under::Naive | Under::Recorded => recorded.clone(),
         };
         self.differ = recorded.differences(&other).into_iter().map(|(name, ..)| name).collect();
         self.scene.other.policy = other;
     }
 
     fn differs_in(&self, parameters: &[&str]) -> bool {
-        parameters.iter().any(|parameter| self.differ.contains(parameter))
+        matches!(self.under, Under::Recorded)
+            || parameters.iter().any(|parameter| self.differ.contains(parameter))
+    }
+
+    /// The policy that is asked, unless it is none.
+    fn other_policy(&self) -> Option<&Policy> {
+        match &self.under {
+            Under::Policy(policy) => Some(policy),
+            Under::Recorded => Some(&self.scene.other.policy),
+            Under::Naive => None,
+        }
+    }
+
+    /// Keeps a decision. Only what is made again under the policy of its time is listed: the other lists are of differences.
+    fn list(&mut self, decision: Decision) {
+        if matches!(self.under, Under::Recorded) {
+            self.decisions.push(decision);
+        }
     }
 
     fn note(&mut self, difference: Difference) {

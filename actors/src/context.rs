@@ -133,6 +133,11 @@ pub struct Context<'a> {
 /// The low bits of [`Context::ids`] that count facts of one decision; the rest is time and chance.
 const ID_BITS: u128 = 0xffff;
 
+/// What the facts of one decision have in common: their ids but for the bits that count.
+pub(crate) fn decision_of(fact: EventId) -> u128 {
+    fact.0.as_u128() & !ID_BITS
+}
+
 impl Context<'_> {
     /// Wall-clock time.
     pub fn at(&self) -> Timestamp {

@@ -31,6 +31,15 @@ pub enum CodecError {
         #[source]
         source: rmp_serde::decode::Error,
     },
+    /// The tag is known, the JSON is not what it promises.
+    #[error("the JSON of `{tag}` is no such fact")]
+    Json {
+        /// The tag as found.
+        tag: String,
+        /// What the decoder said.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A fact that can't be expressed. Only a bug in its type leads here.
     #[error("payload of `{tag}` does not encode")]
     Encode {
@@ -106,6 +115,14 @@ macro_rules! vocabulary {
             pub(crate) fn decode(tag: &str, payload: &[u8]) -> Result<Option<Self>, $crate::codec::CodecError> {
                 match tag {
                     $($tag => $crate::codec::unpack(tag, payload).map(|p| Some(Self::$variant(p))),)+
+                    _ => Ok(None),
+                }
+            }
+
+            /// `Ok(None)` when the tag is not of this vocabulary.
+            pub(crate) fn from_json(tag: &str, value: serde_json::Value) -> Result<Option<Self>, serde_json::Error> {
+                match tag {
+                    $($tag => serde_json::from_value(value).map(|payload| Some(Self::$variant(payload))),)+
                     _ => Ok(None),
                 }
             }

@@ -128,6 +128,18 @@ impl Fact {
         codec::decode(tag, payload)
     }
 
+    /// Reads what [`Fact::to_json`] of this build wrote.
+    pub fn from_json(tag: &str, value: serde_json::Value) -> Result<Self, CodecError> {
+        let broken = |source| CodecError::Json { tag: tag.to_owned(), source };
+        if let Some(event) = workspace::Event::from_json(tag, value.clone()).map_err(broken)? {
+            return Ok(Self::Workspace(event));
+        }
+        if let Some(event) = fleet::Event::from_json(tag, value).map_err(broken)? {
+            return Ok(Self::Fleet(event));
+        }
+        Err(CodecError::UnknownTag { tag: tag.to_owned() })
+    }
+
     /// The payload as JSON, for people and for the raw log's readers.
     pub fn to_json(&self) -> serde_json::Value {
         match self {

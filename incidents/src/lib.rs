@@ -10,6 +10,7 @@
 pub mod cause;
 pub mod explain;
 pub mod factors;
+pub mod golden;
 pub mod impact;
 pub mod incident;
 pub mod postmortem;

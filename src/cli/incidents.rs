@@ -24,10 +24,12 @@ use crate::cli::{Shared, events};
 use crate::config::log_dir;
 
 mod change;
+mod export;
 mod ls;
+mod replay;
 mod show;
 
-/// List, look into, open, note on and close incidents
+/// List, look into, open, note on, close and keep incidents
 #[derive(Debug, Args)]
 pub(super) struct Incidents {
     #[command(subcommand)]
@@ -46,6 +48,10 @@ enum Command {
     Note(change::Note),
     /// Close an incident: nothing is left to be done about it
     Close(change::Close),
+    /// Write a span of the log as a case: its facts, and the decisions that are expected of them
+    Export(export::Export),
+    /// Put the facts of cases to today's rules, and say what is decided otherwise
+    Replay(replay::Replay),
 }
 
 impl Incidents {
@@ -56,6 +62,8 @@ impl Incidents {
             Command::Open(command) => command.run(shared).await,
             Command::Note(command) => command.run(shared).await,
             Command::Close(command) => command.run(shared).await,
+            Command::Export(command) => command.run(shared).await,
+            Command::Replay(command) => command.run(shared).await,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::http::auth;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 
+pub(crate) mod case;
 pub mod objects;
 
 /// What a moment may be.

@@ -85,6 +85,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(moments::show_diff)
         .service(moments::replay::play)
         .configure(incident_objects)
+        .service(incidents::case::make)
         .service(admin::log::log)
         .service(admin::log::verify)
         .service(admin::segments::get_segment)

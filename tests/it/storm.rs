@@ -11,9 +11,11 @@
 //! | `COVALENCE_STORM_PERCENT` | 30 | of a hundred requests to the engine, so many meet a fault |
 //! | `COVALENCE_STORM_FREEZE` | 20 | for so many seconds the engine is silent |
 //! | `COVALENCE_STORM_REPORT` | | a file that each round adds a line to |
+//! | `COVALENCE_STORM_CASES` | | a directory where each round of ours leaves a golden case (`docs/incidents.md`) |
 
 use std::io::Write as _;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use self::baseline::{Baseline, Policy};
@@ -43,6 +45,9 @@ async fn whatever_the_engine_does_only_what_is_dead_is_restarted() {
         let fleet = Ours::start(&round).await;
         let outcome = round.run("covalence", &fleet).await;
         report(&outcome);
+        if let Some(directory) = knob("COVALENCE_STORM_CASES") {
+            fleet.keep(Path::new(&directory), seed);
+        }
         let found = broken_promises(&outcome, &fleet.admitted().await);
         if !found.is_empty() {
             eprintln!("--- the platform's own words in storm {seed} ---\n{}", fleet.words());

@@ -5,7 +5,7 @@ use covalence_events::fleet::{AdmissionInputs, Event};
 use covalence_events::workspace::RestartCause;
 use covalence_events::{Recorded, RestartId, Timestamp, WorkspaceId};
 
-use super::{Backtest, Difference, Kind, Under};
+use super::{Backtest, Decision, Difference, Kind};
 use crate::context::Roster;
 use crate::fleet::decide::braking;
 use crate::policy::admission::{self, Admission};
@@ -107,15 +107,23 @@ impl Backtest {
             return;
         };
         self.report.judged += 1;
-        let would = match &self.under {
-            Under::Naive => Decided::Admitted,
-            Under::Policy(policy) => {
+        let would = match self.other_policy() {
+            None => Decided::Admitted,
+            Some(policy) => {
                 admission::admit(policy, asked.cause, &self.seen_otherwise(&asked, inputs)).into()
             }
         };
         if would == Decided::Admitted {
             self.would_be_admitted.insert(asked.restart);
         }
+        self.list(Decision {
+            at: recorded.meta.at,
+            position: recorded.position,
+            kind: Kind::Admission,
+            workspace: Some(asked.workspace),
+            recorded: format!("restart for {} {}", asked.cause.as_str(), was.words()),
+            under: format!("restart for {} {}", asked.cause.as_str(), would.words()),
+        });
         if !was.is_same(&would) {
             self.note(Difference {
                 at: recorded.meta.at,

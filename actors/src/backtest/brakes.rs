@@ -4,8 +4,9 @@ use covalence_events::fleet::{BrakeMode, BrakeReading, BrakeTrigger, CircuitStat
 use covalence_events::workspace::BackendKind;
 use covalence_events::{Fact, Recorded, Timestamp, WorkspaceId};
 
-use super::{Backtest, Difference, Kind, Under};
+use super::{Backtest, Decision, Difference, Kind, Under};
 use crate::context::Roster;
+use crate::fleet::decide::braking;
 use crate::fleet::state::many;
 use crate::policy::{Policy, brake};
 use crate::workspace::state::Instance;
@@ -21,6 +22,8 @@ const PARAMETERS: &[&str] = &[
     "grace_deaths_share",
 ];
 const CELLS: [BackendKind; 2] = [BackendKind::Process, BackendKind::Docker];
+
+const RELEASED: &str = "released";
 
 /// Which brake a reading speaks for.
 fn speaks_for(policy: &Policy, reading: &BrakeReading) -> Option<(BrakeMode, BrakeTrigger, u32, u32)> {
@@ -41,6 +44,9 @@ impl Backtest {
     /// A brake that was engaged for what could be counted. What follows from its canary rests on how that went.
     pub(super) fn judge_brake(&mut self, event: &Event, recorded: &Recorded) {
         let Event::BrakeEngaged(e) = event else { return };
+        if matches!(self.under, Under::Recorded) {
+            return;
+        }
         let counted = matches!(
             (e.mode, e.trigger),
             (BrakeMode::Freeze, BrakeTrigger::Suspicion | BrakeTrigger::Observer | BrakeTrigger::Everybody)
@@ -55,7 +61,7 @@ impl Backtest {
         }
         self.report.judged += 1;
         let would = match &self.under {
-            Under::Naive => None,
+            Under::Naive | Under::Recorded => None,
             Under::Policy(policy) => {
                 let mut reading = e.reading.clone();
                 if self.differ.contains("brake_window") {
@@ -86,6 +92,40 @@ impl Backtest {
             ),
             seconds: None,
             extrapolated: false,
+        });
+    }
+
+    /// Every step of a brake, by the rules as they are, with the brake and its canary as the facts before tell them.
+    pub(super) fn judge_brake_again(&mut self, event: &Event, recorded: &Recorded) {
+        if !matches!(self.under, Under::Recorded) {
+            return;
+        }
+        let (cell, reading, was) = match event {
+            Event::BrakeEngaged(e) => (e.cell, &e.reading, words(e.mode, e.trigger, e.count, e.threshold)),
+            // What a person releases is no decision of ours.
+            Event::BrakeReleased(e) if e.reason == braking::TRIGGER_GONE => {
+                (e.cell, &e.reading, RELEASED.to_owned())
+            }
+            _ => return,
+        };
+        self.report.judged += 1;
+        let (state, now) = (&self.scene.other, recorded.meta.at);
+        let engaged = state.cells.get(&cell).and_then(|cell| cell.brake.as_ref());
+        let canary = braking::canary_now(state, cell, now);
+        let would = match brake::judge(&state.policy, engaged, reading, canary, now) {
+            Some(brake::Change::Engage { mode, trigger, count, threshold }) => {
+                words(mode, trigger, count, threshold)
+            }
+            Some(brake::Change::Release) => RELEASED.to_owned(),
+            None => "as it was".to_owned(),
+        };
+        self.list(Decision {
+            at: now,
+            position: recorded.position,
+            kind: Kind::Brake,
+            workspace: None,
+            recorded: format!("brake of {}: {was}", cell.as_str()),
+            under: format!("brake of {}: {would}", cell.as_str()),
         });
     }
 

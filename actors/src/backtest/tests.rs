@@ -55,6 +55,31 @@ fn under_the_policy_that_was_in_force_nothing_differs() {
     assert!(judged > 1_000, "{judged}");
 }
 
+/// Verdicts, admissions and brakes alike, with everything counted anew from the facts.
+#[test]
+fn what_was_decided_is_decided_again_from_the_facts_alone() {
+    let mut kinds = BTreeMap::new();
+    for seed in 0..120 {
+        let (world, _) = Plan::draw(seed).live();
+        let decisions = again(&world);
+        let differ: Vec<_> = decisions.iter().filter(|one| one.recorded != one.under).collect();
+        assert!(differ.is_empty(), "seed {seed}: {differ:#?}");
+        for decision in decisions {
+            *kinds.entry(decision.kind).or_insert(0) += 1;
+        }
+    }
+    let enough = kinds.len() == 3 && kinds.values().all(|many| *many > 300);
+    assert!(enough, "{kinds:?}");
+}
+
+fn again(world: &World) -> Vec<Decision> {
+    let mut backtest = Backtest::new(Under::Recorded, DateTime::UNIX_EPOCH, DateTime::<chrono::Utc>::MAX_UTC);
+    for (_, recorded) in world.ledger().facts() {
+        backtest.take(recorded).expect("the world's log can be folded");
+    }
+    backtest.finish_with_decisions().1
+}
+
 /// The incident that this supervisor exists for: an engine that is too busy to answer, and somebody who takes its silence for
 /// death.
 #[test]

@@ -1,4 +1,4 @@
-//! A log in memory, for tests: the port's rules in their plainest form, with nothing kept.
+//! A log in memory: the port's rules in their plainest form, with nothing kept. For tests, and for a part of another log.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,22 @@ impl MemoryLog {
         Self::default()
     }
 
+    /// A log of facts that were recorded elsewhere, in the order of their positions, at the places that they have. Positions
+    /// and versions may have gaps: a part of a log is one, too.
+    pub fn holding(facts: impl IntoIterator<Item = Arc<Recorded>>) -> Self {
+        let log = Self::new();
+        let mut inner = log.lock();
+        for event in facts {
+            inner.keep(event);
+        }
+        let head = inner.head();
+        if let Some(publish) = &inner.publish {
+            publish.send_replace(head);
+        }
+        drop(inner);
+        log
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while holding the lock can only come from allocation; what is inside stays consistent.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,7 +70,19 @@ impl MemoryLog {
 
 impl Inner {
     fn version(&self, stream: StreamId) -> Version {
-        Version(self.by_stream.get(&stream).map_or(0, Vec::len) as u64)
+        let last = self.by_stream.get(&stream).and_then(|indices| indices.last());
+        last.map_or(Version(0), |&index| self.all[index].version)
+    }
+
+    fn head(&self) -> Position {
+        self.all.last().map_or(Position(0), |last| last.position)
+    }
+
+    fn keep(&mut self, event: Arc<Recorded>) {
+        let index = self.all.len();
+        self.by_stream.entry(event.stream).or_default().push(index);
+        self.by_id.insert(event.meta.id, index);
+        self.all.push(event);
     }
 
     fn apply(&mut self, appends: Vec<Append>) -> Result<Receipt, AppendError> {
@@ -78,17 +106,14 @@ impl Inner {
         let mut recorded = Vec::new();
         for append in appends {
             for event in append.events {
-                let index = self.all.len();
                 let event = Arc::new(Recorded {
-                    position: Position(index as u64 + 1),
+                    position: self.head().next(),
                     stream: append.stream,
                     version: self.version(append.stream).next(),
                     meta: event.meta,
                     fact: event.fact,
                 });
-                self.by_stream.entry(append.stream).or_default().push(index);
-                self.by_id.insert(event.meta.id, index);
-                self.all.push(Arc::clone(&event));
+                self.keep(Arc::clone(&event));
                 if event.fact.tag() == workspace::ERASED_TAG {
                     self.erase(event.stream);
                 }
@@ -128,7 +153,7 @@ impl EventLog for MemoryLog {
     fn append(&self, appends: Vec<Append>, _ack: Ack) -> Appending {
         let mut inner = self.lock();
         let result = inner.apply(appends);
-        let head = Position(inner.all.len() as u64);
+        let head = inner.head();
         if let Some(publish) = &inner.publish {
             publish.send_if_modified(|current| std::mem::replace(current, head) != head);
         }
@@ -143,8 +168,8 @@ impl EventLog for MemoryLog {
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let inner = self.lock();
-        let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
         let indices = inner.by_stream.get(&stream).map_or(&[][..], Vec::as_slice);
+        let start = indices.partition_point(|&index| inner.all[index].version < from);
         Ok(indices.iter().skip(start).take(limit).map(|&index| Arc::clone(&inner.all[index])).collect())
     }
 
@@ -156,19 +181,20 @@ impl EventLog for MemoryLog {
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let inner = self.lock();
         let indices = inner.by_stream.get(&stream).map_or(&[][..], Vec::as_slice);
-        let end = indices.partition_point(|&index| index < usize::try_from(through.0).unwrap_or(usize::MAX));
+        let end = indices.partition_point(|&index| inner.all[index].position <= through);
         let start = end.saturating_sub(limit);
         Ok(indices[start..end].iter().map(|&index| Arc::clone(&inner.all[index])).collect())
     }
 
     async fn read_all(&self, from: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let inner = self.lock();
-        let start = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        let start = inner.all.partition_point(|event| event.position < from);
         Ok(inner.all.iter().skip(start).take(limit).cloned().collect())
     }
 
     async fn find(&self, id: EventId) -> Result<Option<Position>, ReadError> {
-        Ok(self.lock().by_id.get(&id).map(|&index| Position(index as u64 + 1)))
+        let inner = self.lock();
+        Ok(inner.by_id.get(&id).map(|&index| inner.all[index].position))
     }
 
     fn head(&self) -> Position {
@@ -186,7 +212,7 @@ impl EventLog for MemoryLog {
     async fn verify(&self) -> Result<Verified, ReadError> {
         let head = self.head();
         Ok(Verified {
-            events: head.0,
+            events: self.lock().all.len() as u64,
             head,
             chain: String::new(),
             checkpoints: 0,

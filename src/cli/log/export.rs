@@ -16,9 +16,9 @@ use crate::cli::incidents::{Copied, Source};
 use crate::cli::log_reader::{Filter, Reader};
 use crate::cli::output::{note, text};
 use crate::cli::when::When;
+use crate::redaction::redact;
 
 mod otlp;
-mod redact;
 
 /// Facts of a copy that are read at once.
 const PAGE: usize = 4096;
@@ -159,7 +159,7 @@ impl Writer {
 
     fn take(&mut self, mut fact: Value) -> Outcome {
         self.count += 1;
-        redact::redact(&mut fact);
+        redact(&mut fact);
         match self.format {
             Format::Ndjson => self.line(&fact.to_string()),
             Format::Csv => self.line(&row(&fact)),

@@ -83,6 +83,8 @@ async fn what_can_not_be_answered_names_the_field_and_what_is_allowed() {
         ("/admin/explain?event=999999".to_owned(), 404, "event", "999999"),
         (format!("/admin/explain?event={nobody}"), 404, "event", nobody),
         ("/admin/timeline?since=soon".to_owned(), 400, "since", "RFC 3339"),
+        ("/admin/case".to_owned(), 400, "since", "a position"),
+        ("/admin/case?since=2&until=1".to_owned(), 400, "since", "before `until`"),
         ("/admin/timeline?since=2&until=1".to_owned(), 400, "since", "before `until`"),
         ("/admin/timeline?limit=0".to_owned(), 400, "limit", "1 to 5000"),
         ("/admin/timeline?workspace=lead".to_owned(), 400, "workspace", "commas"),

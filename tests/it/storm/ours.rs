@@ -1,5 +1,6 @@
 //! Fifteen workspaces of the platform, as its callers, its log and its admins see them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -57,6 +58,18 @@ impl Ours {
         let rows = self.admin.get("/workspaces").await.map_err(|error| error.to_string())?.json();
         let rows = rows.as_array().into_iter().flatten().filter(|row| row["status"] == "online");
         Ok(rows.filter_map(|row| row["id"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Leaves what it recorded as a golden case.
+    pub(super) fn keep(&self, directory: &Path, seed: u64) {
+        let directory = directory.canonicalize().expect("the directory of the cases is there");
+        let (name, file) = (format!("storm-{seed}"), directory.join(format!("storm-{seed}.case")));
+        let about = format!(
+            "storm {seed}: an engine that fails in every way, then says nothing; two of fifteen were killed"
+        );
+        let export = ["incidents", "export", "--since", "1", "--name", &name, "--about", &about, "--to"];
+        let written = self.platform.cli(&[&export[..], &[&file.display().to_string()]].concat());
+        assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     }
 
     /// What the platform said about itself.

@@ -14,6 +14,9 @@ use crate::fleet::command::Survey;
 use crate::fleet::state::{State, many};
 use crate::policy::brake::{self, Brake, Canary, Change};
 
+/// Why a brake is released that no person released.
+pub(crate) const TRIGGER_GONE: &str = "trigger_gone";
+
 /// What became of a cell's canary by now.
 pub(crate) fn canary_now(state: &State, cell: BackendKind, now: Timestamp) -> Canary {
     let trial = state.cells.get(&cell).and_then(|cell| cell.trial);
@@ -72,7 +75,7 @@ fn judge(draft: &mut Draft<'_>, reading: BrakeReading, survey: &Survey) {
                 incidents::braked(draft, cell, (mode, trigger), because);
             }
         }
-        Some(Change::Release) => release(draft, cell, "trigger_gone", reading),
+        Some(Change::Release) => release(draft, cell, TRIGGER_GONE, reading),
     }
 }
 

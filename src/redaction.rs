@@ -1,4 +1,4 @@
-//! What must not leave with an export.
+//! What must not leave with an export: of the log for other programs, or of a golden incident.
 
 use serde_json::Value;
 
@@ -7,19 +7,38 @@ const REDACTED: &str = "[redacted]";
 const SECRET: [&str; 8] =
     ["secret", "password", "passwd", "authorization", "api_key", "apikey", "sha256", "prefix"];
 
-/// Replaces what is secret, wherever it is.
-pub(super) fn redact(value: &mut Value) {
+/// Replaces what is secret by a word, wherever it is.
+pub(crate) fn redact(value: &mut Value) {
+    replace(value, &|secret| *secret = REDACTED.into());
+}
+
+/// The same, where what is left has to be read as a fact again: numbers become zeros, and only texts the word.
+pub(crate) fn redact_in_shape(value: &mut Value) {
+    replace(value, &blank);
+}
+
+fn blank(secret: &mut Value) {
+    match secret {
+        Value::Object(members) => members.values_mut().for_each(blank),
+        Value::Array(members) => members.iter_mut().for_each(blank),
+        Value::String(text) => REDACTED.clone_into(text),
+        Value::Number(number) => *number = 0.into(),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+fn replace(value: &mut Value, by: &impl Fn(&mut Value)) {
     match value {
         Value::Object(members) => {
             for (key, value) in members {
                 if is_secret(key, value) {
-                    *value = REDACTED.into();
+                    by(value);
                 } else {
-                    redact(value);
+                    replace(value, by);
                 }
             }
         }
-        Value::Array(members) => members.iter_mut().for_each(redact),
+        Value::Array(members) => members.iter_mut().for_each(|member| replace(member, by)),
         Value::String(text) => {
             if let Some(clean) = cleaned(text) {
                 *text = clean;
@@ -86,5 +105,14 @@ mod tests {
                 "deep": [{"client_secret": "[redacted]", "access_token": "[redacted]", "password": null}],
             })
         );
+    }
+
+    #[test]
+    fn in_shape_bytes_stay_bytes() {
+        let mut fact =
+            json!({"sha256": [1, 2], "prefix": "gtO1LD3H", "token": "abc", "password": null, "n": 3});
+        redact_in_shape(&mut fact);
+        let left = json!({"sha256": [0, 0], "prefix": "[redacted]", "token": "[redacted]", "password": null, "n": 3});
+        assert_eq!(fact, left);
     }
 }

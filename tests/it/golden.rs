@@ -1,0 +1,107 @@
+//! Golden incidents: what was decided in incidents on the real engine is decided the same by today's rules.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use covalence::golden;
+use covalence_events::fleet;
+use covalence_events::{Fact, Recorded};
+use covalence_incidents::golden::Case;
+
+use super::support::eventually::eventually;
+use super::support::platform::{COVALENCE, ONLINE_LIMIT, Platform, Settings};
+
+/// As many as are recorded on the real engine, at least.
+const CASES_MIN: usize = 5;
+
+/// Every case of the repository; `scripts/record-golden` records them.
+fn cases() -> Vec<PathBuf> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let mut found: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "case"))
+        .collect();
+    found.sort();
+    assert!(found.len() >= CASES_MIN, "{found:?}");
+    found
+}
+
+#[test]
+fn what_was_decided_in_golden_incidents_is_decided_today() {
+    let replayed = Command::new(COVALENCE).args(["incidents", "replay"]).args(cases()).output().unwrap();
+    let said = String::from_utf8_lossy(&replayed.stdout);
+    assert!(replayed.status.success(), "{said}{}", String::from_utf8_lossy(&replayed.stderr));
+    assert_eq!(said.lines().count(), cases().len(), "{said}");
+}
+
+/// A case whose facts call for other decisions says so: here an emergency stop was on whenever a restart was admitted.
+#[tokio::test]
+async fn a_case_that_is_decided_otherwise_says_where_and_how() {
+    for path in cases() {
+        let mut case = Case::read(&std::fs::read(&path).unwrap()).unwrap();
+        assert!(!case.header.expected.decisions.is_empty(), "{} expects nothing", path.display());
+        let mut stopped = 0;
+        for event in &mut case.facts {
+            stopped += usize::from(stop(event));
+        }
+        let found = golden::replay(&case).await.unwrap();
+        let refused = found.iter().filter(|one| {
+            one.today.as_deref().is_some_and(|today| {
+                today.contains("refused by emergency_stop") || today.contains("deferred by emergency_stop")
+            })
+        });
+        assert!(refused.count() >= stopped.min(1), "{}: {found:#?}", path.display());
+    }
+}
+
+/// Pretends that an emergency stop was on when a restart was admitted.
+fn stop(event: &mut Arc<Recorded>) -> bool {
+    let Fact::Fleet(fleet::Event::RestartAdmitted(admitted)) = &event.fact else { return false };
+    let mut admitted = admitted.clone();
+    if let Some(inputs) = &mut admitted.inputs {
+        inputs.emergency = true;
+    }
+    *event = Arc::new(Recorded { fact: Fact::Fleet(admitted.into()), ..(**event).clone() });
+    true
+}
+
+/// From a server and, once that is down, from a copy of its log: the same facts, and the same expectations.
+#[tokio::test]
+async fn an_incident_is_exported_with_a_server_and_without_and_replayed() {
+    let mut platform = Platform::start(Settings::process()).await;
+    let admin = platform.admin();
+    let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
+    platform.kill_workspace(&id);
+    eventually("its restart has settled", ONLINE_LIMIT, async || {
+        let facts = admin.log(None, 0).await?;
+        let settled = facts.iter().any(|fact| fact.tag == "fleet.restart_settled.v1");
+        if settled { Ok(()) } else { Err(format!("{} facts", facts.len())) }
+    })
+    .await;
+    let head = admin.log(None, 0).await.unwrap().last().unwrap().position.to_string();
+    let (with, without) = (platform.home().join("with.case"), platform.home().join("without.case"));
+
+    let export = ["incidents", "export", "--since", "1", "--until", &head, "--name", "Ada", "--to"];
+    let written = platform.cli(&[&export[..], &[with.to_str().unwrap()]].concat());
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    platform.terminate();
+    let written = platform.cli_without_url(&[&export[..], &[without.to_str().unwrap()]].concat());
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+
+    let read = |path: &PathBuf| Case::read(&std::fs::read(path).unwrap()).unwrap();
+    let (with, without) = (read(&with), read(&without));
+    assert_eq!(with.header, without.header);
+    assert_eq!(with.facts, without.facts);
+    let decided: Vec<_> = with.header.expected.decisions.iter().map(|one| one.decided.as_str()).collect();
+    assert!(decided.contains(&"restart for death admitted"), "{decided:?}");
+    assert!(
+        with.header.expected.explained[0].line.starts_with("Ada died"),
+        "{:?}",
+        with.header.expected.explained
+    );
+    assert_eq!(golden::replay(&with).await.unwrap(), []);
+    let text = format!("{:?}", with.facts);
+    assert!(text.contains("[redacted]"), "the token's first letters are in it");
+}
