@@ -16,6 +16,7 @@ pub mod keyring;
 pub mod log;
 pub mod metrics;
 pub mod pulse;
+pub mod retention;
 pub mod seal;
 pub mod workspace;
 

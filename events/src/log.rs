@@ -36,6 +36,7 @@ mod frame;
 pub mod memory;
 mod order;
 mod problems;
+pub mod removal;
 pub mod restore;
 pub mod segments;
 pub mod sled;
@@ -285,6 +286,12 @@ pub trait Frames: Send + Sync + fmt::Debug {
 
     /// The chain's link of a position; `None` beyond the end.
     fn link(&self, position: Position) -> Result<Option<Link>, ReadError>;
+
+    /// The segment that a position is in, if facts were removed from it: it can only be copied as it is. [`Frames::frames`] ends
+    /// before one.
+    fn thinned(&self, _position: Position) -> Result<Option<segments::Segment>, ReadError> {
+        Ok(None)
+    }
 }
 
 /// Why a log could not be opened.

@@ -10,6 +10,10 @@ pub const QUEUE_DEPTH: &str = "covalence_log_queue_depth_appends";
 pub const HEAD: &str = "covalence_log_head_position";
 /// Gauge: the last position that is in the archive.
 pub const ARCHIVED: &str = "covalence_log_archived_position";
+/// Counter: facts that retention removed.
+pub const REMOVED: &str = "covalence_log_removed_events_total";
+/// Counter: bytes that retention gave back to the disk.
+pub const RECLAIMED: &str = "covalence_log_reclaimed_bytes_total";
 
 /// Gauge: facts that are durable and in no segment yet.
 pub const EXPORT_LAG: &str = "covalence_log_export_lag_events";
@@ -24,6 +28,8 @@ pub fn describe() {
     metrics::describe_gauge!(QUEUE_DEPTH, Unit::Count, "appends that wait for the log's writer");
     metrics::describe_gauge!(HEAD, Unit::Count, "last durable position of the log");
     metrics::describe_gauge!(ARCHIVED, Unit::Count, "last position of the log that is in the archive");
+    metrics::describe_counter!(REMOVED, Unit::Count, "facts that retention removed");
+    metrics::describe_counter!(RECLAIMED, Unit::Bytes, "bytes that retention gave back to the disk");
     metrics::describe_gauge!(EXPORT_LAG, Unit::Count, "facts that are in no segment yet");
     metrics::describe_gauge!(EXPORT_SUCCESS, Unit::Seconds, "when the log was exported last, since 1970");
 }

@@ -19,7 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::frame::{self, Frame, Frames, GENESIS, Link};
-use super::{OpenError, ReadError};
+use super::segments::Segment;
+use super::{OpenError, ReadError, removal};
 use crate::envelope::StreamId;
 use crate::id::{Position, Version};
 
@@ -29,11 +30,13 @@ mod part;
 mod table;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use blocks::Blocks;
 pub(super) use build::Builder;
 pub(super) use part::Part;
 use part::{PartName, failed};
+pub(super) use thin::{Thinning, pause, rewrite, sift};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +130,18 @@ impl Archive {
         Ok(archive)
     }
 
+    /// The same archive with another revision of a part, which was just written; the old one goes when its last reader does.
+    pub(super) fn with_revision(&self, path: &Path) -> io::Result<Self> {
+        let name = path.file_name().and_then(|name| PartName::parse(&name.to_string_lossy()));
+        let name = name.ok_or_else(|| io::Error::other("the name of a part is none"))?;
+        let part = Part::open(path, name, Arc::clone(&self.blocks), &mut |_, _| {})?;
+        let mut archive = self.clone();
+        let old = archive.parts.iter_mut().find(|old| (old.first(), old.last()) == (name.first, name.last));
+        let old = old.ok_or_else(|| io::Error::other("there is no such part to be replaced"))?;
+        std::mem::replace(old, Arc::new(part)).retire();
+        Ok(archive)
+    }
+
     /// The last position in it.
     pub(super) fn last(&self) -> Position {
         self.parts.last().map_or(Position(0), |part| part.last())
@@ -171,14 +186,26 @@ impl Archive {
         Ok(())
     }
 
-    /// Frames from a position on, about `bytes` of them.
-    pub(super) fn frames(&self, from: Position, bytes: usize) -> Result<Vec<u8>, ReadError> {
+    /// Frames from a position on, about `bytes` of them, and whether it was not the beginning of a segment from which facts were
+    /// removed that ended them.
+    pub(super) fn frames(&self, from: Position, bytes: usize) -> Result<(Vec<u8>, bool), ReadError> {
+        let number = self.part_of(from).map_or(self.parts.len(), |(number, _)| number);
+        let end = self.parts[number..].iter().find_map(|part| part.next_thinned(from));
         let mut read = Vec::new();
         self.frames_from(from, &mut |frame| {
+            if end.is_some_and(|end| frame.position >= end) {
+                return Ok(false);
+            }
             read.extend_from_slice(frame.bytes);
             Ok(read.len() < bytes)
         })?;
-        Ok(read)
+        Ok((read, end.is_none()))
+    }
+
+    /// The segment that a position is in, if facts were removed from it.
+    pub(super) fn thinned(&self, position: Position) -> Result<Option<Segment>, ReadError> {
+        let Some((_, part)) = self.part_of(position) else { return Ok(None) };
+        part.thinned(position).map(|number| part.segment(number)).transpose()
     }
 
     /// The chain's link of a position.
@@ -188,10 +215,15 @@ impl Archive {
             link = Some(frame.link);
             Ok(())
         })?;
-        Ok(link)
+        let Some((_, part)) = self.part_of(position).filter(|_| link.is_none()) else { return Ok(link) };
+        let removal = part.thinned(position).map(|number| part.removal(number)).transpose()?.flatten();
+        let gap = removal.and_then(|signed| {
+            signed.removal.gaps.iter().find(|gap| gap.last() == position).map(removal::Gap::after)
+        });
+        gap.map(Some).ok_or_else(|| failed(position, "its fact was removed by retention".to_owned()))
     }
 
-    /// Shows the frame of a position, if it is there.
+    /// Shows the frame of a position, if it is there and was not removed.
     pub(super) fn frame(
         &self,
         position: Position,
@@ -200,8 +232,11 @@ impl Archive {
         let Some((_, part)) = self.part_of(position) else { return Ok(()) };
         let Some(block) = part.block_of(position) else { return Ok(()) };
         let Some(bytes) = part.block(block)? else { return Ok(()) };
-        let frame = frame::locate(&bytes, position).map_err(|wrong| failed(position, wrong.to_owned()))?;
-        show(&frame)
+        match frame::locate(&bytes, position) {
+            Ok(frame) => show(&frame),
+            Err(_) if part.thinned(position).is_some() => Ok(()),
+            Err(wrong) => Err(failed(position, wrong.to_owned())),
+        }
     }
 
     /// The large payload of a position, by its digest.

@@ -30,6 +30,12 @@ const BYTES_MAX: u64 = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey([u8; 32]);
 
+impl PublicKey {
+    pub(super) const fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
@@ -69,8 +75,7 @@ impl Checkpoint {
     /// Whether it is signed by the key that it names.
     pub fn is_signed(&self) -> bool {
         let message = message(self.position, &self.link, self.at);
-        VerifyingKey::from_bytes(&self.key.0)
-            .is_ok_and(|key| key.verify_strict(&message, &Signature::from_bytes(&self.signature)).is_ok())
+        is_signed_by(&self.key.0, &message, &self.signature)
     }
 }
 
@@ -125,6 +130,11 @@ impl Signer {
         Checkpoint { position, link, at, key: self.public(), signature }
     }
 
+    /// Signs anything: the key's public half, and the signature.
+    pub(super) fn sign_message(&self, message: &[u8]) -> ([u8; 32], [u8; 64]) {
+        (self.public().0, self.key.sign(message).to_bytes())
+    }
+
     /// What its signatures are checked by.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.key.verifying_key().to_bytes())
@@ -174,6 +184,20 @@ impl Book {
             return Ok(None);
         }
         self.signer().map(|signer| Some(signer.public()))
+    }
+
+    /// The keys that this log's own signatures may be of: the one that is there, and those of its checkpoints, which come along when
+    /// a log is restored without its key.
+    pub(super) fn keys(&self) -> Vec<PublicKey> {
+        let checkpoints = self.read().map(|(checkpoints, _)| checkpoints).unwrap_or_default();
+        let signed = checkpoints.iter().filter(|checkpoint| checkpoint.is_signed()).map(|one| one.key);
+        let mut keys: Vec<PublicKey> = Vec::new();
+        for key in self.public().ok().flatten().into_iter().chain(signed) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     fn make(&self, path: &Path) -> io::Result<Signer> {
@@ -298,6 +322,12 @@ pub(super) fn complete(mut verified: Verified, root: &Path, log: &dyn Frames) ->
     verified.problems.extend(unreadable);
     verified.problems.extend(check(log, &checkpoints, &[]));
     Ok(verified)
+}
+
+/// Whether a signature of a message is this key's.
+pub(super) fn is_signed_by(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key)
+        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
 }
 
 fn message(position: Position, link: &Link, at: Timestamp) -> Vec<u8> {

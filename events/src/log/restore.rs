@@ -223,6 +223,9 @@ impl Building {
 
     /// Takes a segment's appends; whether more are wanted.
     fn take(&mut self, segment: &Segment) -> Result<bool, Problem> {
+        if segment.removal().is_some() {
+            return self.thinned(segment);
+        }
         let mut append = Vec::new();
         for frame in Frames::new(&segment.frames) {
             let frame = frame.map_err(|wrong| Problem::Frame(self.order.next, wrong))?;
@@ -237,6 +240,37 @@ impl Building {
                 append.clear();
             }
         }
+        Ok(true)
+    }
+
+    /// Takes a segment from which facts were removed, if all of it is wanted: a part of it would have nobody's signature.
+    fn thinned(&mut self, segment: &Segment) -> Result<bool, Problem> {
+        let at = |position| move |wrong| Problem::Frame(position, wrong);
+        if segment.name.first != self.order.next {
+            return Err(at(segment.name.first)(
+                "facts were removed around it, and it is in another segment too",
+            ));
+        }
+        let mut latest = self.at;
+        for frame in Frames::new(&segment.frames) {
+            let frame = frame.map_err(at(self.order.next))?;
+            latest = latest.max(Some(frame.at().map_err(at(frame.position))?));
+        }
+        let wanted = match self.until {
+            Until::End => true,
+            Until::Position(position) => segment.name.last <= position,
+            Until::Time(time) => latest.is_none_or(|latest| latest <= time),
+        };
+        if !wanted {
+            return Ok(false);
+        }
+        self.order.enter(segment);
+        for frame in Frames::new(&segment.frames).flatten() {
+            self.order.follow(&frame).map_err(at(frame.position))?;
+        }
+        let ends = self.order.leave().map_err(at(segment.name.last))?;
+        self.log.adopt(segment, &ends).map_err(Problem::Log)?;
+        self.at = latest;
         Ok(true)
     }
 

@@ -44,6 +44,7 @@ mod raw;
 mod read;
 mod rebuild;
 mod roll;
+mod scavenge;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use index::{RECENT_EVENTS_MAX, RECENT_IDS_MAX};
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 pub use raw::ClosedLog;
 pub(super) use rebuild::{Rebuild, high_water};
+pub use scavenge::{PACE_BYTES_PER_SECOND, PartReport, Retention, Scavenged, Survey};
 pub use writer::CHUNK_BYTES_MAX;
 
 use blobs::Blobs;
@@ -142,6 +144,8 @@ struct Shared {
     /// When a database is full; `None`: never.
     full: Option<Full>,
     roll: Roll,
+    /// Held by whoever is about to give readers another archive.
+    archiving: Mutex<()>,
     // Last, so that the lock outlives the store.
     directory: Directory,
 }
@@ -199,6 +203,11 @@ impl SledLog {
     /// The writer's pulse: it comes round with each commit, and while there is nothing to write.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.shared.pulse)
+    }
+
+    /// What removes facts that are too old.
+    pub fn retention(&self) -> Retention {
+        Retention::new(Arc::clone(&self.shared))
     }
 
     /// The roller's pulse.
@@ -298,6 +307,7 @@ impl SledLog {
             disk,
             full: options.roll_events.map(|events| Full { events, span: ROLL_SPAN }),
             roll: Roll::new(sealed),
+            archiving: Mutex::default(),
             directory,
         });
         Ok((Self::start(shared, (high_water, store), (head, scanned.link), options)?, opened))
@@ -450,8 +460,9 @@ impl EventLog for SledLog {
         let head = self.head();
         let check = move || {
             let (layers, _) = shared.layers();
+            let keys = checkpoint::Book::new(shared.directory.root()).keys();
             let reading = (&shared.blobs, shared.decoder());
-            let verified = verify::verify(&layers, reading, verify::Until::Position(head));
+            let verified = verify::verify(&layers, reading, verify::Until::Position(head), &keys);
             checkpoint::complete(verified, shared.directory.root(), &*shared)
         };
         tokio::task::spawn_blocking(check).await.map_err(|error| ReadError::Store {

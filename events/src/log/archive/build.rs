@@ -5,11 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::part::{PartName, TABLE};
 use super::table::{Block, Draft, Extent, Piece};
-use crate::id::Position;
-use crate::log::frame::{Frame, Link};
+use super::thin::Thinning;
+use crate::envelope::StreamId;
+use crate::id::{Position, Version};
+use crate::log::frame::{Frame, Frames, Link};
+use crate::log::removal::{self, Gap};
 use crate::log::segments::{Name, RECORD, SEGMENT_BYTES, Segment, record_len};
 
 /// Frames that are compressed together. Reading one fact costs as much as decompressing this (a tenth of a millisecond);
@@ -28,6 +32,8 @@ pub(in crate::log) struct Builder {
     next: Position,
     link: Link,
     open: Open,
+    /// How facts are removed, where they are.
+    thinning: Option<Arc<Thinning>>,
 }
 
 /// The segment that is being filled.
@@ -40,10 +46,11 @@ struct Open {
     blocks: Vec<(Position, usize)>,
     payloads: BTreeMap<[u8; 32], Vec<u8>>,
     payload_bytes: usize,
+    removal: removal::Draft,
 }
 
 impl Open {
-    const fn new(first: Position, before: Link) -> Self {
+    fn new(first: Position, before: Link) -> Self {
         Self {
             first,
             before,
@@ -51,6 +58,7 @@ impl Open {
             blocks: Vec::new(),
             payloads: BTreeMap::new(),
             payload_bytes: 0,
+            removal: removal::Draft::default(),
         }
     }
 }
@@ -58,15 +66,15 @@ impl Open {
 impl Builder {
     /// Begins the part that continues an archive after a position with this link.
     pub(in crate::log) fn begin(root: &Path, after: Position, link: Link) -> io::Result<Self> {
-        Self::revise(root, 0, after, link)
+        Self::revise(root, 0, (after, link), None)
     }
 
     /// Begins another revision of a part.
-    pub(in crate::log) fn revise(
+    pub(super) fn revise(
         root: &Path,
         revision: u32,
-        after: Position,
-        link: Link,
+        (after, link): (Position, Link),
+        thinning: Option<Arc<Thinning>>,
     ) -> io::Result<Self> {
         let first = after.next();
         let beside = root.join(format!("{:020}.{revision}.tmp", first.0));
@@ -84,6 +92,7 @@ impl Builder {
             next: first,
             link,
             open: Open::new(first, link),
+            thinning,
         })
     }
 
@@ -110,10 +119,56 @@ impl Builder {
         }
         self.take(frame.bytes, frame.position);
         (self.next, self.link) = (frame.position.next(), frame.link);
-        if frame.last && self.open.frames.len() + self.open.payload_bytes >= SEGMENT_BYTES {
-            self.cut()?;
+        // What was removed is counted by segment, so where something is, only the ends of the old ones are ends of new ones.
+        if frame.last && self.thinning.is_none() { self.settle() } else { Ok(()) }
+    }
+
+    /// Writes the segment that is open, if it is large enough. An append has to end here.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        if self.open.frames.len() + self.open.payload_bytes >= SEGMENT_BYTES { self.cut() } else { Ok(()) }
+    }
+
+    /// Leaves facts out.
+    pub(super) fn skip(&mut self, gap: Gap) {
+        (self.next, self.link) = (gap.last().next(), gap.after());
+        let thinning = self.thinning.as_deref();
+        let keep_link = |position| thinning.is_some_and(|thinning| thinning.links.contains(&position));
+        self.open.removal.gap(gap, keep_link);
+    }
+
+    /// What is noted of facts that are left out.
+    pub(super) const fn removal(&mut self) -> &mut removal::Draft {
+        &mut self.open.removal
+    }
+
+    /// Notes versions that a stream went through, whether their facts are there or not.
+    pub(super) fn went_through(&mut self, stream: StreamId, first: Version, last: Version) {
+        self.table.went_through(stream, first, last);
+    }
+
+    /// Takes a segment from which facts were removed, as it is. `ends` are the last versions of the streams that they were removed of.
+    pub(in crate::log) fn adopt(
+        &mut self,
+        segment: &Segment,
+        ends: &[(StreamId, Version)],
+    ) -> io::Result<()> {
+        self.cut()?;
+        let mut blocks: Vec<(Position, usize)> = Vec::new();
+        let mut at = 0;
+        for frame in Frames::new(&segment.frames) {
+            let frame = frame.map_err(io::Error::other)?;
+            self.table.fact(frame.stream, frame.position, frame.version);
+            if blocks.last().is_none_or(|(_, begun)| at - begun >= BLOCK_BYTES) {
+                blocks.push((frame.position, at));
+            }
+            at += frame.bytes.len();
         }
-        Ok(())
+        for &(stream, last) in ends {
+            self.table.went_through(stream, last, last);
+        }
+        (self.next, self.link) = (segment.name.last.next(), segment.after);
+        self.open = Open::new(self.next, self.link);
+        self.write(segment, blocks)
     }
 
     fn take(&mut self, bytes: &[u8], first: Position) {
@@ -129,22 +184,34 @@ impl Builder {
     fn cut(&mut self) -> io::Result<()> {
         let following = Open::new(self.next, self.link);
         let open = std::mem::replace(&mut self.open, following);
-        if open.frames.is_empty() {
+        if open.frames.is_empty() && open.removal.gaps.is_empty() {
             return Ok(());
         }
         let name = Name { first: open.first, last: self.last() };
-        let mut ends: Vec<usize> = open.blocks.iter().skip(1).map(|(_, at)| *at).collect();
-        ends.push(open.frames.len());
-        for payload in open.payloads.values() {
-            ends.push(ends.last().copied().unwrap_or_default() + record_len(payload));
-        }
+        let links = (&open.before, &self.link);
+        let removal = self.thinning.as_ref().and_then(|thinning| {
+            let removal = open.removal.finish(&thinning.rule, thinning.now)?;
+            Some(removal.sign(&thinning.signer, name, links))
+        });
         let segment = Segment {
             name,
             before: open.before,
             after: self.link,
             frames: open.frames,
             payloads: open.payloads,
+            removal,
         };
+        self.write(&segment, open.blocks)
+    }
+
+    fn write(&mut self, segment: &Segment, blocks: Vec<(Position, usize)>) -> io::Result<()> {
+        let mut ends: Vec<usize> = blocks.iter().skip(1).map(|(_, at)| *at).collect();
+        if !blocks.is_empty() {
+            ends.push(segment.frames.len());
+        }
+        for payload in segment.payloads.values() {
+            ends.push(ends.last().copied().unwrap_or_default() + record_len(payload));
+        }
         let (file, extents) = segment.encode_blocks(&ends)?;
         let number = u32::try_from(self.table.pieces.len()).map_err(io::Error::other)?;
         let starts = std::iter::once(0).chain(ends.iter().copied());
@@ -156,15 +223,16 @@ impl Builder {
                 bytes: u32::try_from(end - start).map_err(io::Error::other)?,
             })
         });
-        for (first, _) in open.blocks {
+        for (first, _) in blocks {
             let extent = extents.next().transpose()?.ok_or_else(|| io::Error::other("a block is missing"))?;
             self.table.blocks.push(Block { first, extent });
         }
         for (digest, extent) in segment.payloads.keys().zip(extents) {
             self.table.payloads.insert(*digest, extent?);
         }
-        self.table.pieces.push(Piece { name, file_bytes: file.len() as u64 });
-        write(&self.beside.join(name.to_string()), &file)
+        let removed = segment.removal.as_ref().map_or(0, |signed| signed.removal.events());
+        self.table.pieces.push(Piece { name: segment.name, file_bytes: file.len() as u64, removed });
+        write(&self.beside.join(segment.name.to_string()), &file)
     }
 
     /// Writes what is open, reads everything back, and puts the part in its place; durable on return. `None` if nothing was

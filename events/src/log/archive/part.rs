@@ -5,15 +5,17 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blocks::Blocks;
 use super::build::payload_of;
-use super::table::{Extent, Table};
+use super::table::{Extent, Row, Table};
 use crate::envelope::StreamId;
 use crate::id::{Position, Version};
 use crate::log::ReadError;
 use crate::log::frame::Link;
+use crate::log::removal::Signed;
 use crate::log::segments::Segment;
 
 /// The table's file.
@@ -53,6 +55,21 @@ pub(in crate::log) struct Part {
     path: PathBuf,
     table: Table,
     blocks: Arc<Blocks>,
+    /// What was removed from the segment that was asked about last.
+    removal: Mutex<Option<(usize, Arc<Signed>)>>,
+    /// Whether its directory goes when nobody reads it any more.
+    retired: AtomicBool,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if *self.retired.get_mut()
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            // The next opening of the archive tries again.
+            tracing::warn!(%error, part = %self.name, "a part of the archive that was replaced could not be removed");
+        }
+    }
 }
 
 impl Part {
@@ -70,7 +87,14 @@ impl Part {
         if (table.name.first, table.name.last) != (name.first, name.last) {
             return Err(invalid(format!("`{}` holds other positions than its name says", path.display())));
         }
-        let part = Self { name, path: path.to_owned(), table, blocks };
+        let part = Self {
+            name,
+            path: path.to_owned(),
+            table,
+            blocks,
+            removal: Mutex::default(),
+            retired: AtomicBool::new(false),
+        };
         for piece in &part.table.pieces {
             let file = path.join(piece.name.to_string());
             let found = fs::metadata(&file)
@@ -103,6 +127,62 @@ impl Part {
     /// The chain after its last fact.
     pub(in crate::log) const fn after(&self) -> &Link {
         &self.table.after
+    }
+
+    /// How often it was rewritten.
+    pub(in crate::log) const fn revision(&self) -> u32 {
+        self.name.revision
+    }
+
+    /// Bytes that its segments take on disk.
+    pub(in crate::log) fn file_bytes(&self) -> u64 {
+        self.table.pieces.iter().map(|piece| piece.file_bytes).sum()
+    }
+
+    /// Facts that were removed from it.
+    pub(in crate::log) fn removed(&self) -> u64 {
+        self.table.pieces.iter().map(|piece| piece.removed).sum()
+    }
+
+    /// Removes its directory once nobody reads it any more.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// The number of the segment that a position is in, if facts were removed from it.
+    pub(super) fn thinned(&self, position: Position) -> Option<usize> {
+        let number = self.table.pieces.partition_point(|piece| piece.name.last < position);
+        self.table.pieces.get(number).filter(|piece| piece.removed > 0).map(|_| number)
+    }
+
+    /// Where the first segment behind a position begins that facts were removed from.
+    pub(super) fn next_thinned(&self, position: Position) -> Option<Position> {
+        let mut begins =
+            self.table.pieces.iter().filter(|piece| piece.removed > 0).map(|piece| piece.name.first);
+        begins.find(|&first| first > position)
+    }
+
+    /// What was removed from a segment.
+    pub(super) fn removal(&self, number: usize) -> Result<Option<Arc<Signed>>, ReadError> {
+        let mut kept = self.removal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, removal)) = &*kept
+            && *of == number
+        {
+            return Ok(Some(Arc::clone(removal)));
+        }
+        let removal = self.segment(number)?.removal.map(Arc::new);
+        *kept = removal.clone().map(|removal| (number, removal));
+        Ok(removal)
+    }
+
+    /// Every stream of it.
+    pub(super) fn streams(&self) -> io::Result<Vec<(StreamId, Row)>> {
+        self.table.all_streams()
+    }
+
+    /// Its blocks.
+    pub(super) fn blocks(&self) -> usize {
+        self.table.blocks.len()
     }
 
     /// How many segments it has.

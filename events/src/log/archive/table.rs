@@ -7,7 +7,7 @@
 //!    8  position of the last fact
 //!   32  chain before the first fact
 //!   32  chain after the last fact
-//!    4  segments, then each: first position 8, last position 8, bytes of its file 8
+//!    4  segments, then each: first position 8, last position 8, bytes of its file 8, facts removed from it 8
 //!    4  blocks, then each: first position 8, segment 4, offset in its file 4, compressed bytes 4, bytes 4
 //!    4  large payloads, then each, by digest: digest 32, segment 4, offset in its file 4, compressed bytes 4, bytes 4
 //!    4  streams, then each, by key: key 17, first version 8, last version 8, offset of its places 8, their bytes 4
@@ -54,6 +54,8 @@ pub(super) struct Block {
 pub(super) struct Piece {
     pub(super) name: Name,
     pub(super) file_bytes: u64,
+    /// Facts that were removed from it.
+    pub(super) removed: u64,
 }
 
 /// What a part holds of one stream.
@@ -101,7 +103,7 @@ impl Table {
         let (before, after) = (fields.take()?, fields.take()?);
         let pieces = fields.rows(|fields| {
             let name = Name { first: Position(fields.u64()?), last: Position(fields.u64()?) };
-            Ok(Piece { name, file_bytes: fields.u64()? })
+            Ok(Piece { name, file_bytes: fields.u64()?, removed: fields.u64()? })
         })?;
         let blocks =
             fields.rows(|fields| Ok(Block { first: Position(fields.u64()?), extent: fields.extent()? }))?;
@@ -134,6 +136,19 @@ impl Table {
             places.push((Position(last.0), Version(last.1)));
         }
         Ok(places)
+    }
+
+    /// Every stream, with what the part holds of it.
+    pub(super) fn all_streams(&self) -> io::Result<Vec<(StreamId, Row)>> {
+        let (begin, count) = self.streams;
+        let mut rows = vec![0; usize::try_from(count).unwrap_or_default() * STREAM_ROW];
+        self.file.read_exact_at(&mut rows, begin)?;
+        let row = |row: &[u8]| {
+            let (key, row) = Fields { all: row, at: 0 }.row()?;
+            Ok((stream_of(key)?, row))
+        };
+        let rows: Result<Vec<_>, Wrong> = rows.chunks_exact(STREAM_ROW).map(row).collect();
+        rows.map_err(|wrong| io::Error::new(io::ErrorKind::InvalidData, wrong))
     }
 
     /// Where a large payload is.
@@ -188,6 +203,11 @@ impl Draft {
     }
 
     /// Notes versions that a stream went through, whether their facts are there or not.
+    pub(super) fn went_through(&mut self, stream: StreamId, first: Version, last: Version) {
+        let places = self.versions(stream, first, last);
+        places.first = places.first.min(first.0);
+    }
+
     fn versions(&mut self, stream: StreamId, first: Version, last: Version) -> &mut Places {
         let places = self.streams.entry(stream_key(stream)).or_insert(Places {
             first: first.0,
@@ -204,11 +224,9 @@ impl Draft {
         let mut file = MAGIC.to_vec();
         put(&mut file, &[&name.first.0.to_be_bytes(), &name.last.0.to_be_bytes(), before, after]);
         put_count(&mut file, self.pieces.len());
-        for Piece { name, file_bytes } in &self.pieces {
-            put(
-                &mut file,
-                &[&name.first.0.to_be_bytes(), &name.last.0.to_be_bytes(), &file_bytes.to_be_bytes()],
-            );
+        for Piece { name, file_bytes, removed } in &self.pieces {
+            let fields = [name.first.0, name.last.0, *file_bytes, *removed].map(u64::to_be_bytes);
+            file.extend_from_slice(fields.as_flattened());
         }
         put_count(&mut file, self.blocks.len());
         for block in &self.blocks {

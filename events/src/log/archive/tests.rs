@@ -52,8 +52,8 @@ fn every_fact_is_found_by_its_position_and_by_its_stream() {
         archive.frame(Position(position), show).unwrap();
         assert_eq!(found, frames[usize::try_from(position).unwrap() - 1]);
     }
-    assert_eq!(archive.frames(Position(1), usize::MAX).unwrap(), frames.concat());
-    assert_eq!(archive.frames(Position(1999), usize::MAX).unwrap(), frames[1998..].concat());
+    assert_eq!(archive.frames(Position(1), usize::MAX).unwrap(), (frames.concat(), true));
+    assert_eq!(archive.frames(Position(1999), usize::MAX).unwrap(), (frames[1998..].concat(), true));
     let positions =
         |positions: Vec<Position>| positions.into_iter().map(|position| position.0).collect::<Vec<_>>();
     assert_eq!(positions(archive.stream(streams[0], Version(999), 5).unwrap()), [1997, 1999]);

@@ -28,7 +28,7 @@ pub async fn check(
     }
     let (mut all, unreadable) = place.checkpoints(Position(u64::MAX)).await?;
     all.extend_from_slice(checkpoints);
-    let mut findings = Findings::new(&all, Problems::after(unreadable));
+    let mut findings = Findings::new(keys, &all, Problems::after(unreadable));
     for name in names {
         match place.get(name).await {
             Ok(segment) => findings.segment(&segment),
@@ -39,10 +39,11 @@ pub async fn check(
             Err(error) => return Err(error),
         }
     }
-    Ok(findings.finish(&all, keys))
+    Ok(findings.finish(&all))
 }
 
-struct Findings {
+struct Findings<'a> {
+    keys: &'a [PublicKey],
     events: u64,
     order: Order,
     problems: Problems,
@@ -51,10 +52,10 @@ struct Findings {
     links: BTreeMap<Position, Option<Link>>,
 }
 
-impl Findings {
-    fn new(checkpoints: &[Checkpoint], problems: Problems) -> Self {
+impl<'a> Findings<'a> {
+    fn new(keys: &'a [PublicKey], checkpoints: &[Checkpoint], problems: Problems) -> Self {
         let links = checkpoints.iter().map(|checkpoint| (checkpoint.position, None)).collect();
-        Self { events: 0, order: Order::default(), problems, unread: Unread::default(), links }
+        Self { keys, events: 0, order: Order::default(), problems, unread: Unread::default(), links }
     }
 
     fn segment(&mut self, segment: &Segment) {
@@ -74,6 +75,15 @@ impl Findings {
                     .note(format!("segment `{name}`: it does not continue the chain of the one before"));
             }
         }
+        if let Some(signed) = segment.removal()
+            && !self.keys.is_empty()
+            && !self.keys.contains(&signed.key())
+        {
+            let key = signed.key();
+            self.problems
+                .note(format!("segment `{name}`: what was removed from it is signed by another key, {key}"));
+        }
+        self.order.enter(segment);
         for frame in Frames::new(&segment.frames).flatten() {
             if frame.position < self.order.next {
                 continue;
@@ -92,6 +102,14 @@ impl Findings {
                 *link = Some(frame.link);
             }
         }
+        for gap in segment.gaps() {
+            if let Some(link) = self.links.get_mut(&gap.last()) {
+                *link = Some(gap.after());
+            }
+        }
+        if let Err(wrong) = self.order.leave() {
+            self.problems.note(format!("segment `{name}`: {wrong}"));
+        }
     }
 
     /// Goes on behind a segment that can't be read.
@@ -101,7 +119,7 @@ impl Findings {
         }
     }
 
-    fn finish(mut self, checkpoints: &[Checkpoint], keys: &[PublicKey]) -> Verified {
+    fn finish(mut self, checkpoints: &[Checkpoint]) -> Verified {
         let head = Position(self.order.next.0 - 1);
         let links = std::mem::take(&mut self.links);
         let link = |position: Position| match links.get(&position) {
@@ -113,7 +131,7 @@ impl Findings {
             }),
         };
         let flaws: Vec<_> =
-            checkpoints.iter().filter_map(|one| checkpoint::flaw(one, keys, &link, head)).collect();
+            checkpoints.iter().filter_map(|one| checkpoint::flaw(one, self.keys, &link, head)).collect();
         for flaw in flaws {
             self.problems.note(flaw);
         }

@@ -20,6 +20,8 @@ pub struct Cutter {
     raw_bytes: usize,
     /// Whether the last frame ends its append.
     whole: bool,
+    /// A segment that is taken as it is, because facts were removed from it.
+    thinned: Option<Segment>,
 }
 
 impl Cutter {
@@ -35,6 +37,7 @@ impl Cutter {
             large: Vec::new(),
             raw_bytes: 0,
             whole: true,
+            thinned: None,
         }
     }
 
@@ -56,6 +59,15 @@ impl Cutter {
     /// When the log can't be read or is damaged.
     pub fn fill(&mut self, source: &dyn Frames, bytes: usize) -> Result<bool, ReadError> {
         while !self.is_full(bytes) {
+            if self.whole
+                && let Some(segment) = source.thinned(self.next)?
+            {
+                if self.frames.is_empty() {
+                    (self.next, self.link) = (segment.name.last.next(), segment.after);
+                    self.thinned = Some(segment);
+                }
+                return Ok(true);
+            }
             let read = source.frames(self.next, READ_BYTES)?;
             if read.is_empty() {
                 return Ok(false);
@@ -87,7 +99,7 @@ impl Cutter {
 
     /// Whether nothing was taken in.
     pub const fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.is_empty() && self.thinned.is_none()
     }
 
     /// The segment, with its payloads; `None` if nothing was taken in. Can be asked again. Blocks.
@@ -95,8 +107,8 @@ impl Cutter {
     /// # Errors
     /// When a payload can't be read.
     pub fn segment(&self, source: &dyn Frames) -> Result<Option<Segment>, ReadError> {
-        if self.is_empty() {
-            return Ok(None);
+        if self.is_empty() || self.thinned.is_some() {
+            return Ok(self.thinned.clone());
         }
         if !self.whole {
             return Err(failed(self.last(), "its append is not whole"));
@@ -107,6 +119,7 @@ impl Cutter {
             after: self.link,
             frames: self.frames.clone(),
             payloads: std::collections::BTreeMap::new(),
+            removal: None,
         };
         for (position, digest) in &self.large {
             if let std::collections::btree_map::Entry::Vacant(entry) =
@@ -125,7 +138,7 @@ impl Cutter {
     }
 
     const fn is_full(&self, bytes: usize) -> bool {
-        self.raw_bytes >= bytes && self.whole
+        (self.raw_bytes >= bytes && self.whole) || self.thinned.is_some()
     }
 }
 

@@ -5,7 +5,7 @@
 //!    4  0x184D2A5C, little-endian: zstd skips what follows, so that `zstd -d` alone gets at the content
 //!    4  bytes up to the content, little-endian
 //!    6  "covseg"
-//!    2  format of the segment, 1
+//!    2  format of the segment: 1, or 2 if facts were removed from it
 //!    8  position of the first fact
 //!    8  position of the last fact
 //!   32  chain before the first fact
@@ -15,7 +15,7 @@
 //!   32  blake3 of the content
 //!   32  seal: blake3 of all bytes of the file but these
 //!  var  the content as one zstd frame or several: frames as they are in the log, then each payload that is not in its frame, once:
-//!       digest 32, length 4, the payload
+//!       digest 32, length 4, the payload; in format 2 then what was removed as MessagePack, and its length 4
 //! ```
 //! The seal covers what the content's digest does not, so that no byte can change unnoticed.
 
@@ -26,9 +26,12 @@ use std::ops::Range;
 use super::Flaw;
 use crate::id::Position;
 use crate::log::frame::{Frames, Link, Payload};
+use crate::log::removal::{Gap, Signed};
 
-/// The format that is written, and the newest that is read.
+/// The format of a segment with all of its facts.
 const FORMAT: u16 = 1;
+/// The format of one from which facts were removed, and the newest that is read.
+const FORMAT_THINNED: u16 = 2;
 const MAGIC: [u8; 6] = *b"covseg";
 const SKIPPABLE: u32 = 0x184D_2A5C;
 const PREFIX: usize = 8;
@@ -83,6 +86,8 @@ pub struct Segment {
     pub(in crate::log) frames: Vec<u8>,
     /// Large payloads by their digest.
     pub(in crate::log) payloads: BTreeMap<[u8; 32], Vec<u8>>,
+    /// What was removed from it.
+    pub(in crate::log) removal: Option<Signed>,
 }
 
 impl Segment {
@@ -91,13 +96,11 @@ impl Segment {
     /// # Errors
     /// When zstd has no memory.
     pub fn encode(&self) -> std::io::Result<Vec<u8>> {
-        let ends =
-            [self.frames.len() + self.payloads.values().map(|payload| record_len(payload)).sum::<usize>()];
-        self.encode_blocks(&ends).map(|(file, _)| file)
+        self.encode_blocks(&[]).map(|(file, _)| file)
     }
 
-    /// The same file with its content compressed in several zstd frames, one up to each of these offsets, so that any can be read
-    /// without the others; whoever decompresses it all does not notice. Where each lies in the file.
+    /// The same file with its content compressed in several zstd frames, one up to each of these offsets and one for the rest, so that
+    /// any can be read without the others; whoever decompresses it all does not notice. Where each lies in the file.
     ///
     /// # Errors
     /// When zstd has no memory.
@@ -111,11 +114,18 @@ impl Segment {
             content.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
             content.extend_from_slice(payload);
         }
+        if let Some(removal) = &self.removal {
+            let removal = removal.encode()?;
+            content.extend_from_slice(&removal);
+            content.extend_from_slice(&u32::try_from(removal.len()).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        let rest = (ends.last() != Some(&content.len())).then_some(content.len());
+        let format = if self.removal.is_some() { FORMAT_THINNED } else { FORMAT };
         let mut file = Vec::with_capacity(CONTENT + content.len() / 2);
         file.extend_from_slice(&SKIPPABLE.to_le_bytes());
         file.extend_from_slice(&SKIPPED.to_le_bytes());
         file.extend_from_slice(&MAGIC);
-        file.extend_from_slice(&FORMAT.to_be_bytes());
+        file.extend_from_slice(&format.to_be_bytes());
         file.extend_from_slice(&self.name.first.0.to_be_bytes());
         file.extend_from_slice(&self.name.last.0.to_be_bytes());
         file.extend_from_slice(&self.before);
@@ -123,8 +133,8 @@ impl Segment {
         file.extend_from_slice(&(self.frames.len() as u64).to_be_bytes());
         file.extend_from_slice(&(content.len() as u64).to_be_bytes());
         file.extend_from_slice(blake3::hash(&content).as_bytes());
-        let (mut compressed, mut blocks, mut begin) = (Vec::new(), Vec::with_capacity(ends.len()), 0);
-        for &end in ends {
+        let (mut compressed, mut blocks, mut begin) = (Vec::new(), Vec::with_capacity(ends.len() + 1), 0);
+        for end in ends.iter().copied().chain(rest) {
             let at = CONTENT + compressed.len();
             compressed.extend_from_slice(&zstd::bulk::compress(&content[begin..end], LEVEL)?);
             blocks.push(at..CONTENT + compressed.len());
@@ -160,8 +170,8 @@ impl Segment {
             return Err("it does not begin as a segment does".into());
         }
         let format = u16::from_be_bytes(fields.take()?);
-        if format != FORMAT {
-            return Err(format!("it has format {format}, this program knows {FORMAT}").into());
+        if !(FORMAT..=FORMAT_THINNED).contains(&format) {
+            return Err(format!("it has format {format}, this program knows up to {FORMAT_THINNED}").into());
         }
         let name = Name { first: Position(fields.number()?), last: Position(fields.number()?) };
         let (before, after) = (fields.take()?, fields.take()?);
@@ -181,9 +191,18 @@ impl Segment {
         if blake3::hash(&content) != digest {
             return Err("its content differs from its digest".into());
         }
+        let removal = if format == FORMAT_THINNED {
+            let removal = read_removal(&mut content)?;
+            if !removal.is_signed(name, (&before, &after)) {
+                return Err("what it says of removed facts is not signed by the key that it names".into());
+            }
+            Some(removal)
+        } else {
+            None
+        };
         let frames_len = usize::try_from(frames_len).ok().filter(|&len| len <= content.len());
         let payloads = content.split_off(frames_len.ok_or("its frames are longer than its content")?);
-        Ok(Self { name, before, after, frames: content, payloads: read_payloads(&payloads)? })
+        Ok(Self { name, before, after, frames: content, payloads: read_payloads(&payloads)?, removal })
     }
 
     /// Bytes before compression, which is what a segment is cut by.
@@ -192,13 +211,27 @@ impl Segment {
     }
 
     /// Facts in it.
-    pub const fn events(&self) -> u64 {
-        self.name.last.0 - self.name.first.0 + 1
+    pub fn events(&self) -> u64 {
+        let removed = self.removal.as_ref().map_or(0, |signed| signed.removal.events());
+        (self.name.last.0 - self.name.first.0 + 1).saturating_sub(removed)
+    }
+
+    /// What was removed from it, if something was.
+    pub const fn removal(&self) -> Option<&Signed> {
+        self.removal.as_ref()
+    }
+
+    pub(in crate::log) fn gaps(&self) -> &[Gap] {
+        self.removal.as_ref().map_or(&[], |signed| &signed.removal.gaps)
     }
 
     fn check(&self) -> Result<(), Flaw> {
         let (mut next, mut link, mut whole) = (self.name.first, self.before, true);
+        let mut gaps = self.gaps().iter().peekable();
         for frame in Frames::new(&self.frames) {
+            while let Some(gap) = gaps.next_if(|gap| gap.first() == next) {
+                (next, link) = (gap.last().next(), gap.after());
+            }
             let at = |wrong: &str| Flaw::from(format!("position {next}: {wrong}"));
             let frame = frame.map_err(at)?;
             if frame.position != next {
@@ -217,6 +250,12 @@ impl Segment {
             }
             (link, whole) = (frame.link, frame.last);
             next = next.next();
+        }
+        while let Some(gap) = gaps.next_if(|gap| gap.first() == next) {
+            (next, link, whole) = (gap.last().next(), gap.after(), gap.is_whole());
+        }
+        if gaps.next().is_some() {
+            return Err("it says that facts were removed which are there".into());
         }
         if next != self.name.last.next() {
             return Err(format!("its facts end before {next}, it should end after {}", self.name.last).into());
@@ -238,6 +277,17 @@ pub(in crate::log) const fn record_len(payload: &[u8]) -> usize {
 
 fn seal(head: &[u8], compressed: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(head).update(compressed).finalize().as_bytes()
+}
+
+/// Takes what was removed off the end of the content.
+fn read_removal(content: &mut Vec<u8>) -> Result<Signed, Flaw> {
+    let too_short = || Flaw::from("it is too short");
+    let len = content.last_chunk().map(|len| u32::from_be_bytes(*len) as usize).ok_or_else(too_short)?;
+    let end = content.len() - 4;
+    let begin = end.checked_sub(len).ok_or_else(too_short)?;
+    let removal = Signed::decode(&content[begin..end])?;
+    content.truncate(begin);
+    Ok(removal)
 }
 
 fn read_payloads(bytes: &[u8]) -> Result<BTreeMap<[u8; 32], Vec<u8>>, Flaw> {

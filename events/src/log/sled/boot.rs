@@ -148,7 +148,7 @@ pub(super) fn scan(
 /// What the pass reads.
 enum Read {
     /// A segment of the archive.
-    Segment(Segment),
+    Segment(Box<Segment>),
     /// A chunk of the database with this number, and its key.
     Chunk(usize, u64, IVec),
     /// Something could not be read.
@@ -167,8 +167,10 @@ fn read_ahead<'scope>(
     threads.spawn(move || {
         for part in layers.archive.parts().iter().filter(|_| archived) {
             for number in 0..part.segments() {
-                let read =
-                    part.segment(number).map_or_else(|error| Read::Failed(error.to_string()), Read::Segment);
+                let read = part.segment(number).map_or_else(
+                    |error| Read::Failed(error.to_string()),
+                    |segment| Read::Segment(Box::new(segment)),
+                );
                 if send.send(vec![read]).is_err() {
                     return;
                 }
@@ -244,6 +246,7 @@ impl Scan<'_, '_> {
 
     /// Takes a segment of the archive, in which nothing may be wrong.
     fn segment(&mut self, segment: &Segment) -> Result<(), OpenError> {
+        self.order.enter(segment);
         for frame in Frames::new(&segment.frames) {
             let frame = frame.and_then(|frame| self.order.follow(&frame).map(|()| frame));
             let frame = frame.map_err(|wrong| self.damaged(wrong.to_owned()))?;
@@ -266,7 +269,7 @@ impl Scan<'_, '_> {
             }
             self.index.keep(event);
         }
-        Ok(())
+        self.order.leave().map(drop).map_err(|wrong| self.damaged(wrong.to_owned()))
     }
 
     fn event(&mut self, frame: &Frame<'_>, payload: &[u8]) -> Result<Arc<Recorded>, OpenError> {

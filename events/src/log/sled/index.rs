@@ -195,6 +195,14 @@ impl Index {
         self.live.remove(0)
     }
 
+    /// Takes an archive in which facts up to a position may have been removed.
+    pub(super) fn scavenged(&mut self, archive: Arc<Archive>, through: Position) {
+        self.archive = archive;
+        while self.recent.front().is_some_and(|event| event.position <= through) {
+            self.recent.pop_front();
+        }
+    }
+
     /// Notes that a chunk begins at a position.
     pub(super) fn add_chunk(&mut self, first: Position) {
         if let Some(live) = self.live.last_mut() {

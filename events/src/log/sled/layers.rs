@@ -140,10 +140,11 @@ impl Layers {
             return Ok(read);
         }
         if from <= self.archive.last() {
-            read = self.archive.frames(from, bytes)?;
-        }
-        if read.len() >= bytes {
-            return Ok(read);
+            let (frames, to_its_end) = self.archive.frames(from, bytes)?;
+            if frames.len() >= bytes || !to_its_end {
+                return Ok(frames);
+            }
+            read = frames;
         }
         for chunk in self.chunks(from).map_err(|reason| unread(from, reason))? {
             let (first, chunk) = chunk.map_err(|reason| unread(from, reason))?;

@@ -7,12 +7,16 @@ use super::blobs::Blobs;
 use super::decode::Decoder;
 use super::directory::{Directory, exists};
 use super::layers::{Layers, Purpose};
+use super::scavenge::Survey;
 use super::store::{Disk, RealDisk};
 use super::{CACHE_BYTES_DEFAULT, Shared, verify};
+use crate::envelope::Timestamp;
 use crate::id::Position;
 use crate::keyring::Keyring;
 use crate::log::frame::Link;
+use crate::log::segments::Segment;
 use crate::log::{Frames, OpenError, ReadError, Verified, checkpoint};
+use crate::retention::Rules;
 
 impl Frames for Shared {
     fn head(&self) -> Position {
@@ -33,6 +37,11 @@ impl Frames for Shared {
     fn link(&self, position: Position) -> Result<Option<Link>, ReadError> {
         let (layers, head) = self.layers();
         layers.link(position, head)
+    }
+
+    fn thinned(&self, position: Position) -> Result<Option<Segment>, ReadError> {
+        let archive = self.index().archive();
+        archive.thinned(position)
     }
 }
 
@@ -82,14 +91,23 @@ impl ClosedLog {
         Self { keys, ..self }
     }
 
+    /// What is due to be removed by these rules, and what was. Blocks.
+    ///
+    /// # Errors
+    /// When the archive can't be read.
+    pub fn survey(&self, rules: &Rules, now: Timestamp) -> Result<Survey, ReadError> {
+        Survey::of(&self.layers.archive, rules, now)
+    }
+
     /// Reads everything and checks checksums, order, chain, payloads and the log's own checkpoints. Blocks.
     ///
     /// # Errors
     /// When the checkpoints can't be read.
     pub fn verify(&self) -> Result<Verified, ReadError> {
         let until = verify::Until::End { high_water: self.high_water };
+        let keys = checkpoint::Book::new(self.directory.root()).keys();
         let decoder = Decoder { keys: self.keys.as_deref() };
-        let verified = verify::verify(&self.layers, (&self.blobs, decoder), until);
+        let verified = verify::verify(&self.layers, (&self.blobs, decoder), until, &keys);
         checkpoint::complete(verified, self.directory.root(), self)
     }
 }
@@ -109,5 +127,9 @@ impl Frames for ClosedLog {
 
     fn link(&self, position: Position) -> Result<Option<Link>, ReadError> {
         self.layers.link(position, self.head)
+    }
+
+    fn thinned(&self, position: Position) -> Result<Option<Segment>, ReadError> {
+        self.layers.archive.thinned(position)
     }
 }

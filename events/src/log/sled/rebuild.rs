@@ -5,10 +5,12 @@ use std::path::Path;
 
 use super::ROLL_EVENTS_DEFAULT;
 use super::directory::Directory;
-use crate::id::Position;
+use crate::envelope::StreamId;
+use crate::id::{Position, Version};
 use crate::log::OpenError;
 use crate::log::archive::Builder;
 use crate::log::frame::{Frame, GENESIS, Link};
+use crate::log::segments::Segment;
 
 /// How far a log was acknowledged that nobody has open, whatever is wrong with it; it is held until the first is dropped.
 pub(crate) fn high_water(path: &Path) -> Result<(Directory, Option<Position>), OpenError> {
@@ -55,6 +57,20 @@ impl Rebuild {
             self.finish_part()?;
         }
         Ok(())
+    }
+
+    /// Adds a segment from which facts were removed, which the caller has checked. `ends` are the last versions of their streams.
+    pub(crate) fn adopt(&mut self, segment: &Segment, ends: &[(StreamId, Version)]) -> Result<(), OpenError> {
+        let (last, link, events) = (segment.name.last, segment.after, segment.events());
+        let part = match self.part.take() {
+            Some(part) => Ok(part),
+            None => Builder::begin(&self.directory.archive(), self.head, self.link),
+        };
+        let pushed = part.and_then(|mut part| part.adopt(segment, ends).map(|()| part));
+        self.part = Some(pushed.map_err(|error| self.failed("write the facts", &error))?);
+        (self.head, self.link) = (last, link);
+        self.events += events;
+        if self.events >= ROLL_EVENTS_DEFAULT { self.finish_part() } else { Ok(()) }
     }
 
     /// Makes everything durable, and lets go of it.

@@ -214,6 +214,7 @@ impl Roller {
         let began = Instant::now();
         let (part, payloads) = self.write(&store)?;
         drop(store);
+        let held = self.shared.archiving.lock().unwrap_or_else(PoisonError::into_inner);
         let archive = self.shared.index().archive();
         let archive = match part {
             Some(path) => Arc::new(archive.with(&path).map_err(|error| error.to_string())?),
@@ -222,6 +223,7 @@ impl Roller {
         };
         let last = archive.last();
         let old = self.shared.index_mut().archived(archive);
+        drop(held);
         self.shared.roll.lock().sealed = self.shared.index().sealed().is_some();
         for digest in &payloads {
             if let Err(error) = self.shared.blobs.release(digest) {

@@ -15,6 +15,7 @@ use crate::log::Expected;
 use crate::log::conformance::{event, stream, to};
 use crate::log::frame::{self, Frame};
 
+mod retention;
 mod rolling;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ use super::layers::Layers;
 use super::read::payload;
 use crate::id::Position;
 use crate::log::Verified;
+use crate::log::checkpoint::PublicKey;
 use crate::log::frame::{Frame, Frames, Link, Payload};
 use crate::log::order::Order;
 use crate::log::problems::Problems;
@@ -24,7 +25,8 @@ pub(super) enum Until {
     },
 }
 
-struct Findings {
+struct Findings<'a> {
+    keys: &'a [PublicKey],
     events: u64,
     order: Order,
     link: Link,
@@ -33,10 +35,16 @@ struct Findings {
 }
 
 /// Checks checksums, order, chain, payload digests, and that every fact decodes.
-pub(super) fn verify(layers: &Layers, (blobs, decoder): (&Blobs, Decoder<'_>), until: Until) -> Verified {
+/// What was removed has to be signed by one of `keys`.
+pub(super) fn verify(
+    layers: &Layers,
+    (blobs, decoder): (&Blobs, Decoder<'_>),
+    until: Until,
+    keys: &[PublicKey],
+) -> Verified {
     let order = Order::default();
     let (problems, unread) = (Problems::default(), Unread::default());
-    let mut findings = Findings { events: 0, link: order.link, order, problems, unread };
+    let mut findings = Findings { events: 0, link: order.link, order, problems, unread, keys };
     for part in layers.archive.parts() {
         for number in 0..part.segments() {
             match part.segment(number) {
@@ -84,7 +92,7 @@ pub(super) fn verify(layers: &Layers, (blobs, decoder): (&Blobs, Decoder<'_>), u
     }
 }
 
-impl Findings {
+impl Findings<'_> {
     fn chunk(&mut self, first: u64, bytes: &[u8], (blobs, decoder): (&Blobs, Decoder<'_>)) {
         if first != self.order.next.0 {
             self.problems.note(format!(
@@ -110,6 +118,15 @@ impl Findings {
             // The segments between could not be read, which was said.
             self.order = Order::within(segment.name.first, segment.before);
         }
+        if let Some(signed) = segment.removal()
+            && !self.keys.contains(&signed.key())
+        {
+            self.problems.note(format!(
+                "position {}: facts were removed, which is signed by a key that is not the log's",
+                segment.name.first
+            ));
+        }
+        self.order.enter(segment);
         for frame in Frames::new(&segment.frames) {
             let frame = match frame {
                 Ok(frame) => frame,
@@ -127,6 +144,10 @@ impl Findings {
             };
             self.fact(&frame, understood);
         }
+        if let Err(wrong) = self.order.leave() {
+            self.problems.note(format!("position {}: {wrong}", self.order.next));
+        }
+        self.link = self.order.link;
     }
 
     fn fact(&mut self, frame: &Frame<'_>, understood: Result<Unread, String>) {

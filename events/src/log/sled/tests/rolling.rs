@@ -28,7 +28,7 @@ async fn rolled(place: &Place, appends: usize) -> Vec<std::sync::Arc<Recorded>> 
     log.read_all(Position(1), usize::MAX).await.unwrap()
 }
 
-fn names(place: &Place, of: &str) -> Vec<String> {
+pub(super) fn names(place: &Place, of: &str) -> Vec<String> {
     let entries = fs::read_dir(place.path().join(of)).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
