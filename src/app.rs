@@ -22,7 +22,7 @@ use covalence_events::log::segments::export::Exporter;
 use covalence_events::log::sled::{Opened, Options, SledLog};
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::BackendKind;
-use covalence_projections::{History as Past, Views};
+use covalence_projections::{History as Past, Rebuilder, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -86,6 +86,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (follower, followed) = (Arc::clone(&views), Arc::clone(&log));
     tasks.spawn(async move { follower.follow(followed, &following).await });
     pulses.extend(tell_alarms(&config, (&log, &views, &clock), &tasks)?);
+    let past = Past::new(Arc::clone(&log), Some(config.data_dir.join(data_dir::SNAPSHOTS)));
+    let keeper = past.clone();
+    tasks.spawn(async move { keeper.keep_snapshots().await });
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
@@ -100,7 +103,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let state = HttpState::new(Parts {
         runtime: runtime.clone(),
         views: Arc::clone(&views),
-        history: Past::new(Arc::clone(&log), None),
+        history: past,
+        rebuilder: Rebuilder::new(Arc::clone(&views), Arc::clone(&log), tasks.handle().clone()),
         log,
         export: Some(export.status()),
         checkpoints: Some(history.checkpoints),

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+/// What makes answers about the past quick. Disposable: made again from the log.
+pub const SNAPSHOTS: &str = "snapshots";
+
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {

@@ -21,7 +21,7 @@ use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Status;
 use covalence_events::workspace::BackendKind;
-use covalence_projections::{History, Views};
+use covalence_projections::{History, Rebuilder, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::task::TaskTracker;
 
@@ -95,6 +95,8 @@ pub struct HttpState {
     pub views: Arc<Views>,
     /// The read side as it was.
     pub history: History,
+    /// Folds the read side anew.
+    pub rebuilder: Rebuilder,
     /// The log, for reading it raw and for waiting on outcomes.
     pub log: Arc<dyn EventLog>,
     /// How its export fares, if it has one.
@@ -134,6 +136,8 @@ pub struct Parts {
     pub views: Arc<Views>,
     /// The read side as it was.
     pub history: History,
+    /// Folds the read side anew.
+    pub rebuilder: Rebuilder,
     /// The log.
     pub log: Arc<dyn EventLog>,
     /// How its export fares, if it has one.
@@ -165,6 +169,7 @@ impl HttpState {
             runtime,
             views,
             history,
+            rebuilder,
             log,
             export,
             checkpoints,
@@ -182,6 +187,7 @@ impl HttpState {
             runtime,
             views,
             history,
+            rebuilder,
             log,
             export,
             checkpoints,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use covalence_events::workspace::{CallFinished, CallOutcome, Event};
 use covalence_events::{CallId, Fact, Position, Recorded, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 use crate::newest::{Limits, Newest};
 use crate::projection::{ApplyError, Projection};
@@ -17,7 +18,7 @@ pub const RECENT_MAX: usize = 40_000;
 pub const BUCKETS_MS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 120_000, 600_000];
 
 /// What a number of calls add up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// The agent answered.
     pub answered: u64,
@@ -78,7 +79,7 @@ impl Totals {
 }
 
 /// A call that ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     /// Where in the log it says so.
     pub position: Position,
@@ -91,9 +92,10 @@ pub struct Call {
 }
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calls {
     overall: Totals,
+    #[serde(serialize_with = "crate::state::sorted")]
     by_workspace: HashMap<WorkspaceId, Box<Totals>>,
     recent: Newest<Call>,
 }

@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 
 use covalence_events::workspace::{Event, TokenPurpose};
 use covalence_events::{Fact, Generation, Recorded, Timestamp, TokenId, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 use crate::projection::{ApplyError, Projection};
 
@@ -16,7 +17,7 @@ use crate::projection::{ApplyError, Projection};
 pub const REVOKED_KEPT: usize = 16;
 
 /// What is known of one token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// Whom it speaks for.
     pub workspace: WorkspaceId,
@@ -42,9 +43,11 @@ impl Credential {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Credentials {
+    #[serde(serialize_with = "crate::state::sorted")]
     by_digest: HashMap<[u8; 32], Credential>,
+    #[serde(serialize_with = "crate::state::sorted")]
     by_workspace: HashMap<WorkspaceId, Vec<[u8; 32]>>,
     unrevoked: usize,
 }

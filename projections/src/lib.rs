@@ -6,8 +6,8 @@
 //!
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
 //! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`supervision`] (what was decided, and
-//! why), [`tail`] (the raw log), [`history`] (all of them as they were), and [`picture`] (all of them as fields that can be
-//! compared).
+//! why), [`tail`] (the raw log), [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
+//! them as fields that can be compared).
 
 pub mod calls;
 pub mod credentials;
@@ -16,11 +16,14 @@ pub mod metrics;
 pub mod newest;
 pub mod picture;
 pub mod projection;
+pub mod rebuild;
 pub mod roster;
 pub mod runner;
+mod state;
 pub mod structure;
 pub mod supervision;
 pub mod tail;
+pub mod view;
 
 #[cfg(test)]
 mod testing;
@@ -29,5 +32,7 @@ mod tests;
 
 pub use history::History;
 pub use projection::{ApplyError, Projection};
+pub use rebuild::Rebuilder;
 pub use roster::{Roster, Row, Status};
-pub use runner::{Behind, View, Views};
+pub use runner::{Behind, Views};
+pub use view::View;

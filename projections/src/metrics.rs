@@ -8,6 +8,12 @@ pub const LAG: &str = "covalence_projection_lag_events";
 pub const APPLIED: &str = "covalence_projection_applied_events_total";
 /// Gauge: 1 while a projection is stopped by a fact that it could not apply.
 pub const STALLED: &str = "covalence_projection_stalled";
+/// Counter: snapshots that were found damaged, and are made again.
+pub const SNAPSHOTS_DAMAGED: &str = "covalence_snapshots_damaged_total";
+/// Counter: rebuilds that ended, by projection and outcome.
+pub const REBUILDS: &str = "covalence_projection_rebuilds_total";
+/// Label: what a rebuild came to.
+pub const OUTCOME: &str = "outcome";
 /// Label: which projection.
 pub const PROJECTION: &str = "projection";
 
@@ -15,6 +21,12 @@ pub const PROJECTION: &str = "projection";
 pub fn describe() {
     describe_gauge!(LAG, Unit::Count, "facts in the log that the projection has not applied");
     describe_counter!(APPLIED, Unit::Count, "facts that the projection has applied by following the log");
+    describe_counter!(
+        SNAPSHOTS_DAMAGED,
+        Unit::Count,
+        "snapshots that were found damaged, and are made again"
+    );
+    describe_counter!(REBUILDS, Unit::Count, "rebuilds of projections that ended, by outcome");
     describe_gauge!(
         STALLED,
         Unit::Count,

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use covalence_events::{Position, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 /// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Entries of one workspace.
     pub per_workspace: usize,
@@ -15,15 +16,16 @@ pub struct Limits {
 }
 
 /// Entries by position. Beyond its limits the oldest go first, of the workspace or of all.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Newest<T> {
     limits: Limits,
     weight: usize,
     entries: BTreeMap<Position, Entry<T>>,
+    #[serde(serialize_with = "crate::state::sorted")]
     by_workspace: HashMap<WorkspaceId, VecDeque<Position>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry<T> {
     workspace: WorkspaceId,
     weight: usize,

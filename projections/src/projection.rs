@@ -1,16 +1,19 @@
 //! What a read model is: a fold, with a name.
 
 use covalence_events::{Position, Recorded, WorkspaceId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// A fold over the log that answers one question.
 ///
 /// # Guarantees
 /// - Deterministic: the same facts in the same order make equal states. No clock, no dice, no I/O.
 /// - A failed [`apply`](Projection::apply) has changed nothing.
+/// - A state that was written and read back is equal, and equal states are written as equal bytes.
 ///
 /// # Assumptions
 /// - Facts come in the log's order, each once; the runner drops repeated ones before they get here.
-pub trait Projection: Default + Send + Sync + 'static {
+pub trait Projection: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What logs, metrics and `/ready` call it.
     const NAME: &'static str;
     /// Changes when the same facts lead to another state.

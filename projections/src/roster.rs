@@ -9,6 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use covalence_events::{Position, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 mod fold;
 pub mod hierarchy;
@@ -58,7 +59,7 @@ pub enum FindError {
 }
 
 /// How many workspaces have which status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts([usize; Status::ALL.len()]);
 
 impl Counts {
@@ -82,11 +83,13 @@ impl Counts {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Roster {
+    #[serde(serialize_with = "crate::state::sorted")]
     rows: HashMap<WorkspaceId, Arc<Row>>,
     order: BTreeMap<Position, WorkspaceId>,
     /// Under each parent, in order of creation; under none: the roots.
+    #[serde(serialize_with = "crate::state::sorted")]
     children: HashMap<Option<WorkspaceId>, BTreeSet<(Position, WorkspaceId)>>,
     counts: Counts,
     /// Words that many rows share, kept once.

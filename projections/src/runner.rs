@@ -2,20 +2,20 @@
 //!
 //! # Guarantees
 //! - Facts at or below a projection's checkpoint are ignored, so the log may be read again from anywhere.
-//! - A fact that a projection cannot apply stops *that* projection, loudly and for good; the others go on.
+//! - A fact that a projection cannot apply stops *that* projection, loudly; the others go on. It goes on when a
+//!   [rebuild](crate::rebuild) gets past that fact.
 //! - Readers hold a shared lock for as long as they look; the writer holds it for one batch at most.
 //!
 //! At boot the composition root feeds every fact through [`Views::fold`] while the log is opened, then calls
 //! [`Views::start`].
 
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use covalence_events::log::{EventLog, ReadError, Subscription};
 use covalence_events::pulse::Pulse;
 use covalence_events::{Position, Recorded, WorkspaceId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,24 +26,16 @@ use crate::projection::Projection;
 use crate::roster::{Roster, Row};
 use crate::structure::Structure;
 use crate::supervision::Supervision;
+use crate::view::{AnyView, EncodedState, Health, Stalled, View};
 
 /// Facts applied under one write lock: at about a microsecond each, readers wait well under a millisecond.
 pub const BATCH: usize = 256;
 /// Facts read from the log at once where nobody waits for a lock: a thread is woken for each read, a few megabytes are held.
-const READ: usize = 4096;
+pub(crate) const READ: usize = 4096;
 /// How long a reader waits for its own write (decision 14's two seconds).
 pub const READ_YOUR_WRITES: Duration = Duration::from_secs(2);
 /// Pause before the log is read again after its store failed: short enough to recover unnoticed, no busy loop.
 const READ_RETRY: Duration = Duration::from_millis(500);
-
-/// Why a projection does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stalled {
-    /// The fact that it could not apply, or could not be read.
-    pub position: Position,
-    /// Why.
-    pub reason: String,
-}
 
 /// The projections that a caller wanted to read had not got that far in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,145 +43,6 @@ pub struct Stalled {
 pub struct Behind {
     /// How far, in positions.
     pub by: u64,
-}
-
-/// One projection's state as `/ready` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Its name.
-    pub name: &'static str,
-    /// Its version.
-    pub version: u32,
-    /// The last fact that it has taken in.
-    pub checkpoint: Position,
-    /// Facts in the log after that.
-    pub lag: u64,
-    /// Why it stopped, if it did.
-    pub stalled: Option<Stalled>,
-}
-
-#[derive(Debug)]
-struct Inner<P> {
-    state: P,
-    at: Position,
-    stalled: Option<Stalled>,
-}
-
-/// One projection with its checkpoint.
-pub struct View<P> {
-    inner: RwLock<Inner<P>>,
-    checkpoint: watch::Sender<Position>,
-}
-
-impl<P> fmt::Debug for View<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("checkpoint", &*self.checkpoint.borrow()).finish_non_exhaustive()
-    }
-}
-
-impl<P: Projection> Default for View<P> {
-    fn default() -> Self {
-        let inner = Inner { state: P::default(), at: Position(0), stalled: None };
-        Self { inner: RwLock::new(inner), checkpoint: watch::Sender::new(Position(0)) }
-    }
-}
-
-/// A look at a projection. Short: the writer waits for it. Never kept across an `.await`.
-#[derive(Debug)]
-pub struct Reading<'a, P>(RwLockReadGuard<'a, Inner<P>>);
-
-impl<P> std::ops::Deref for Reading<'_, P> {
-    type Target = P;
-
-    fn deref(&self) -> &P {
-        &self.0.state
-    }
-}
-
-impl<P: Projection> View<P> {
-    /// A look at it as it is.
-    pub fn read(&self) -> Reading<'_, P> {
-        // Only a panic inside a fold poisons; what it left is still the last thing known.
-        Reading(self.inner.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The last fact that it has taken in.
-    pub fn checkpoint(&self) -> Position {
-        *self.checkpoint.borrow()
-    }
-
-    /// Tells of each new checkpoint. A wake-up, not a queue.
-    pub fn watch(&self) -> watch::Receiver<Position> {
-        self.checkpoint.subscribe()
-    }
-
-    /// Why it stopped, if it did.
-    pub fn stalled(&self) -> Option<Stalled> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).stalled.clone()
-    }
-
-    fn fold(&mut self, recorded: &Recorded) {
-        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).take(recorded);
-    }
-
-    fn apply(&self, batch: &[Arc<Recorded>]) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let applied: u64 = batch.iter().map(|recorded| u64::from(inner.take(recorded))).sum();
-        let at = inner.at;
-        drop(inner);
-        metrics::counter!(names::APPLIED, names::PROJECTION => P::NAME).increment(applied);
-        self.checkpoint.send_replace(at);
-    }
-
-    fn publish(&self) {
-        let at = self.inner.read().unwrap_or_else(PoisonError::into_inner).at;
-        self.checkpoint.send_replace(at);
-    }
-
-    fn stop(&self, stalled: Stalled) {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner).stall::<P>(stalled);
-    }
-
-    fn health(&self, head: Position) -> Health {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        Health {
-            name: P::NAME,
-            version: P::VERSION,
-            checkpoint: inner.at,
-            lag: head.0.saturating_sub(inner.at.0),
-            stalled: inner.stalled.clone(),
-        }
-    }
-}
-
-impl<P: Projection> Inner<P> {
-    /// Whether the fact was new and was applied.
-    fn take(&mut self, recorded: &Recorded) -> bool {
-        if recorded.position <= self.at || self.stalled.is_some() {
-            return false;
-        }
-        match self.state.apply(recorded) {
-            Ok(()) => {
-                self.at = recorded.position;
-                true
-            }
-            Err(error) => {
-                self.stall::<P>(Stalled { position: recorded.position, reason: error.to_string() });
-                false
-            }
-        }
-    }
-}
-
-impl<P> Inner<P> {
-    fn stall<Q: Projection>(&mut self, stalled: Stalled) {
-        if self.stalled.is_none() {
-            tracing::error!(projection = Q::NAME, position = stalled.position.0, reason = %stalled.reason,
-                "projection stopped: it answers with what it knew before this fact");
-            metrics::gauge!(names::STALLED, names::PROJECTION => Q::NAME).set(1.0);
-            self.stalled = Some(stalled);
-        }
-    }
 }
 
 /// Every read model of the platform.
@@ -205,6 +58,8 @@ pub struct Views {
     pub calls: View<Calls>,
     /// What the supervisor decided, and why.
     pub supervision: View<Supervision>,
+    /// Wakes the follower after a stopped projection was replaced.
+    mended: Notify,
 }
 
 impl Views {
@@ -230,17 +85,64 @@ impl Views {
     /// Fresh ones, folded from the log's beginning to a position, or to its present end where that comes first.
     pub async fn rebuild_to(log: &dyn EventLog, position: Position) -> Result<Self, ReadError> {
         let mut views = Self::new();
-        let (mut next, through) = (Position(1), position.min(log.head()));
+        views.fold_to(log, position, || true).await?;
+        Ok(views)
+    }
+
+    /// Takes in what the log has after the checkpoint, up to a position or to the log's present end where that comes first,
+    /// for as long as it is `wanted`. Answers whether it got there.
+    pub(crate) async fn fold_to(
+        &mut self,
+        log: &dyn EventLog,
+        position: Position,
+        wanted: impl Fn() -> bool,
+    ) -> Result<bool, ReadError> {
+        let (mut next, through) = (self.checkpoint().next(), position.min(log.head()));
         while next <= through {
+            if !wanted() {
+                self.publish();
+                return Ok(false);
+            }
             let batch = log.read_all(next, READ).await?;
             let Some(last) = batch.last() else { break };
             next = last.position.next();
             for recorded in batch.iter().take_while(|recorded| recorded.position <= through) {
-                views.fold(recorded);
+                self.fold(recorded);
             }
         }
-        views.publish();
-        Ok(views)
+        self.publish();
+        Ok(true)
+    }
+
+    /// Others that are like these, and go their own way from here. Nobody follows them.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            roster: self.roster.fork(),
+            credentials: self.credentials.fork(),
+            structure: self.structure.fork(),
+            calls: self.calls.fork(),
+            supervision: self.supervision.fork(),
+            mended: Notify::new(),
+        }
+    }
+
+    /// Their states, where all of them are at this position.
+    pub(crate) fn encode(&self, position: Position) -> Result<Vec<EncodedState>, String> {
+        let states: Result<Vec<_>, String> = self.each().into_iter().map(AnyView::encode).collect();
+        let at_position = |(at, state): (Position, EncodedState)| {
+            if at == position { Ok(state) } else { Err(format!("`{}` is at position {at}", state.name)) }
+        };
+        states?.into_iter().map(at_position).collect()
+    }
+
+    /// Each of them.
+    pub(crate) fn each(&self) -> [&dyn AnyView; 5] {
+        [&self.roster, &self.credentials, &self.structure, &self.calls, &self.supervision]
+    }
+
+    /// The follower goes on with what was replaced.
+    pub(crate) fn mended(&self) {
+        self.mended.notify_one();
     }
 
     /// Makes them follow the log from where they are, until the log is closed. The task needs no stopping; dropping
@@ -253,20 +155,33 @@ impl Views {
 
     /// What [`Views::start`] spawns, for those who have a spawner of their own and want to know whether it gets on.
     pub async fn follow(&self, log: Arc<dyn EventLog>, pulse: &Pulse) {
-        self.publish();
+        for view in self.each() {
+            view.serve();
+        }
         loop {
             let mut subscription = Subscription::new(Arc::clone(&log), self.checkpoint().next());
             match self.tail(&mut subscription, log.as_ref(), pulse).await {
                 Ok(()) => return,
                 Err(error @ ReadError::Corrupt { position, .. }) => {
                     self.stop(&Stalled { position, reason: error.to_string() });
-                    return;
+                    if !pulse.waiting(self.mended_before_the_end(log.watch()), || true).await {
+                        return;
+                    }
                 }
                 Err(error @ ReadError::Store { .. }) => {
                     tracing::warn!(%error, "reading the log failed, trying again");
                     tokio::time::sleep(READ_RETRY).await;
                 }
             }
+        }
+    }
+
+    /// Waits until a rebuild has got past what stopped them all; `false` when the log is closed first.
+    async fn mended_before_the_end(&self, mut head: watch::Receiver<Position>) -> bool {
+        let closed = async { while head.changed().await.is_ok() {} };
+        tokio::select! {
+            () = self.mended.notified() => true,
+            () = closed => false,
         }
     }
 
@@ -298,19 +213,15 @@ impl Views {
     }
 
     fn publish(&self) {
-        self.roster.publish();
-        self.credentials.publish();
-        self.structure.publish();
-        self.calls.publish();
-        self.supervision.publish();
+        for view in self.each() {
+            view.publish();
+        }
     }
 
     fn stop(&self, stalled: &Stalled) {
-        self.roster.stop(stalled.clone());
-        self.credentials.stop(stalled.clone());
-        self.structure.stop(stalled.clone());
-        self.calls.stop(stalled.clone());
-        self.supervision.stop(stalled.clone());
+        for view in self.each() {
+            view.stop(stalled);
+        }
     }
 
     /// The last fact that all projections which still go on have taken in.
@@ -323,13 +234,7 @@ impl Views {
 
     /// How each of them fares, against the log's head.
     pub fn health(&self, head: Position) -> [Health; 5] {
-        [
-            self.roster.health(head),
-            self.credentials.health(head),
-            self.structure.health(head),
-            self.calls.health(head),
-            self.supervision.health(head),
-        ]
+        self.each().map(|view| view.health(head))
     }
 
     /// Read your own writes: waits until every projection has taken in a position, [`READ_YOUR_WRITES`] as a rule.
@@ -374,4 +279,52 @@ impl Views {
             timeout_at(deadline, watch.changed()).await.ok()?.ok()?;
         }
     }
+}
+
+/// Projections that are being put together from encoded states.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    roster: Option<Roster>,
+    credentials: Option<Credentials>,
+    structure: Option<Structure>,
+    calls: Option<Calls>,
+    supervision: Option<Supervision>,
+}
+
+impl Restored {
+    /// Takes one state; says why if this program has no use for it.
+    pub(crate) fn add(&mut self, name: &str, version: u32, bytes: &[u8]) -> Result<(), String> {
+        match name {
+            Roster::NAME => self.roster = Some(decoded(version, bytes)?),
+            Credentials::NAME => self.credentials = Some(decoded(version, bytes)?),
+            Structure::NAME => self.structure = Some(decoded(version, bytes)?),
+            Calls::NAME => self.calls = Some(decoded(version, bytes)?),
+            Supervision::NAME => self.supervision = Some(decoded(version, bytes)?),
+            unknown => return Err(format!("it has a projection `{unknown}`, which there is not")),
+        }
+        Ok(())
+    }
+
+    /// All of them, if all are there.
+    pub(crate) fn views(self, at: Position) -> Result<Views, String> {
+        fn view<P: Projection>(state: Option<P>, at: Position) -> Result<View<P>, String> {
+            let state = state.ok_or_else(|| format!("it has no projection `{}`", P::NAME))?;
+            Ok(View::restored(state, at))
+        }
+        Ok(Views {
+            roster: view(self.roster, at)?,
+            credentials: view(self.credentials, at)?,
+            structure: view(self.structure, at)?,
+            calls: view(self.calls, at)?,
+            supervision: view(self.supervision, at)?,
+            mended: Notify::new(),
+        })
+    }
+}
+
+fn decoded<P: Projection>(version: u32, bytes: &[u8]) -> Result<P, String> {
+    if version != P::VERSION {
+        return Err(format!("it has version {version} of `{}`, this program has {}", P::NAME, P::VERSION));
+    }
+    rmp_serde::from_slice(bytes).map_err(|error| format!("its `{}` has another shape: {error}", P::NAME))
 }

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{BackendKind, CameOnline, Created, Degraded, Event, OnlineVia, Registered};
 use covalence_events::{EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::newest::{Limits, Newest};
 use crate::projection::{ApplyError, Projection};
 use crate::roster::Card;
+use crate::state::Word;
 
 /// Events kept of one workspace, and shown at once: the wire contract's page.
 pub const NEWEST: usize = 100;
@@ -22,24 +25,26 @@ pub const BYTES_MAX: usize = 64 << 20;
 const BYTES_OVERHEAD: usize = 400;
 
 /// One event as clients see it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StructureEvent {
     /// The fact's own id.
     pub id: EventId,
     /// Its place in the log.
     pub position: Position,
     /// The wire's name, `WORKSPACE_ONLINE` and the like.
-    pub event_type: &'static str,
+    #[serde(deserialize_with = "known_type")]
+    pub event_type: Word,
     /// Whom it is about.
     pub workspace: WorkspaceId,
     /// What it says, as JSON text.
+    #[serde(serialize_with = "Payload::as_text", deserialize_with = "Payload::from_text")]
     pub payload: Payload,
     /// When it happened.
     pub created_at: Timestamp,
 }
 
 /// An event's payload. Serializes as the JSON object that it is.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Payload(Card);
 
@@ -53,6 +58,34 @@ impl Payload {
     pub fn to_value(&self) -> Value {
         self.0.to_value()
     }
+
+    /// As a snapshot keeps it: the text as it is.
+    fn as_text<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_json())
+    }
+
+    fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Card::from_json(text).map(Self).ok_or_else(|| D::Error::custom("a payload is no JSON"))
+    }
+}
+
+/// Every name that [`wire`] gives.
+const TYPES: [&str; 9] = [
+    "AGENT_CARD_UPDATED",
+    "WORKSPACE_AWAITING_AGENT",
+    "WORKSPACE_DEGRADED",
+    "WORKSPACE_OFFLINE",
+    "WORKSPACE_ONLINE",
+    "WORKSPACE_PAUSED",
+    "WORKSPACE_PROVISIONING",
+    "WORKSPACE_PROVISION_FAILED",
+    "WORKSPACE_REMOVED",
+];
+
+fn known_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    TYPES.into_iter().find(|known| *known == text).ok_or_else(|| D::Error::custom("an unknown event type"))
 }
 
 /// The structure event that a fact is to clients, if it is one. `moment` has learned this fact and none after it.
@@ -179,7 +212,7 @@ fn degraded(e: &Degraded) -> Value {
 }
 
 /// The newest structure events.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Structure {
     moment: Moment,
     newest: Newest<StructureEvent>,
@@ -229,13 +262,14 @@ impl Projection for Structure {
 
 /// What [`wire`] says of workspaces besides the fact, as of one position. Another projection's rows would not do: they
 /// may be ahead of the fact that is told.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
+    #[serde(serialize_with = "crate::state::sorted")]
     profiles: HashMap<WorkspaceId, Profile>,
     runtimes: BTreeSet<Arc<str>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Profile {
     name: String,
     tier: u8,
@@ -244,6 +278,7 @@ struct Profile {
     /// Whether clients were told that it is up.
     up: bool,
     /// How its agent introduced itself while it was not up, until it is.
+    #[serde(with = "crate::state::card")]
     registration: Option<Card>,
 }
 

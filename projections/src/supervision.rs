@@ -10,6 +10,7 @@ use std::sync::Arc;
 use covalence_events::fleet::{AdmissionInputs, Scope, Strategy};
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{EventId, HoldId, PolicyHash, Position, Principal, RestartId, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 use crate::newest::{Limits, Newest};
 
@@ -28,7 +29,7 @@ pub const DECISIONS_MAX: usize = 10_000;
 pub const POLICIES_MAX: usize = 17;
 
 /// A restart that has to wait.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Whose.
     pub workspace: WorkspaceId,
@@ -45,7 +46,7 @@ pub struct Waiting {
 }
 
 /// A restart that was admitted and has no outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
     /// Whose.
     pub workspace: WorkspaceId,
@@ -58,7 +59,7 @@ pub struct InFlight {
 }
 
 /// A person's hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hold {
     /// Its name.
     pub id: HoldId,
@@ -77,7 +78,7 @@ pub struct Hold {
 }
 
 /// A condition that a person should know of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// A stable word, with its subject after a colon.
     pub kind: String,
@@ -90,7 +91,7 @@ pub struct Alarm {
 }
 
 /// A workspace that died too often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
     /// Since when.
     pub since: Timestamp,
@@ -101,7 +102,7 @@ pub struct Quarantine {
 }
 
 /// Where decisions are only recorded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Advised {
     /// Whom it is about.
     pub scope: Scope,
@@ -114,7 +115,7 @@ pub struct Advised {
 }
 
 /// A policy that is, or was, in force.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyInForce {
     /// Its name.
     pub hash: PolicyHash,
@@ -133,7 +134,7 @@ pub struct PolicyInForce {
 }
 
 /// The grace after our own start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grace {
     /// Since when.
     pub since: Timestamp,
@@ -142,7 +143,7 @@ pub struct Grace {
 }
 
 /// What kind of decision it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Decided {
     /// A restart may begin.
     Admitted,
@@ -170,7 +171,7 @@ impl Decided {
 }
 
 /// One decision, with what it was made from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// Where in the log it stands.
     pub position: Position,
@@ -199,7 +200,7 @@ pub struct Decision {
 }
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Supervision {
     cells: BTreeMap<BackendKind, Cell>,
     /// The platform's own score, which is no cell's.
@@ -214,6 +215,7 @@ pub struct Supervision {
     grace: Option<Grace>,
     policies: VecDeque<PolicyInForce>,
     decisions: Newest<Decision>,
+    #[serde(serialize_with = "crate::state::sorted")]
     watches: HashMap<WorkspaceId, Watch>,
 }
 

@@ -15,6 +15,7 @@ use crate::projection::{ApplyError, Projection};
 
 mod life;
 
+pub(super) use life::SESSION_POISONED;
 use life::{advise, live, trail};
 
 impl Projection for Roster {

@@ -7,13 +7,16 @@ use covalence_events::workspace::{
     BackendKind, DeliveryMode, EvidenceClass, InstanceRef, RestartCause, StopReason, WorkspaceAccess,
 };
 use covalence_events::{Generation, Position, RestartId, Timestamp, WorkspaceId};
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::fold::SESSION_POISONED;
 use super::standing::Standing;
+use crate::state::Word;
 
 /// The wire status of a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(usize)]
 pub enum Status {
     /// A generation is being started and has not been heard from.
@@ -87,6 +90,11 @@ impl Card {
         serde_json::value::to_raw_value(card).ok().map(|raw| Self(Arc::from(raw)))
     }
 
+    /// Takes a card's text back; `None` for what is no JSON.
+    pub(crate) fn from_json(text: String) -> Option<Self> {
+        RawValue::from_string(text).ok().map(|raw| Self(Arc::from(raw)))
+    }
+
     /// Its JSON text.
     pub fn as_json(&self) -> &str {
         self.0.get()
@@ -117,7 +125,7 @@ impl Serialize for Card {
 }
 
 /// What the backend was asked for and has said about the current generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Instance {
     /// Nothing of ours should run.
     None,
@@ -143,7 +151,7 @@ pub enum Instance {
 }
 
 /// How far a restart has got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartStage {
     /// The fleet's supervisor has not decided.
     Requested,
@@ -179,7 +187,7 @@ impl RestartStage {
 }
 
 /// A restart from its request to its outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
     /// Its name.
     pub id: RestartId,
@@ -192,7 +200,7 @@ pub struct Restart {
 }
 
 /// Why the last provisioning failed. Kept until a later one succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// When.
     pub at: Timestamp,
@@ -209,18 +217,24 @@ pub struct Failure {
 }
 
 /// What would help, where a person has to do something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advice {
     /// A stable word: `session_poisoned`.
-    pub code: &'static str,
+    #[serde(deserialize_with = "known_advice")]
+    pub code: Word,
     /// For people who may act on it.
     pub text: String,
     /// Since when.
     pub since: Timestamp,
 }
 
+fn known_advice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Some(SESSION_POISONED).filter(|known| *known == text).ok_or_else(|| D::Error::custom("an unknown advice"))
+}
+
 /// The last thing that was said about whether it lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// When.
     pub at: Timestamp,
@@ -235,14 +249,14 @@ pub struct Evidence {
 }
 
 /// An instance that was pronounced dead, and where it answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lost {
     pub(crate) instance: InstanceRef,
     pub(crate) url: Option<String>,
 }
 
 /// Everything that people and clients may be shown of a workspace. Not an HTTP body: the edge has its own views.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Which.
     pub id: WorkspaceId,
@@ -297,6 +311,7 @@ pub struct Row {
     /// What the runtime calls its state: `wedged`, or empty.
     pub runtime_state: String,
     /// Its agent card.
+    #[serde(with = "crate::state::card")]
     pub agent_card: Option<Card>,
     /// Place on the canvas.
     pub x: f64,

@@ -14,11 +14,12 @@ use covalence_events::Timestamp;
 use covalence_events::workspace::{
     Event, EvidenceClass, EvidenceObserved, EvidenceSource, ProvisionOrigin, RestartAbandoned, Verdict,
 };
+use serde::{Deserialize, Serialize};
 
 use super::row::{Instance, Row, Status};
 
 /// The word shown as `supervision.state`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Condition {
     /// Nothing is known of it yet: it has not been heard from since it, or the platform, was started.
     #[default]
@@ -99,7 +100,7 @@ impl fmt::Display for Condition {
 }
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The word.
     pub condition: Condition,

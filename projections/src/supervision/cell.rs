@@ -6,12 +6,13 @@ use covalence_events::fleet::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeTrigger, CircuitState, ObserverChanged,
 };
 use covalence_events::{RestartId, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 /// Tokens that came back since the level was last said; far more than it takes to fill a bucket.
 const REWARDS_MAX: usize = 256;
 
 /// The tokens of a cell, as of the last fact that said how many there were.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tokens {
     /// How many there were.
     pub level: f64,
@@ -35,7 +36,7 @@ impl Tokens {
 }
 
 /// A brake that is engaged.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Brake {
     /// What it lets through.
     pub mode: BrakeMode,
@@ -78,7 +79,7 @@ impl Brake {
 }
 
 /// What became of the restart that a brake tries before the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrialOutcome {
     /// It is being started.
     Starting,
@@ -103,7 +104,7 @@ impl TrialOutcome {
 }
 
 /// The restart that a brake tries before the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// Which.
     pub restart: RestartId,
@@ -116,7 +117,7 @@ pub struct Trial {
 }
 
 /// How well we see.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observer {
     /// The last change, with the parts of the score.
     pub change: ObserverChanged,
@@ -125,7 +126,7 @@ pub struct Observer {
 }
 
 /// What an engine's circuit lets through.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Circuit {
     /// Everything, one probe, or nothing.
     pub state: CircuitState,
@@ -144,7 +145,7 @@ pub struct Circuit {
 }
 
 /// One engine and what it runs. What a fact has never said is none.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Its tokens; none is a full bucket.
     pub tokens: Option<Tokens>,

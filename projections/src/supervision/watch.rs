@@ -6,12 +6,13 @@ use covalence_events::workspace::{
     Event, EvidenceClass, EvidenceObserved, EvidenceSource, SuspicionRaised, VerdictWithheld,
 };
 use covalence_events::{EventId, Generation, Recorded, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// Pieces of evidence kept of one workspace: several restarts' worth.
 const SEEN_MAX: usize = 10;
 
 /// One source that speaks against it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     /// Since when.
     pub since: Timestamp,
@@ -22,7 +23,7 @@ pub struct Doubt {
 }
 
 /// The suspicion as it was raised.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Suspicion {
     /// Since when.
     pub since: Timestamp,
@@ -37,7 +38,7 @@ pub struct Suspicion {
 }
 
 /// A verdict that was not reached, and the rule that said to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
     /// When.
     pub at: Timestamp,
@@ -50,7 +51,7 @@ pub struct Withheld {
 }
 
 /// Something that was said about whether it lives, other than signs of life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The fact's own id.
     pub id: EventId,
@@ -71,7 +72,7 @@ pub struct Seen {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
     /// Sources that speak against it.
     pub doubts: BTreeMap<EvidenceSource, Doubt>,

@@ -6,11 +6,12 @@ use covalence_events::workspace::{
     CallOutcome, Degraded, Event, Moved, OnlineVia, Paused, Removed as RemovedFact, Renamed, StopReason,
     StopRequested, TokensRevoked, WentOffline,
 };
-use covalence_events::{Generation, Principal};
+use covalence_events::{Generation, Position, Principal};
 use proptest::prelude::*;
 
 use crate::Views;
 use crate::roster::{Removed, Roster, Status};
+use crate::runner::Restored;
 use crate::testing::{
     History, beat, call, created, external, id, online, provision, registered, started, token,
 };
@@ -104,6 +105,29 @@ proptest! {
         }
         assert_same(&whole, &followed)?;
         prop_assert_eq!(followed.checkpoint().0, history.0.len() as u64);
+    }
+
+    #[test]
+    fn a_state_that_was_written_and_read_back_goes_on_as_the_one_it_was(history in history(), cut in 0_usize..85) {
+        let whole = folded(&history);
+        let (before, after) = history.0.split_at(cut.min(history.0.len()));
+        let mut begun = Views::new();
+        for recorded in before {
+            begun.fold(recorded);
+        }
+        let position = Position(before.len() as u64);
+        let mut restored = Restored::default();
+        for state in begun.encode(position).unwrap() {
+            restored.add(state.name, state.version, &state.bytes).unwrap();
+        }
+        let mut restored = restored.views(position).unwrap();
+        assert_same(&begun, &restored)?;
+        for recorded in after {
+            restored.fold(recorded);
+        }
+        assert_same(&whole, &restored)?;
+        let prints = |views: &Views| views.each().map(|view| view.fingerprint().unwrap());
+        prop_assert_eq!(prints(&whole), prints(&restored));
     }
 
     #[test]

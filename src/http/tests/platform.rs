@@ -17,7 +17,7 @@ use covalence_events::log::EventLog;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::workspace::{BackendKind, InstanceRef};
 use covalence_events::{Generation, Position, WorkspaceId};
-use covalence_projections::{History, Views};
+use covalence_projections::{History, Rebuilder, Views};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -194,8 +194,13 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
     drop(views.start(Arc::clone(&log)));
     HttpState::new(Parts {
         runtime,
-        views,
         history: History::new(Arc::clone(&log), None),
+        rebuilder: Rebuilder::new(
+            Arc::clone(&views),
+            Arc::clone(&log),
+            tokio::runtime::Handle::current(),
+        ),
+        views,
         log,
         export: None,
         checkpoints: None,

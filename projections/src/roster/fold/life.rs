@@ -18,7 +18,7 @@ const UNCONFIRMED: &str = "evidence_unconfirmed";
 const OUT_OF_TIME: &str = "timeout";
 
 /// The word for the advice to throw a session away.
-const SESSION_POISONED: &str = "session_poisoned";
+pub(in crate::roster) const SESSION_POISONED: &str = "session_poisoned";
 
 /// The facts that move the workspace through its life.
 #[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
