@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Environment, Flags, Layers};
 
+mod as_of;
 mod backtest;
 pub mod client;
 mod completions;
@@ -30,6 +31,7 @@ mod logs;
 mod name;
 pub mod output;
 mod policy;
+mod projections;
 mod replay;
 mod send;
 mod serve;
@@ -142,6 +144,8 @@ enum Command {
     Incidents(incidents::Incidents),
     /// Check the event log
     Log(log::Log),
+    /// List the projections, and fold them anew from the log
+    Projections(projections::Projections),
     /// Build images of runtimes
     Images(images::Images),
     /// List and remove instances that the log does not know
@@ -181,6 +185,7 @@ impl Cli {
             Command::Replay(command) => command.run(&shared).await,
             Command::Incidents(command) => command.run(&shared).await,
             Command::Log(command) => command.run(&shared).await,
+            Command::Projections(command) => command.run(&shared).await,
             Command::Images(command) => command.run(&shared).await,
             Command::Strangers(command) => command.run(&shared).await,
             Command::Config(command) => command.run(&shared),

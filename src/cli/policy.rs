@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::cli::Shared;
+use crate::cli::as_of::AsOf;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::output::{Cell, Output, note, printable, text};
@@ -28,12 +29,14 @@ pub(super) struct Policy {
 enum Command {
     /// Print every parameter as a TOML document, with its meaning, default and source
     #[command(
-        after_help = "Examples:\n  covalence policy show > policy.toml\n  covalence policy show --history"
+        after_help = "Examples:\n  covalence policy show > policy.toml\n  covalence policy show --history\n  covalence policy show --as-of 2026-03-01T03:07:00Z"
     )]
     Show {
         /// The last changes instead, with what changed, who and why
         #[arg(long)]
         history: bool,
+        #[command(flatten)]
+        as_of: AsOf,
     },
     /// Say what a document would change, and change nothing
     #[command(after_help = "Examples:\n  covalence policy check policy.toml")]
@@ -77,7 +80,7 @@ impl Policy {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
         let (client, output) = (shared.client()?, shared.output());
         match self.command {
-            Command::Show { history } => show(&client, output, history).await,
+            Command::Show { history, as_of } => show(&client, output, history, as_of).await,
             Command::Check { file } => {
                 let wish = json!({"parameters": read(&file)?, "replace": true});
                 changed(output, &send(&client, Method::POST, &["admin", "policy", "check"], &wish).await?)
@@ -154,8 +157,8 @@ fn document(text: &str) -> Result<Map<String, Value>, String> {
     table.into_iter().map(plain).collect()
 }
 
-async fn show(client: &Client, output: Output, history: bool) -> Outcome {
-    let answer = client.get(&["admin", "policy"]).await?;
+async fn show(client: &Client, output: Output, history: bool, as_of: AsOf) -> Outcome {
+    let answer = as_of.get(client, &["admin", "policy"]).await?;
     if output.json {
         return output.document(&answer);
     }

@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cli::Shared;
+use crate::cli::as_of::AsOf;
 use crate::cli::failure::Outcome;
 use crate::cli::hold;
 use crate::cli::output::{Cell, Colour, Output, printable, text};
@@ -15,16 +16,19 @@ use crate::cli::supervision::{decisions, items, local};
 /// Show the fleet on one screen: what holds restarts back, who fails, what was decided
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  covalence status\n  covalence status --json | jq '.supervision.cells[].allowed'"
+    after_help = "Examples:\n  covalence status\n  covalence status --json | jq '.supervision.cells[].allowed'\n  covalence status --as-of 03:07              as things stood then; whether the server is ready is about now"
 )]
-pub(super) struct Status {}
+pub(super) struct Status {
+    #[command(flatten)]
+    as_of: AsOf,
+}
 
 impl Status {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
         let client = shared.client()?;
         let ready = client.send(client.request(Method::GET, &["ready"])).await.is_ok();
-        let (rows, _) = client.roster().await?;
-        let supervision = client.get(&["admin", "supervision"]).await?;
+        let rows = self.as_of.roster(&client).await?;
+        let supervision = self.as_of.get(&client, &["admin", "supervision"]).await?;
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &rows {
             *counts.entry(text(row, "status")).or_default() += 1;
@@ -41,6 +45,9 @@ impl Status {
         let readiness =
             if ready { output.paint(Colour::Green, "ready") } else { output.paint(Colour::Red, "not ready") };
         output.line(&format!("server      {}  {readiness}", client.url()))?;
+        if self.as_of.is_past() {
+            output.line(&format!("as of       {}", local(text(&supervision, "at"))))?;
+        }
         output.line(&format!("workspaces  {}", counted(&counts)))?;
         screen(output, &supervision)
     }

@@ -6,8 +6,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cli::Shared;
+use crate::cli::as_of::AsOf;
 use crate::cli::failure::Outcome;
 use crate::cli::hold::{line, named, scope};
+use crate::cli::name::{self, Named};
 use crate::cli::output::{Cell, Output, printable, text};
 
 /// Show why a workspace was restarted, and why not
@@ -21,21 +23,23 @@ pub(super) struct Supervision {
 enum Command {
     /// Show what speaks against a workspace, what holds it back, and the last decisions about it
     #[command(
-        after_help = "Examples:\n  covalence supervision show lead\n  covalence supervision show lead --json | jq '.decisions[0].numbers'"
+        after_help = "Examples:\n  covalence supervision show lead\n  covalence supervision show lead --json | jq '.decisions[0].numbers'\n  covalence supervision show lead --as-of 03:07"
     )]
     Show {
         /// Workspace: name, id, or the beginning of either
         workspace: String,
+        #[command(flatten)]
+        as_of: AsOf,
     },
 }
 
 impl Supervision {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
-        let Command::Show { workspace } = self.command;
+        let Command::Show { workspace, as_of } = self.command;
         let (client, output) = (shared.client()?, shared.output());
-        let named = named(&client, Some(&workspace)).await?;
-        let id = named.map(|named| named.id).unwrap_or_default();
-        let answer = client.get(&["workspaces", &id, "supervision"]).await?;
+        let roster: Vec<Named> = as_of.roster(&client).await?.iter().map(Named::from_row).collect();
+        let id = name::resolve(&workspace, &roster)?.id;
+        let answer = as_of.get(&client, &["workspaces", &id, "supervision"]).await?;
         if output.json {
             return output.document(&answer);
         }

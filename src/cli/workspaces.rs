@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::cli::Shared;
+use crate::cli::as_of::AsOf;
 use crate::cli::client::Client;
 use crate::cli::failure::Outcome;
 use crate::cli::name::{self, Named};
@@ -26,14 +27,18 @@ pub(super) struct Workspaces {
 enum Command {
     /// List all workspaces
     #[command(
-        after_help = "Examples:\n  covalence workspaces ls\n  covalence workspaces ls --json | jq -r '.[].id'"
+        after_help = "Examples:\n  covalence workspaces ls\n  covalence workspaces ls --json | jq -r '.[].id'\n  covalence workspaces ls --as-of 03:07       as things stood then"
     )]
-    Ls,
+    Ls(AsOf),
     /// Show everything about one workspace
-    #[command(after_help = "Examples:\n  covalence workspaces show lead")]
+    #[command(
+        after_help = "Examples:\n  covalence workspaces show lead\n  covalence workspaces show lead --as-of -15m"
+    )]
     Show {
         /// Workspace: name, id, or the beginning of either
         workspace: String,
+        #[command(flatten)]
+        as_of: AsOf,
     },
     /// Create a workspace and start it
     Create(create::Create),
@@ -54,8 +59,8 @@ impl Workspaces {
         let client = shared.client()?;
         let output = shared.output();
         match self.command {
-            Command::Ls => list(&client, output).await,
-            Command::Show { workspace } => show(&client, output, &workspace).await,
+            Command::Ls(as_of) => list(&client, output, as_of).await,
+            Command::Show { workspace, as_of } => show(&client, output, &workspace, as_of).await,
             Command::Create(create) => create.run(&client, output).await,
             Command::Restart(restart) => restart.run(&client, output).await,
             Command::Pause(pause) => pause.run(&client, output).await,
@@ -66,8 +71,8 @@ impl Workspaces {
     }
 }
 
-async fn list(client: &Client, output: Output) -> Outcome {
-    let (rows, _) = client.roster().await?;
+async fn list(client: &Client, output: Output, as_of: AsOf) -> Outcome {
+    let rows = as_of.roster(client).await?;
     if output.json {
         return output.document(&Value::Array(rows));
     }
@@ -95,11 +100,11 @@ fn row_cells(row: &Value, roster: &[Named]) -> Vec<Cell> {
     ]
 }
 
-async fn show(client: &Client, output: Output, wanted: &str) -> Outcome {
-    let (rows, _) = client.roster().await?;
+async fn show(client: &Client, output: Output, wanted: &str, as_of: AsOf) -> Outcome {
+    let rows = as_of.roster(client).await?;
     let roster: Vec<Named> = rows.iter().map(Named::from_row).collect();
     let named = name::resolve(wanted, &roster)?;
-    let single = client.get(&["workspaces", &named.id]).await?;
+    let single = as_of.get(client, &["workspaces", &named.id]).await?;
     let row = rows.iter().find(|row| text(row, "id") == named.id).unwrap_or(&Value::Null);
     let merged = merge(row, &single);
     if output.json {

@@ -20,6 +20,7 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::row;
 
 pub mod log;
+pub mod projections;
 pub mod segments;
 
 /// Which lines are wanted.

@@ -91,6 +91,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(admin::segments::get_segment)
         .service(admin::segments::list_checkpoints)
         .service(admin::segments::check_checkpoints)
+        .service(admin::projections::list)
+        .service(admin::projections::rebuild)
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);

@@ -10,5 +10,6 @@ mod incidents;
 mod lifecycle;
 mod moments;
 mod platform;
+mod projections;
 mod registry;
 mod supervision;

@@ -23,6 +23,8 @@ async fn admin_routes_take_the_admin_token_and_nothing_else() {
         (Method::GET, "/admin/log".to_owned()),
         (Method::GET, "/admin/liveness".to_owned()),
         (Method::GET, "/admin/strangers".to_owned()),
+        (Method::GET, "/admin/projections".to_owned()),
+        (Method::POST, "/admin/projections/rebuild".to_owned()),
         (Method::GET, "/admin/supervision".to_owned()),
         (Method::GET, "/admin/holds".to_owned()),
         (Method::POST, "/admin/holds".to_owned()),

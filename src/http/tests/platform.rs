@@ -195,11 +195,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
     HttpState::new(Parts {
         runtime,
         history: History::new(Arc::clone(&log), None),
-        rebuilder: Rebuilder::new(
-            Arc::clone(&views),
-            Arc::clone(&log),
-            tokio::runtime::Handle::current(),
-        ),
+        rebuilder: Rebuilder::new(Arc::clone(&views), Arc::clone(&log), tokio::runtime::Handle::current()),
         views,
         log,
         export: None,

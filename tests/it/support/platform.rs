@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::eventually::{eventually, eventually_blocking};
-use super::{docker, processes};
+use super::{docker, processes, rebuilt};
 
 /// The program under test.
 pub(crate) const COVALENCE: &str = env!("CARGO_BIN_EXE_covalence");
@@ -164,8 +164,27 @@ impl Platform {
         child.wait().expect("a killed child ends");
     }
 
+    /// Its read side is what the log says: see the module `rebuilt`. A story that has failed already says enough.
+    fn check_read_side(&mut self) {
+        if std::thread::panicking() || self.child.is_none() || self.ended().is_some() {
+            return;
+        }
+        // Where a story chose the admin token itself, there is no file with one.
+        let Ok(token) = fs::read_to_string(self.data_dir().join("admin-token")) else { return };
+        let admin = Client::new(self.url.clone(), token.trim().to_owned());
+        // A runtime of its own: the story's may be the one that is dropping this platform.
+        let checked = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime starts").block_on(rebuilt::check(&admin));
+        });
+        if let Err(panic) = checked.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     /// Asks it to stop, and waits for its end.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.check_read_side();
         let pid = self.pid();
         let mut child = self.child.take().expect("it runs");
         processes::signal(pid, Signal::TERM);
@@ -297,6 +316,7 @@ impl Platform {
 
 impl Drop for Platform {
     fn drop(&mut self) {
+        let compared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.check_read_side()));
         if self.child.is_some() {
             self.kill();
         }
@@ -307,6 +327,9 @@ impl Drop for Platform {
         }
         if std::thread::panicking() {
             eprintln!("--- the platform's own words ---\n{}", self.stderr());
+        }
+        if let Err(panic) = compared {
+            std::panic::resume_unwind(panic);
         }
     }
 }
