@@ -21,7 +21,7 @@ use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Exporter;
 use covalence_events::log::sled::{Opened, Options, SledLog};
 use covalence_events::pulse::Pulse;
-use covalence_events::workspace::BackendKind;
+use covalence_events::workspace::{BackendKind, ERASED_TAG};
 use covalence_projections::{History as Past, Rebuilder, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
@@ -86,9 +86,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (follower, followed) = (Arc::clone(&views), Arc::clone(&log));
     tasks.spawn(async move { follower.follow(followed, &following).await });
     pulses.extend(tell_alarms(&config, (&log, &views, &clock), &tasks)?);
-    let past = Past::new(Arc::clone(&log), Some(config.data_dir.join(data_dir::SNAPSHOTS)));
-    let keeper = past.clone();
-    tasks.spawn(async move { keeper.keep_snapshots().await });
+    let past = keep_past(&config, &log, history.erased_at, &tasks)?;
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
@@ -159,6 +157,22 @@ fn tell_alarms(
     Ok(Some(pulse))
 }
 
+/// The past, with the snapshots that make it quick; none that may hold what was erased meanwhile.
+fn keep_past(
+    config: &Config,
+    log: &Arc<dyn EventLog>,
+    erased_at: Option<Timestamp>,
+    tasks: &tokio::runtime::Runtime,
+) -> anyhow::Result<Past> {
+    let past = Past::new(Arc::clone(log), Some(config.data_dir.join(data_dir::SNAPSHOTS)));
+    if let Some(at) = erased_at {
+        past.forget_until(at).context("removing snapshots that may hold what was erased")?;
+    }
+    let keeper = past.clone();
+    tasks.spawn(async move { keeper.keep_snapshots().await });
+    Ok(past)
+}
+
 /// The configured one, else the data directory's own, which the first start makes.
 fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     match &config.access.admin_token {
@@ -176,6 +190,8 @@ struct History {
     recovery: Recovery,
     views: Views,
     last_at: Option<Timestamp>,
+    /// When a workspace was last erased.
+    erased_at: Option<Timestamp>,
 }
 
 /// Opens the log and folds every fact once, into the actors' states and into the projections.
@@ -184,20 +200,23 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     data_dir::create(&config.data_dir)?;
     let mut recovery = Recovery::default();
     let mut views = Views::new();
-    let mut last_at = None;
+    let (mut last_at, mut erased_at) = (None, None);
     let keys = Keyring::open(&keys_dir(&config.data_dir), config.access.encryption_key.clone())?;
     let options = Options { keys: Some(Arc::new(keys)), ..Options::default() };
     let (log, opened) = SledLog::open_with(&config.log_dir(), &options, &mut |recorded| {
         recovery.fold(recorded);
         views.fold(recorded);
         last_at = last_at.max(Some(recorded.meta.at));
+        if recorded.fact.tag() == ERASED_TAG {
+            erased_at = erased_at.max(Some(recorded.meta.at));
+        }
     })?;
     if let Some(repair) = &opened.repaired {
         warn!(kept = %repair.kept, cut_bytes = repair.cut_bytes, reason = repair.reason, "the log's torn end was cut off and kept aside");
     }
     info!(head = %opened.head, workspaces = recovery.workspaces(), "log opened");
     let (exporter, checkpoints) = (segments::exporter(config, &log)?, log.checkpoints());
-    Ok(History { log, exporter, checkpoints, opened, recovery, views, last_at })
+    Ok(History { log, exporter, checkpoints, opened, recovery, views, last_at, erased_at })
 }
 
 /// What the platform says first in every run.

@@ -73,7 +73,11 @@ impl Class {
                 "directory_changed" | "erased" | "folded" | "moved" | "paused" | "placed" | "removed"
                 | "renamed" | "resumed" | "role_changed" | "runtime_changed" | "tier_changed",
             )
-            | ("fleet", "hold_released" | "hold_set" | "mode_set" | "strategy_set") => Some(Self::Operator),
+            | (
+                "fleet",
+                "hold_released" | "hold_set" | "incident_closed" | "incident_noted" | "incident_opened"
+                | "mode_set" | "strategy_set",
+            ) => Some(Self::Operator),
             ("fleet", _) => Some(Self::Supervision),
             _ => None,
         }

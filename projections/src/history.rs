@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use covalence_events::Position;
 use covalence_events::log::{EventLog, ReadError};
+use covalence_events::{Position, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -39,6 +39,8 @@ struct Inner {
     log: Arc<dyn EventLog>,
     snapshots: Option<Snapshots>,
     recent: Mutex<VecDeque<(Position, Arc<Views>)>>,
+    /// How often everything was thrown away. Held while something is kept: what was folded before must not come back after.
+    thrown: Mutex<u64>,
     gate: Arc<Semaphore>,
 }
 
@@ -53,7 +55,15 @@ impl History {
     pub fn with(log: Arc<dyn EventLog>, snapshots: Option<PathBuf>, every: u64) -> Self {
         let snapshots = snapshots.zip(log.frames()).map(|(path, log)| Snapshots::new(path, log, every));
         let gate = Arc::new(Semaphore::new(AT_ONCE));
-        Self { inner: Arc::new(Inner { log, snapshots, recent: Mutex::default(), gate }) }
+        Self {
+            inner: Arc::new(Inner {
+                log,
+                snapshots,
+                recent: Mutex::default(),
+                thrown: Mutex::default(),
+                gate,
+            }),
+        }
     }
 
     /// The projections at a position. One beyond the log's end gives what is known at its end; position 0 gives empty ones.
@@ -97,17 +107,36 @@ impl History {
         }
     }
 
-    /// Throws all snapshots away, and what is kept in memory. They are made again.
+    /// Throws all snapshots away, and what is kept in memory, also what is being made. They are made again. Called when a
+    /// workspace was erased: they may hold what it had said.
     ///
     /// # Errors
     /// When the file system refuses.
     pub fn forget(&self) -> std::io::Result<()> {
+        let mut thrown = self.inner.thrown();
+        *thrown += 1;
         self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.inner.snapshots.as_ref().map_or(Ok(()), Snapshots::remove_all)
+    }
+
+    /// Throws all snapshots away if one was written at a time or before: the last erasure, whose end a crash may have kept
+    /// from us.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn forget_until(&self, at: Timestamp) -> std::io::Result<()> {
+        match &self.inner.snapshots {
+            Some(snapshots) if snapshots.oldest_written().is_some_and(|oldest| oldest <= at) => self.forget(),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
 impl Inner {
+    fn thrown(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.thrown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known(&self, position: Position) -> Option<Arc<Views>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.iter().find(|(at, _)| *at == position).map(|(_, views)| Arc::clone(views))
@@ -132,12 +161,17 @@ impl Inner {
         if let Some(known) = self.known(position) {
             return Ok(known);
         }
+        let begun = *self.thrown();
         let mut views = self.nearest(position);
         if !views.fold_to(self.log.as_ref(), position, || waits.strong_count() > 0).await? {
             let reason = "nobody waits for it any more".to_owned();
             return Err(ReadError::Store { what: "the past".to_owned(), reason });
         }
         let views = Arc::new(views);
+        let thrown = self.thrown();
+        if *thrown != begun {
+            return Ok(views);
+        }
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == KEPT {
             recent.pop_front();
@@ -151,6 +185,7 @@ impl Inner {
         let Some(snapshots) = &self.snapshots else { return };
         let mut views: Option<Views> = None;
         while let Some(due) = snapshots.due(self.log.head()) {
+            let begun = *self.thrown();
             let before = views.take().filter(|views| views.checkpoint() <= due);
             let mut folded = before.unwrap_or_else(|| snapshots.load(Position(0), due).unwrap_or_default());
             let end = self.log.watch();
@@ -163,9 +198,15 @@ impl Inner {
                     return;
                 }
             }
+            let thrown = self.thrown();
+            if *thrown != begun {
+                views = None;
+                continue;
+            }
             if !snapshots.save(due, &folded) {
                 return;
             }
+            drop(thrown);
             views = Some(folded);
         }
     }

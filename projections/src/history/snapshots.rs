@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use covalence_events::Position;
 use covalence_events::log::Frames;
+use covalence_events::{Position, Timestamp};
 
 use super::snapshot::{self, Unusable};
 use crate::metrics as names;
@@ -149,6 +149,13 @@ impl Snapshots {
             self.there().remove(&at);
             remove(&file(&self.path, at));
         }
+    }
+
+    /// When the oldest of them was written.
+    pub(super) fn oldest_written(&self) -> Option<Timestamp> {
+        let there = self.there();
+        let written = there.iter().filter_map(|at| fs::metadata(file(&self.path, *at)).ok()?.modified().ok());
+        written.min().map(Timestamp::from)
     }
 
     /// Throws all of them away.

@@ -81,7 +81,7 @@ impl Export {
                     until: moment(self.until),
                     workspaces: ids.map_err(anyhow::Error::from)?,
                 };
-                golden::make(&copied.log, wish).await?.write()?
+                golden::make(copied.log.as_ref(), wish).await?.write()?
             }
         };
         let case = Case::read(&file)?;

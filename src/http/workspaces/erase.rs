@@ -7,9 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::auth;
-use crate::http::error::{Answer, ErrorBody};
+use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::settled;
+
+/// Seconds: a file system that refuses may take them again soon.
+const RETRY: u64 = 5;
 
 /// What became of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,5 +37,15 @@ pub(crate) async fn erase(ctx: Ctx, path: web::Path<String>) -> Answer {
     let principal = auth::admin(&ctx)?;
     let id = workspace_id(&path)?;
     let receipt = ctx.state.runtime.command(id, Command::Erase, ctx.origin(principal)).await?;
+    // What was folded before may hold what is erased now.
+    ctx.state.history.forget().map_err(|error| {
+        let detail = format!("snapshots could not be removed: {error}");
+        ApiError::unavailable(
+            "erase_incomplete",
+            "erased from the log, not yet from snapshots — retry",
+            RETRY,
+        )
+        .detail(detail)
+    })?;
     Ok(settled(&ctx, receipt.position, StatusCode::OK, ErasedView { status: "erased" }).await)
 }
