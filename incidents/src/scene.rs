@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use covalence_events::fleet::{self, BrakeEngaged};
 use covalence_events::workspace::BackendKind;
-use covalence_events::{BootId, EventId, Fact, Principal, Recorded, StreamId, Timestamp, WorkspaceId};
+use covalence_events::{
+    BootId, EventId, Fact, Position, Principal, Recorded, StreamId, Timestamp, WorkspaceId,
+};
 
 mod case;
 mod engine;
@@ -153,7 +155,7 @@ impl Scene {
             }
             F::RestartSuppressed(e) => self.case(e.workspace).held.push((mark, e.rule.clone())),
             F::RestartSettled(e) => self.case(e.workspace).settled(e, mark),
-            F::PlatformStarted(_) => self.platform.started(mark),
+            F::PlatformStarted(e) => self.platform.started(mark, e.head == Position(0)),
             F::PlatformStopped(_) => self.platform.stopped = Some(mark),
             F::TailRepaired(e) => self.platform.log.push((mark, format!("its end was torn: {}", e.reason))),
             F::ObserverChanged(e) => self.platform.observer(mark, e),

@@ -62,14 +62,20 @@ fn load(scene: &Scene) -> Option<Finding> {
 }
 
 fn down(scene: &Scene) -> Option<Finding> {
-    let crash = scene.platform.starts.iter().find(|started| !started.in_order);
+    // Where the span begins with a start, nobody knows how the run before it ended.
+    let mut starts = scene.platform.starts.iter();
+    let crash = starts.find(|started| !started.in_order && started.gone_since.is_some());
     let started = crash.or_else(|| scene.platform.starts.first())?;
     let since = started.gone_since.unwrap_or(started.mark.at);
     let lasted = lasting(between(since, started.mark.at));
-    let (kind, how, strength) = if started.in_order {
-        (CauseKind::PlatformRestart, "was stopped in order", 0.8)
-    } else {
-        (CauseKind::PlatformCrash, "was gone without a word", 0.9)
+    let (kind, reason, strength) = match (started.in_order, started.gone_since) {
+        (true, _) => {
+            (CauseKind::PlatformRestart, format!("the platform was stopped in order for {lasted}"), 0.8)
+        }
+        (false, Some(_)) => {
+            (CauseKind::PlatformCrash, format!("the platform was gone without a word for {lasted}"), 0.9)
+        }
+        (false, None) => (CauseKind::PlatformRestart, "the platform was started".to_owned(), 0.5),
     };
     Some(Finding {
         kind,
@@ -77,7 +83,7 @@ fn down(scene: &Scene) -> Option<Finding> {
         since,
         until: started.mark.at + AFTER_START,
         strength,
-        reason: format!("the platform {how} for {lasted}"),
+        reason,
         evidence: vec![started.mark],
         explains: Explains::of(&[Gone, Stalled, Blind, Unstarted, Restart, Call]),
     })

@@ -39,9 +39,11 @@ impl Platform {
         self.starts.push(Started { mark, gone_since: last, in_order });
     }
 
-    /// Its first fact may be another one of the same run.
-    pub(super) fn started(&mut self, mark: Mark) {
-        if self.starts.last().is_none_or(|started| (mark.at - started.mark.at).num_seconds().abs() > 60) {
+    /// Its first fact may be another one of the same run. The first run of all comes after nothing.
+    pub(super) fn started(&mut self, mark: Mark, of_all: bool) {
+        if !of_all
+            && self.starts.last().is_none_or(|started| (mark.at - started.mark.at).num_seconds().abs() > 60)
+        {
             self.starts.push(Started { mark, gone_since: None, in_order: self.stopped.take().is_some() });
         }
     }

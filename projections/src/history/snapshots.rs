@@ -19,7 +19,7 @@ use crate::metrics as names;
 use crate::runner::Views;
 
 /// Facts between two snapshots: at about five microseconds to read and fold one, half a second. An estimate until
-/// `projections/examples/large_log.rs` has run on ten million facts.
+/// `projections/examples/past_of_a_large_log.rs` has run on ten million facts.
 pub const EVERY: u64 = 100_000;
 /// Snapshots kept at most, so that the whole log up to ten million facts has one each [`EVERY`].
 const COUNT_MAX: u64 = 128;

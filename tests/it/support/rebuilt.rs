@@ -128,6 +128,7 @@ async fn all(admin: &Client, reads: &[(String, bool)], head: u64, past: bool) ->
             _ if past => format!("?as_of={head}"),
             "/admin/explain" => format!("?event={head}"),
             "/admin/timeline" => format!("?until={head}"),
+            "/incidents/span" => format!("?since=1&until={head}"),
             path if path.ends_with("/explain") => format!("?at={head}"),
             _ => String::new(),
         };

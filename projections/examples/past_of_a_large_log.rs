@@ -1,6 +1,6 @@
 //! How long the past takes to work out on a large log: writes one, makes its snapshots, and asks.
 //!
-//! `cargo run --release -p covalence-projections --example large_log -- DIR 10000000 [WORKSPACES]` makes a log of so many facts in
+//! `cargo run --release -p covalence-projections --example past_of_a_large_log -- DIR 10000000 [WORKSPACES]` makes a log of so many facts in
 //! DIR/events (or opens the one that is there) and snapshots in DIR/snapshots.
 
 use std::path::Path;
