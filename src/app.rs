@@ -383,6 +383,8 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
     };
     HttpConfig {
         open_on_loopback: config.access.is_development(),
+        enrolment: config.access.enrolment,
+        test_tokens: config.access.test_tokens,
         surroundings: Surroundings { development: config.access.is_development(), saas },
         public_url: config.server.external_platform_url.as_ref().map(trimmed),
         hosts,

@@ -9,6 +9,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use covalence_actors::effect::Secret;
 use covalence_actors::policy::Policy;
 use covalence_events::keyring::MasterKey;
@@ -187,6 +188,10 @@ pub struct Access {
     pub admin_token: Option<Secret>,
     /// What `MOLECULE_ENV` says, in lower case.
     pub environment: Option<String>,
+    /// For how long after a workspace's creation its agent gets its first token by registering.
+    pub enrolment: TimeDelta,
+    /// Whether the admin may fetch tokens for tests.
+    pub test_tokens: bool,
     /// The tenant that every request must name.
     pub organisation: Option<String>,
     /// `saas` or `self-hosted`, if set.

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::runtime::Runtime;
 use covalence_actors::runtime::token::digest;
@@ -23,6 +24,7 @@ use covalence_events::log::segments::export::Status;
 use covalence_events::workspace::BackendKind;
 use covalence_projections::{History, Rebuilder, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
+use subtle::ConstantTimeEq as _;
 use tokio_util::task::TaskTracker;
 
 pub mod a2a;
@@ -59,6 +61,10 @@ pub use server::{Listener, listen};
 pub struct HttpConfig {
     /// Credential-free use on loopback: `MOLECULE_ENV` says development and no admin token was configured.
     pub open_on_loopback: bool,
+    /// For how long after a workspace's creation its agent gets its first token by registering.
+    pub enrolment: TimeDelta,
+    /// Whether `GET /admin/workspaces/{id}/test-token` exists.
+    pub test_tokens: bool,
     /// How strict agents' addresses are judged.
     pub surroundings: address::Surroundings,
     /// Where agents and callers reach us, if it is configured (`EXTERNAL_PLATFORM_URL`); else the request says.
@@ -122,6 +128,7 @@ struct Inner {
     /// Changes of the hierarchy happen one after the other, so that checks against it hold until they are recorded.
     structure: tokio::sync::Mutex<()>,
     limits: edge::limit::Limits,
+    used: auth::used::Used,
     replies: idempotency::Replies,
     calls: TaskTracker,
     waiting: a2a::retry::Waiting,
@@ -199,6 +206,7 @@ impl HttpState {
                 admin_sha256: digest(admin_token.expose()),
                 structure: tokio::sync::Mutex::default(),
                 limits: edge::limit::Limits::default(),
+                used: auth::used::Used::default(),
                 waiting: a2a::retry::Waiting::default(),
                 replies: idempotency::Replies::default(),
                 calls: TaskTracker::new(),
@@ -210,6 +218,12 @@ impl HttpState {
     /// What a replay needs a permit of, so that there are not too many at once.
     fn replays(&self) -> Arc<tokio::sync::Semaphore> {
         Arc::clone(&self.inner.replays)
+    }
+
+    /// Whether a text is the admin token. Digests are compared, so that neither length nor a common beginning shows in the time
+    /// it takes.
+    pub(crate) fn is_admin(&self, text: &str) -> bool {
+        digest(text).ct_eq(&self.inner.admin_sha256).into()
     }
 
     /// Waits until no call is under way any more. For an orderly shutdown, after the server has stopped.

@@ -53,6 +53,7 @@ impl Class {
                 | "provision_failed"
                 | "provision_requested"
                 | "registered"
+                | "registration_refused"
                 | "stop_failed"
                 | "stop_requested"
                 | "token_issued"
@@ -70,8 +71,9 @@ impl Class {
             ) => Some(Self::Supervision),
             (
                 "workspace",
-                "directory_changed" | "erased" | "folded" | "moved" | "paused" | "placed" | "removed"
-                | "renamed" | "resumed" | "role_changed" | "runtime_changed" | "tier_changed",
+                "directory_changed" | "enrolment_opened" | "erased" | "folded" | "moved" | "paused"
+                | "placed" | "removed" | "renamed" | "resumed" | "role_changed" | "runtime_changed"
+                | "tier_changed",
             )
             | (
                 "fleet",

@@ -30,7 +30,9 @@ pub use suspicion::{
     ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
     VerdictWithheld,
 };
-pub use token::{TokenIssued, TokenPurpose, TokensRevoked};
+pub use token::{
+    EnrolmentOpened, RefusedBecause, RegistrationRefused, TokenIssued, TokenPurpose, TokensRevoked,
+};
 
 vocabulary! {
     /// A fact about one workspace. Invariant: `Created` is the first of its stream, nothing but clean-up follows `Removed`.
@@ -108,6 +110,10 @@ vocabulary! {
         TokenIssued = "workspace.token_issued.v1",
         /// Tokens are worthless from here on.
         TokensRevoked = "workspace.tokens_revoked.v1",
+        /// Its agent may fetch its first token by registering, until then.
+        EnrolmentOpened = "workspace.enrolment_opened.v1",
+        /// Somebody introduced himself as its agent and could not show that he is.
+        RegistrationRefused = "workspace.registration_refused.v1",
         /// An A2A call through the platform ended.
         CallFinished = "workspace.call_finished.v1",
         /// A call failed in a way that may come from the runtime's session.

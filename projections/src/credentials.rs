@@ -16,6 +16,9 @@ use crate::projection::{ApplyError, Projection};
 /// last few still gets the right answer.
 pub const REVOKED_KEPT: usize = 16;
 
+/// Characters of a token that people may see.
+pub const PREFIX: usize = 8;
+
 /// What is known of one token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
@@ -23,6 +26,8 @@ pub struct Credential {
     pub workspace: WorkspaceId,
     /// Its public name.
     pub token: TokenId,
+    /// The first characters of its text, to be recognised by; blanks where it has fewer.
+    pub prefix: [u8; PREFIX],
     /// The generation that it speaks for, if it was made for one.
     pub generation: Option<Generation>,
     /// What it was made for.
@@ -36,6 +41,11 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// The first characters of its text.
+    pub fn prefix(&self) -> &str {
+        std::str::from_utf8(&self.prefix).unwrap_or_default().trim_end()
+    }
+
     /// Whether it opens anything: not revoked, and its workspace not removed.
     pub const fn is_live(&self) -> bool {
         self.revoked_at.is_none() && !self.workspace_removed
@@ -61,6 +71,11 @@ impl Credentials {
     /// Whether a workspace has a token that is not revoked.
     pub fn has_live(&self, workspace: WorkspaceId) -> bool {
         self.of(workspace).any(|credential| credential.is_live())
+    }
+
+    /// Whether a workspace's agent has a token of its own. Those that were made for people keep no agent from its first one.
+    pub fn has_agents(&self, workspace: WorkspaceId) -> bool {
+        self.of(workspace).any(|credential| credential.is_live() && credential.purpose.is_agents())
     }
 
     /// Whether any token anywhere is not revoked; a removed workspace's unrevoked token counts too (contract data 1.8).
@@ -124,6 +139,15 @@ impl Credentials {
     }
 }
 
+/// The first characters of a token's text in a fixed place; they are ASCII, as all of it.
+fn prefix(text: &str) -> [u8; PREFIX] {
+    let mut prefix = [b' '; PREFIX];
+    for (to, from) in prefix.iter_mut().zip(text.bytes().filter(u8::is_ascii)) {
+        *to = from;
+    }
+    prefix
+}
+
 impl Projection for Credentials {
     const NAME: &'static str = "credentials";
     const VERSION: u32 = 1;
@@ -139,6 +163,7 @@ impl Projection for Credentials {
                 Credential {
                     workspace,
                     token: e.token,
+                    prefix: prefix(&e.prefix),
                     generation: e.generation,
                     purpose: e.purpose,
                     issued_at: recorded.meta.at,

@@ -160,6 +160,8 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::HeartbeatReceived(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
+        | Event::EnrolmentOpened(_)
+        | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)

@@ -13,6 +13,7 @@ use crate::cli::output::{Cell, Output, text};
 mod change;
 mod create;
 mod erase;
+mod tokens;
 
 pub(super) use change::Restart;
 
@@ -52,6 +53,10 @@ enum Command {
     Rm(change::Remove),
     /// Make what was said about a removed workspace unreadable, for good
     Erase(erase::Erase),
+    /// List, make and end a workspace's tokens
+    Tokens(tokens::Tokens),
+    /// Let an agent fetch its first token by registering
+    Enroll(tokens::Enroll),
 }
 
 impl Workspaces {
@@ -67,6 +72,8 @@ impl Workspaces {
             Command::Resume(resume) => resume.run(&client, output).await,
             Command::Rm(remove) => remove.run(&client, output).await,
             Command::Erase(erase) => erase.run(&client, output).await,
+            Command::Tokens(tokens) => tokens.run(&client, output).await,
+            Command::Enroll(enroll) => enroll.run(&client, output).await,
         }
     }
 }

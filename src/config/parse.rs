@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 use covalence_actors::effect::Secret;
 use covalence_actors::policy::parameters::PARAMETERS;
 use covalence_actors::policy::{ParameterError, Policy};
@@ -110,9 +111,19 @@ pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
         let valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         valid.then(|| Secret::new(text.to_owned()))
     };
+    let environment = text(layers, "access.environment")?.map(|text| text.trim().to_lowercase());
+    let test_tokens = layers.parse("access.test_tokens", "`1` or `0`", |text| match text {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    })?;
     Ok(Access {
+        enrolment: required(layers, "access.enrolment", DURATION, |text| {
+            TimeDelta::from_std(duration(text)?).ok()
+        })?,
+        test_tokens: test_tokens.unwrap_or(environment.as_deref() != Some("production")),
         admin_token: layers.parse("access.admin_token", "visible ASCII without spaces", visible)?,
-        environment: text(layers, "access.environment")?.map(|text| text.trim().to_lowercase()),
+        environment,
         organisation: text(layers, "access.organisation")?,
         deploy_mode,
         encryption_key: encryption_key(layers)?,

@@ -141,6 +141,18 @@ const PLATFORM: &[Setting] = &[
         "",
         "`development` or `dev` without an admin token opens the API on loopback",
     ),
+    setting(
+        "access.enrolment",
+        "COVALENCE_ENROLMENT",
+        "15m",
+        "how long after a workspace's creation its agent gets its first token by registering",
+    ),
+    setting(
+        "access.test_tokens",
+        "MOLECULE_ENABLE_TEST_TOKENS",
+        "",
+        "`1` or `0`: whether the admin may fetch tokens for tests; unset: not where `access.environment` is `production`",
+    ),
     setting("access.organisation", "MOLECULE_ORG_ID", "", "tenant that every request must name"),
     setting(
         "access.deploy_mode",

@@ -8,11 +8,12 @@ use covalence_actors::runtime::token::digest;
 use covalence_events::{Principal, WorkspaceId};
 use covalence_projections::credentials::Credential;
 use covalence_projections::roster::RootTalk;
-use subtle::ConstantTimeEq as _;
 
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::request::{Ctx, text};
+
+pub mod used;
 
 /// What a request's bearer amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +41,15 @@ impl Identity {
         if bearer.is_empty() {
             return Self::Missing;
         }
-        let sha256 = digest(bearer);
-        // Digests are compared, so that neither length nor a common prefix shows in the time it takes.
-        if bool::from(sha256.ct_eq(&state.inner.admin_sha256)) {
+        if state.is_admin(bearer) {
             return Self::Admin;
         }
-        match state.views.credentials.read().lookup(&sha256) {
-            Some(credential) if credential.is_live() => Self::Workspace(credential),
+        let known = state.views.credentials.read().lookup(&digest(bearer));
+        match known {
+            Some(credential) if credential.is_live() => {
+                state.inner.used.mark(credential.token, state.clock.now().at);
+                Self::Workspace(credential)
+            }
             Some(credential) => Self::Spent(credential),
             None => Self::Unknown,
         }
@@ -91,7 +94,9 @@ pub fn registry(ctx: &Ctx, id: WorkspaceId) -> Result<(Principal, Option<Credent
         Identity::Workspace(credential) if credential.workspace == id => {
             Ok((Principal::Workspace(id), Some(credential)))
         }
-        _ if !ctx.state.views.credentials.read().has_live(id) => Ok((Principal::Anonymous, None)),
+        // What is worthless opens nothing, also where nothing would be needed.
+        Identity::Spent(credential) if credential.workspace == id => Err(invalid()),
+        _ if !ctx.state.views.credentials.read().has_agents(id) => Ok((Principal::Anonymous, None)),
         Identity::Missing => Err(missing()),
         Identity::Admin | Identity::Unknown | Identity::Workspace(_) | Identity::Spent(_) => Err(invalid()),
     }

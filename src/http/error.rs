@@ -204,9 +204,14 @@ impl From<Rejection> for ApiError {
             | Rejection::NotPaused
             | Rejection::NoSuchHold
             | Rejection::NoSuchIncident
+            | Rejection::NoSuchToken
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
-            Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } => StatusCode::BAD_REQUEST,
+            Rejection::EnrolmentClosed => StatusCode::UNAUTHORIZED,
+            Rejection::TooManyTokens => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } | Rejection::NotExternal => {
+                StatusCode::BAD_REQUEST
+            }
             Rejection::AlreadyExists
             | Rejection::NotRemoved
             | Rejection::External

@@ -13,3 +13,4 @@ mod platform;
 mod projections;
 mod registry;
 mod supervision;
+mod tokens;

@@ -26,6 +26,7 @@ pub mod create;
 pub mod erase;
 pub mod lifecycle;
 pub mod remove;
+pub mod tokens;
 
 /// How many facts the projections are behind, on answers that could not wait any longer for them.
 const LAG: HeaderName = HeaderName::from_static("x-covalence-lag");

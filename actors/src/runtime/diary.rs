@@ -195,6 +195,8 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::Erased(_)
         | workspace::Event::TokenIssued(_)
         | workspace::Event::TokensRevoked(_)
+        | workspace::Event::EnrolmentOpened(_)
+        | workspace::Event::RegistrationRefused(_)
         | workspace::Event::CallFinished(_)
         | workspace::Event::ConfirmRequested(_)
         | workspace::Event::RestartProved(_)

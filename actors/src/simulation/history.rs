@@ -248,6 +248,8 @@ impl<'a> History<'a> {
                     workspace::Event::HeartbeatReceived(_)
                         | workspace::Event::TokenIssued(_)
                         | workspace::Event::TokensRevoked(_)
+                        | workspace::Event::EnrolmentOpened(_)
+                        | workspace::Event::RegistrationRefused(_)
                 )
             );
             if !routine {

@@ -220,6 +220,7 @@ impl World {
             delivery_mode: None,
             generation: Some(container.generation),
             mint: None,
+            enrolment: chrono::TimeDelta::zero(),
         };
         self.said_by_agent(&container, Command::Register(Box::new(register)));
         if let Some(container) = self.engine.containers.get_mut(id) {

@@ -2,14 +2,18 @@
 //!
 //! Names that start with `Record` carry what the outside did: reading them shows everything that we don't control.
 
+use chrono::TimeDelta;
 use covalence_events::workspace::{
-    CallFinished, Created, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, RestartAnnounced,
-    RestartCause, TokenPurpose,
+    CallFinished, Created, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, RefusedBecause,
+    RestartAnnounced, RestartCause, TokenPurpose,
 };
 use covalence_events::{Generation, Position, RestartId, TokenId, WorkspaceId};
 
 use crate::effect::Provisioned;
 use crate::policy::admission;
+
+/// Working tokens that one workspace may have (contract data 1.9).
+pub const TOKENS_MAX: usize = 50;
 
 /// A wish or a report, addressed to one workspace.
 #[derive(Clone, Debug)]
@@ -32,6 +36,17 @@ pub enum Command {
     ShutDown,
     /// The agent introduces itself.
     Register(Box<Register>),
+    /// Make a token for a person or a tool.
+    IssueToken(NewToken),
+    /// End one token.
+    RevokeToken(TokenId),
+    /// End all tokens of an external workspace, and make one in their place.
+    RotateToken(NewToken),
+    /// Let its agent fetch its first token by registering, for so long.
+    OpenEnrolment {
+        /// How long.
+        window: TimeDelta,
+    },
     /// The agent is alive.
     Heartbeat(Box<HeartbeatReceived>),
     /// The agent's card changed.
@@ -40,6 +55,8 @@ pub enum Command {
         agent_card: serde_json::Value,
     },
 
+    /// Somebody introduced himself as the agent and could not show that he is.
+    RecordRegistrationRefused(RefusedBecause),
     /// The platform is up again: what was stopped together with it is wanted back.
     RecordPlatformStart,
     /// The fleet's supervisor admitted a restart.
@@ -145,6 +162,11 @@ impl Command {
             Self::Erase => "erase",
             Self::ShutDown => "shut_down",
             Self::Register(_) => "register",
+            Self::IssueToken(_) => "issue_token",
+            Self::RevokeToken(_) => "revoke_token",
+            Self::RotateToken(_) => "rotate_token",
+            Self::OpenEnrolment { .. } => "open_enrolment",
+            Self::RecordRegistrationRefused(_) => "record_registration_refused",
             Self::Heartbeat(_) => "heartbeat",
             Self::UpdateCard { .. } => "update_card",
             Self::RecordPlatformStart => "record_platform_start",
@@ -256,8 +278,10 @@ pub struct Register {
     pub delivery_mode: Option<DeliveryMode>,
     /// The generation of the token that it showed.
     pub generation: Option<Generation>,
-    /// A token to hand out if the workspace has none.
+    /// A token to hand out if the agent has none.
     pub mint: Option<NewToken>,
+    /// For how long after the workspace's creation that is done.
+    pub enrolment: TimeDelta,
 }
 
 /// A token as the log may know it: everything but its text.
@@ -311,6 +335,20 @@ pub enum Rejection {
     /// Only what is paused can be resumed.
     #[error("workspace not found or not paused")]
     NotPaused,
+    /// Its agent has no token, and the time for the first one is over.
+    #[error(
+        "enrolment is closed: the agent's first token is handed out for a while after the workspace's creation only"
+    )]
+    EnrolmentClosed,
+    /// It has as many tokens as it may have.
+    #[error("maximum {TOKENS_MAX} active tokens per workspace")]
+    TooManyTokens,
+    /// The token never was, or is worthless already.
+    #[error("token not found or already revoked")]
+    NoSuchToken,
+    /// Only an external workspace's credentials are in somebody's hands.
+    #[error("rotate is only valid for external/BYO-compute workspaces")]
+    NotExternal,
     /// We don't run it, so we can't restart, pause or resume it.
     #[error("workspace is external: the platform does not run it")]
     External,
@@ -370,6 +408,10 @@ impl Rejection {
             Self::NotRemoved => "not_removed",
             Self::AlreadyPaused => "already_paused",
             Self::NotPaused => "not_paused",
+            Self::EnrolmentClosed => "enrolment_closed",
+            Self::TooManyTokens => "too_many_tokens",
+            Self::NoSuchToken => "token_not_found",
+            Self::NotExternal => "not_external",
             Self::External => "external_workspace",
             Self::RestartNotPending => "restart_not_pending",
             Self::EmergencyStop => admission::EMERGENCY_STOP,

@@ -2,7 +2,7 @@
 //!
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
-//! what works is replaced in [`drain`], and what calls say in [`called`].
+//! what works is replaced in [`drain`], what calls say in [`called`], and who is let in with what in [`tokens`].
 
 use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
@@ -19,6 +19,7 @@ mod drain;
 mod platform;
 mod reported;
 mod supervised;
+mod tokens;
 
 /// When this workspace has to be looked at again though nothing happens.
 pub fn deadline(state: &State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
@@ -48,6 +49,11 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::ShutDown => Ok(platform::shut_down(state, ctx)),
         Command::RecordPlatformStart => Ok(platform::started(state, ctx)),
         Command::Register(register) => asked::register(state, register, ctx),
+        Command::IssueToken(token) => tokens::issue(state, token, ctx),
+        Command::RevokeToken(token) => tokens::revoke(state, *token, ctx),
+        Command::RotateToken(token) => tokens::rotate(state, token, ctx),
+        Command::OpenEnrolment { window } => tokens::open_enrolment(state, *window, ctx),
+        Command::RecordRegistrationRefused(reason) => Ok(tokens::refused(state, *reason, ctx)),
         Command::Heartbeat(beat) => asked::heartbeat(state, beat, ctx),
         Command::UpdateCard { agent_card } => asked::update_card(state, agent_card, ctx),
         Command::RecordAdmission { restart, admission } => {

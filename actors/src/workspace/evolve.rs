@@ -47,6 +47,9 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         delivery_mode: profile.delivery_mode,
         has_card: false,
         tokens: Vec::new(),
+        created: at,
+        enrolment: None,
+        refused: None,
         last_life: (status == Status::Online).then_some(at),
         restart: None,
         shut_down: false,
@@ -107,10 +110,14 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
                 heard(state, None, at);
             }
         }
-        Event::TokenIssued(e) => state.tokens.push(LiveToken { token: e.token, generation: e.generation }),
+        Event::TokenIssued(e) => {
+            state.tokens.push(LiveToken { token: e.token, purpose: e.purpose, generation: e.generation })
+        }
         Event::TokensRevoked(e) => {
             state.tokens.retain(|live| !e.tokens.is_empty() && !e.tokens.contains(&live.token));
         }
+        Event::EnrolmentOpened(e) => state.enrolment = Some(e.until),
+        Event::RegistrationRefused(_) => state.refused = Some(at),
         // The canvas's own, and the trail of reasons: no decision rests on them.
         Event::Folded(_) | Event::EvidenceObserved(_) | Event::HandlerPanicked(_) | Event::Created(_) => {}
         Event::SessionSuspected(e) => state.session.suspected(&e.failure),
@@ -316,6 +323,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::HeartbeatReceived(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
+        | Event::EnrolmentOpened(_)
+        | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
@@ -391,6 +400,8 @@ fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
+        | Event::EnrolmentOpened(_)
+        | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)

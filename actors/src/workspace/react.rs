@@ -149,6 +149,8 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
+        | Event::EnrolmentOpened(_)
+        | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)

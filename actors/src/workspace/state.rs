@@ -6,7 +6,7 @@ use std::fmt;
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
     BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
-    StopReason,
+    StopReason, TokenPurpose,
 };
 use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
 
@@ -192,6 +192,8 @@ pub struct Untold {
 pub struct LiveToken {
     /// Its public name.
     pub token: TokenId,
+    /// What it was made for.
+    pub purpose: TokenPurpose,
     /// The generation that it speaks for, if any.
     pub generation: Option<Generation>,
 }
@@ -227,6 +229,12 @@ pub struct State {
     pub has_card: bool,
     /// Working tokens.
     pub tokens: Vec<LiveToken>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Until when its agent may fetch its first token, where somebody said so.
+    pub enrolment: Option<Timestamp>,
+    /// When a registration was last refused, as far as it was recorded.
+    pub refused: Option<Timestamp>,
     /// The last sign of life of the current generation.
     pub last_life: Option<Timestamp>,
     /// The restart under way.
@@ -305,6 +313,11 @@ impl State {
     /// Since when nothing was heard of it, where `since` is when somebody began to listen.
     pub fn heard(&self, since: Timestamp) -> Timestamp {
         self.last_heard().max(since)
+    }
+
+    /// Whether its agent has a token.
+    pub fn has_agents_token(&self) -> bool {
+        self.tokens.iter().any(|live| live.purpose.is_agents())
     }
 
     /// Whether the backend was asked for this generation and has not answered yet.

@@ -217,6 +217,7 @@ fn a_paused_workspace_is_not_lifted_by_its_agent() {
         delivery_mode: None,
         generation: Some(Generation(1)),
         mint: None,
+        enrolment: chrono::TimeDelta::zero(),
     };
     story.when(&Command::Register(Box::new(register))).unwrap();
     story.when(&beat(1)).unwrap();

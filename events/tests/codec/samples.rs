@@ -194,6 +194,8 @@ fn running() -> Vec<w::Event> {
         }
         .into(),
         w::TokensRevoked { tokens: vec![id(4), id(5)], reason: "provision".to_owned() }.into(),
+        w::EnrolmentOpened { until: time() }.into(),
+        w::RegistrationRefused { reason: w::RefusedBecause::NoToken }.into(),
         w::HandlerPanicked { command: "Heartbeat".to_owned(), message: "index out of bounds".to_owned() }
             .into(),
     ]

@@ -127,6 +127,8 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::Removed(_) => Said::new(Plain, "removed"),
         Event::Erased(_) => Said::new(Plain, "what was said about it was erased"),
         Event::TokenIssued(_) | Event::TokensRevoked(_) => Said::new(Routine, "its tokens changed"),
+        Event::EnrolmentOpened(_) => Said::new(Routine, "its agent may fetch its first token"),
+        Event::RegistrationRefused(_) => Said::new(Doubt, "somebody registered as its agent and was refused"),
         Event::CallFinished(e) => match e.outcome {
             CallOutcome::Answered => Said::new(Routine, "a call was answered"),
             CallOutcome::NotDelivered => Said::new(Doubt, "a call did not reach it"),

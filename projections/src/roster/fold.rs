@@ -235,6 +235,8 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         // The trail of reasons, and what other projections answer: they leave the row as it is.
         Event::TokenIssued(_)
         | Event::TokensRevoked(_)
+        | Event::EnrolmentOpened(_)
+        | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::SessionSuspected(_)
         | Event::HandlerPanicked(_)

@@ -2,15 +2,16 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, post, web};
-use covalence_actors::runtime::token;
-use covalence_actors::workspace::Command;
+use covalence_actors::fleet;
+use covalence_actors::runtime::{CommandError, token};
 use covalence_actors::workspace::command::Register;
-use covalence_events::WorkspaceId;
-use covalence_events::workspace::{DeliveryMode, Event, TokenPurpose};
-use covalence_events::{Fact, Recorded};
+use covalence_actors::workspace::{Command, Rejection};
+use covalence_events::workspace::{DeliveryMode, Event, RefusedBecause, TokenPurpose};
+use covalence_events::{Fact, Principal, Recorded, WorkspaceId};
 use covalence_projections::{Row, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::http::address::{self, Occasion};
@@ -24,6 +25,9 @@ use crate::http::workspaces::{gone, row, settled};
 
 /// What the Python SDK says instead of a URL when it can't be called.
 const NO_INBOUND: &str = "remote://no-inbound";
+
+/// The alarm's word: somebody registered as an agent and could not show that he is.
+pub(in crate::http) const REFUSED_ALARM: &str = "registration_refused";
 
 /// An agent's introduction.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -81,13 +85,16 @@ pub(crate) async fn register(ctx: Ctx, body: web::Bytes) -> Answer {
         let mode = asked.or(row.delivery_mode).unwrap_or(DeliveryMode::Poll);
         return Ok(HttpResponse::Ok().json(view(None, mode)));
     }
-    let (principal, credential) = auth::registry(&ctx, id)?;
+    let (principal, credential) = match auth::registry(&ctx, id) {
+        Ok(known) => known,
+        Err(error) => return Err(refused(&ctx, &row, error).await),
+    };
     let mode = mode(&row, asked, stated.is_some());
     let url = match mode {
         DeliveryMode::Poll => None,
         DeliveryMode::Push => push_url(&ctx, &row, stated, &body.agent_card).await?,
     };
-    let (text, mint) = if ctx.state.views.credentials.read().has_live(id) {
+    let (text, mint) = if ctx.state.views.credentials.read().has_agents(id) {
         (None, None)
     } else {
         let (text, token) = token::mint(TokenPurpose::Registration, None);
@@ -99,11 +106,54 @@ pub(crate) async fn register(ctx: Ctx, body: web::Bytes) -> Answer {
         delivery_mode: Some(mode),
         generation: credential.and_then(|credential| credential.generation),
         mint,
+        enrolment: ctx.state.config.enrolment,
     }));
-    let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
+    let receipt = match ctx.state.runtime.command(id, command, ctx.origin(principal)).await {
+        Err(CommandError::Rejected(Rejection::EnrolmentClosed)) => {
+            return Err(closed(&ctx, &row).await);
+        }
+        receipt => receipt?,
+    };
     // Two first registrations at once: the one whose token was not recorded must not be shown it.
     let auth_token = text.filter(|_| receipt.events.iter().any(|fact| is_issue(fact)));
     Ok(settled(&ctx, receipt.position, StatusCode::OK, view(auth_token, mode)).await)
+}
+
+/// Somebody says that he is the agent and can't show it: that is written down, and a person learns of it.
+async fn refused(ctx: &Ctx, row: &Row, error: ApiError) -> ApiError {
+    let reason = match ctx.known.identity {
+        Identity::Missing => RefusedBecause::NoToken,
+        _ => RefusedBecause::WrongToken,
+    };
+    tell(ctx, row, reason).await;
+    error
+}
+
+async fn closed(ctx: &Ctx, row: &Row) -> ApiError {
+    tell(ctx, row, RefusedBecause::EnrolmentClosed).await;
+    ApiError::from(Rejection::EnrolmentClosed)
+        .detail(format!("an admin opens it again: `covalence workspaces enroll {}`", row.id))
+}
+
+/// Neither record nor alarm may keep the caller from his answer: what fails here is in our own log.
+async fn tell(ctx: &Ctx, row: &Row, reason: RefusedBecause) {
+    warn!(workspace = %row.id, name = %row.name, ?reason, "registration refused");
+    let origin = || ctx.origin(Principal::Anonymous);
+    let record = Command::RecordRegistrationRefused(reason);
+    if let Err(error) = ctx.state.runtime.command(row.id, record, origin()).await {
+        warn!(workspace = %row.id, %error, "the refused registration was not recorded");
+    }
+    let alarm = fleet::Command::RaiseAlarm {
+        kind: REFUSED_ALARM.to_owned(),
+        workspace: Some(row.id),
+        message: format!(
+            "somebody registered as the agent of `{}` and was refused: its agent lost its token, or it is a stranger",
+            row.name
+        ),
+    };
+    if let Err(error) = ctx.state.runtime.fleet(alarm, origin()).await {
+        warn!(workspace = %row.id, %error, "no alarm could be raised for the refused registration");
+    }
 }
 
 fn view(auth_token: Option<String>, mode: DeliveryMode) -> RegisteredView {

@@ -151,6 +151,8 @@ fn recorder() -> PrometheusHandle {
 fn config() -> HttpConfig {
     HttpConfig {
         open_on_loopback: false,
+        enrolment: chrono::TimeDelta::minutes(15),
+        test_tokens: true,
         surroundings: Surroundings::default(),
         public_url: None,
         hosts: BTreeSet::new(),

@@ -14,12 +14,10 @@ async fn the_first_registration_hands_out_the_token_and_the_second_none() {
     assert_eq!((first.status, &first.json["status"]), (200, &json!("registered")));
     let token = first.json["auth_token"].as_str().unwrap().to_owned();
     assert_eq!(token.len(), 43);
-    let head = platform.settled_head().await;
     let bare = platform.post("/registry/register", body.clone()).send().await;
     assert_eq!(bare.says(), (401, "missing workspace auth token"));
     let wrong = platform.post("/registry/register", body.clone()).bearer("wrong").send().await;
     assert_eq!(wrong.says(), (401, "invalid workspace auth token"));
-    assert_eq!(platform.settled_head().await, head);
     let second = platform.post("/registry/register", body).bearer(&token).send().await;
     assert_eq!((second.status, second.json.get("auth_token")), (200, None));
     assert_eq!(platform.get(&format!("/workspaces/{id}")).send().await.json["status"], "online");

@@ -128,7 +128,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(id: WorkspaceId, base: String, auth_token: String) -> Self {
+    /// What the agent of a workspace needs, where we are at `base`.
+    pub(super) fn new(id: WorkspaceId, base: String, auth_token: String) -> Self {
         let registry_endpoint = format!("{base}/registry/register");
         let heartbeat_endpoint = format!("{base}/registry/heartbeat");
         let curl_register_template = format!(

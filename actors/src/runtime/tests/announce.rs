@@ -120,6 +120,7 @@ async fn an_agent_that_asks_for_its_messages_is_not_called_and_the_log_says_so()
         delivery_mode: Some(DeliveryMode::Poll),
         generation: Some(Generation(1)),
         mint: None,
+        enrolment: chrono::TimeDelta::zero(),
     };
     platform.runtime.command(id, Command::Register(Box::new(register)), by_admin()).await.unwrap();
     platform.restarted(id).await;

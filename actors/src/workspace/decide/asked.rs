@@ -4,14 +4,14 @@ use covalence_events::workspace::{
     CameOnline, CardUpdated, Created, Degraded, DeliveryMode, DirectoryChanged, Erased, Event, Folded,
     HeartbeatReceived, Moved, OnlineVia, Paused, Placed, ProvisionOrigin, ProvisionRequested, Registered,
     Removed, Renamed, RestartAbandoned, RestartRequested, Resumed, RoleChanged, RuntimeChanged, StopReason,
-    StopRequested, TierChanged, TokenIssued, TokensRevoked,
+    StopRequested, TierChanged, TokensRevoked,
 };
 use covalence_events::{EventId, Generation};
 
 use super::supervised::wish;
-use super::{Facts, doubt, drain};
+use super::{Facts, doubt, drain, tokens};
 use crate::context::{Context, Decision};
-use crate::workspace::command::{Change, Create, NewToken, Register, Rejection, Remove, Restart};
+use crate::workspace::command::{Change, Create, Register, Rejection, Remove, Restart};
 use crate::workspace::react::SUPERSEDED;
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
@@ -34,7 +34,7 @@ pub(super) fn create(create: &Create, ctx: &Context<'_>) -> Result<Facts, Reject
     let created = facts.push(ctx, create.profile.clone());
     if external {
         if let Some(token) = &create.token {
-            facts.push_because(ctx, Some(created), issued(token));
+            facts.push_because(ctx, Some(created), tokens::issued(token));
         }
     } else {
         facts.push_because(
@@ -184,8 +184,8 @@ pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) ->
             generation: register.generation,
         },
     );
-    if let (Some(token), true) = (&register.mint, state.tokens.is_empty()) {
-        facts.push_because(ctx, Some(registered), issued(token));
+    if let Some(token) = tokens::first(state, register, ctx)? {
+        facts.push_because(ctx, Some(registered), tokens::issued(token));
     }
     if state.hears(register.generation) {
         doubt::clear(state, "registration", (ctx, registered), &mut facts);
@@ -270,16 +270,6 @@ pub(super) fn update_card(
     Ok(facts)
 }
 
-pub(super) fn issued(token: &NewToken) -> TokenIssued {
-    TokenIssued {
-        token: token.token,
-        sha256: token.sha256,
-        prefix: token.prefix.clone(),
-        purpose: token.purpose,
-        generation: token.generation,
-    }
-}
-
 /// Ends a restart that is under way, with the reason that it will not be carried out.
 pub(super) fn abandon(state: &State, reason: &str, ctx: &Context<'_>, facts: &mut Facts) {
     if let Some(pending) = &state.restart {
@@ -298,7 +288,7 @@ pub(super) fn end_restart(
     facts.push_because(ctx, Some(cause), abandoned);
 }
 
-fn alive(state: &State) -> Result<(), Rejection> {
+pub(super) fn alive(state: &State) -> Result<(), Rejection> {
     if state.status == Status::Removed { Err(Rejection::Removed) } else { Ok(()) }
 }
 

@@ -7,9 +7,9 @@ use covalence_events::workspace::{
     RestartCause, StopFailed, StopReason, TokensRevoked,
 };
 
-use super::asked::{abandon, come_online, end_restart, issued};
+use super::asked::{abandon, come_online, end_restart};
 use super::supervised::wish;
-use super::{Facts, doubt, drain};
+use super::{Facts, doubt, drain, tokens};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
 use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
@@ -40,7 +40,7 @@ pub(super) fn provision_token(
     if !state.tokens.is_empty() {
         facts.push(ctx, TokensRevoked { tokens: Vec::new(), reason: "provision".to_owned() });
     }
-    facts.push(ctx, issued(token));
+    facts.push(ctx, tokens::issued(token));
     Ok(facts)
 }
 

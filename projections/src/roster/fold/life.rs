@@ -105,6 +105,8 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::HeartbeatReceived(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
+        | Event::EnrolmentOpened(_)
+        | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
