@@ -63,13 +63,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let socket = bind(config.server.listen)?;
     let address = socket.local_addr().context("the listener has no address")?;
 
-    // Effects run apart from the HTTP workers and the actors, so that a slow engine slows down nobody else.
-    let tasks = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(TASK_THREADS)
-        .thread_name("effects")
-        .enable_all()
-        .build()
-        .context("starting the threads for effects")?;
+    let tasks = effects().context("starting the threads for effects")?;
     let fabric = tasks
         .spawn(backends(config.clone(), history.recovery.backends().collect(), address))
         .await
@@ -132,6 +126,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.shutdown_background();
     info!("stopped");
     Ok(())
+}
+
+/// Effects run apart from the HTTP workers and the actors, so that a slow engine slows down nobody else.
+fn effects() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.worker_threads(TASK_THREADS).thread_name("effects").enable_all().build()
 }
 
 /// Tells the recorder what the names of all crates mean.

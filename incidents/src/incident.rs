@@ -182,7 +182,8 @@ pub async fn list(log: &dyn EventLog, limit: usize, who: &Who) -> Result<Inciden
     let mut opened = 0;
     let mut reached = true;
     while opened < limit {
-        let end = facts.first().map_or(log.head(), |first| Position(first.position.0.saturating_sub(1)));
+        let end =
+            facts.first().map_or_else(|| log.head(), |first| Position(first.position.0.saturating_sub(1)));
         let mut older = log.read_back(StreamId::Fleet, end, PAGE).await?;
         opened += older.iter().filter(|event| is_opening(event)).count();
         let done = older.len() < PAGE;
@@ -222,7 +223,9 @@ pub async fn find(log: &dyn EventLog, id: IncidentId, who: &Who) -> Result<Incid
         let Some(last) = page.last() else { break };
         next = last.version.next();
         left = left.saturating_sub(page.len());
-        page.iter().for_each(|event| fold.follow(event));
+        for event in &page {
+            fold.follow(event);
+        }
     }
     fold.finish().into_iter().find(|incident| incident.id == id).ok_or(Failure::NoIncident(id))
 }
@@ -255,7 +258,9 @@ impl<'a> Fold<'a> {
 
     fn over(facts: &[Arc<Recorded>], who: &'a Who) -> Self {
         let mut fold = Self::new(who);
-        facts.iter().for_each(|event| fold.follow(event));
+        for event in facts {
+            fold.follow(event);
+        }
         fold
     }
 

@@ -146,7 +146,9 @@ pub async fn show(log: &dyn EventLog, about: &About, now: Timestamp, who: &Who) 
         }
     }
     let span = facts.get(first..).unwrap_or_default();
-    span.iter().for_each(|event| scene.follow(event));
+    for event in span {
+        scene.follow(event);
+    }
     let (main, left_out) = main_facts(span, who);
     Ok(Report {
         incident,
@@ -235,7 +237,8 @@ async fn know(
 ) -> Result<(), Failure> {
     let mut ids: BTreeSet<WorkspaceId> = facts.iter().filter_map(|event| event.subject()).collect();
     ids.extend(who.living().map(|(id, _)| id));
-    let before = facts.first().map_or(log.head(), |first| Position(first.position.0.saturating_sub(1)));
+    let before =
+        facts.first().map_or_else(|| log.head(), |first| Position(first.position.0.saturating_sub(1)));
     for id in ids.into_iter().take(WORKSPACES_MAX) {
         let stream = StreamId::Workspace(id);
         let created = log.read(stream, covalence_events::Version(1), 1).await?;

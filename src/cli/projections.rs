@@ -47,15 +47,15 @@ impl Projections {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
         let (client, output) = (shared.client()?, shared.output());
         match self.command {
-            Command::Ls => list(output, client.get(&["admin", "projections"]).await?),
+            Command::Ls => list(output, &client.get(&["admin", "projections"]).await?),
             Command::Rebuild(rebuild) => rebuild.run(&client, output).await,
         }
     }
 }
 
-fn list(output: Output, answer: Value) -> Outcome {
+fn list(output: Output, answer: &Value) -> Outcome {
     if output.json {
-        return output.document(&answer);
+        return output.document(answer);
     }
     let rows: Vec<Vec<Cell>> = answer.as_array().into_iter().flatten().map(row).collect();
     output.table(&["NAME", "VERSION", "CHECKPOINT", "LAG", "STALLED", "HASH", "LAST REBUILD"], &rows)

@@ -121,7 +121,7 @@ pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
         enrolment: required(layers, "access.enrolment", DURATION, |text| {
             TimeDelta::from_std(duration(text)?).ok()
         })?,
-        test_tokens: test_tokens.unwrap_or(environment.as_deref() != Some("production")),
+        test_tokens: test_tokens.unwrap_or_else(|| environment.as_deref() != Some("production")),
         admin_token: layers.parse("access.admin_token", "visible ASCII without spaces", visible)?,
         environment,
         organisation: text(layers, "access.organisation")?,

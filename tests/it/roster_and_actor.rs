@@ -128,6 +128,7 @@ fn command(step: &Step, story: &Scenario) -> Command {
             delivery_mode: None,
             generation: Some(current),
             mint: None,
+            enrolment: chrono::TimeDelta::days(1),
         })),
         Step::Evidence { class, stale } => Command::RecordEvidence(Box::new(evidence(*class, named(*stale)))),
         Step::Provisioned => Command::RecordProvisioned {

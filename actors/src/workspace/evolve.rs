@@ -8,9 +8,7 @@ use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
 use super::react::SUPERSEDED;
 use super::session::Session;
-use super::state::{
-    Drain, Instance, LiveToken, Lost, Operation, PendingRestart, Probation, State, Status, Untold,
-};
+use super::state::{Drain, Instance, Lost, Operation, PendingRestart, Probation, State, Status, Untold};
 use crate::context::Corrupt;
 use crate::policy::phi::Beats;
 
@@ -110,12 +108,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
                 heard(state, None, at);
             }
         }
-        Event::TokenIssued(e) => {
-            state.tokens.push(LiveToken { token: e.token, purpose: e.purpose, generation: e.generation })
-        }
-        Event::TokensRevoked(e) => {
-            state.tokens.retain(|live| !e.tokens.is_empty() && !e.tokens.contains(&live.token));
-        }
+        Event::TokenIssued(e) => state.issue(e),
+        Event::TokensRevoked(e) => state.revoke(&e.tokens),
         Event::EnrolmentOpened(e) => state.enrolment = Some(e.until),
         Event::RegistrationRefused(_) => state.refused = Some(at),
         // The canvas's own, and the trail of reasons: no decision rests on them.
@@ -340,6 +334,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
 }
 
 /// What speaks for and against it. Everything of that ends with the instance that it is about.
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
     let at = recorded.meta.at;
     match event {

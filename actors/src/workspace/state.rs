@@ -6,7 +6,7 @@ use std::fmt;
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
     BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
-    StopReason, TokenPurpose,
+    StopReason, TokenIssued, TokenPurpose,
 };
 use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
 
@@ -313,6 +313,15 @@ impl State {
     /// Since when nothing was heard of it, where `since` is when somebody began to listen.
     pub fn heard(&self, since: Timestamp) -> Timestamp {
         self.last_heard().max(since)
+    }
+
+    pub(super) fn issue(&mut self, e: &TokenIssued) {
+        self.tokens.push(LiveToken { token: e.token, purpose: e.purpose, generation: e.generation });
+    }
+
+    /// All of them where none is named.
+    pub(super) fn revoke(&mut self, tokens: &[TokenId]) {
+        self.tokens.retain(|live| !tokens.is_empty() && !tokens.contains(&live.token));
     }
 
     /// Whether its agent has a token.

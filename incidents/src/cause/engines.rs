@@ -81,7 +81,7 @@ fn restarted(scene: &Scene, cell: BackendKind, engine: &Engine) -> Option<Findin
         .cases
         .values()
         .filter(|case| case.cell == Some(cell))
-        .flat_map(|case| case.deaths.first().map(|death| (case.id, death)))
+        .filter_map(|case| case.deaths.first().map(|death| (case.id, death)))
         .filter(|(_, death)| death.mark.at + TimeDelta::seconds(5) >= gone.at && death.mark.at <= until)
         .collect();
     if !unreachable || dead.len() < scene.many(cell).max(scene.size(cell) / 2) {

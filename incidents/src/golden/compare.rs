@@ -49,7 +49,8 @@ pub fn compare(expected: &Expected, today: &Expected) -> Vec<Mismatch> {
 
 /// A decision is the same one where it is of the same kind about the same fact.
 fn pair(expected: &[Decision], today: &[Decision], found: &mut Vec<Mismatch>) {
-    let mut both: BTreeMap<(u64, &str), (Option<&Decision>, Option<&Decision>)> = BTreeMap::new();
+    type Both<'a> = (Option<&'a Decision>, Option<&'a Decision>);
+    let mut both: BTreeMap<(u64, &str), Both<'_>> = BTreeMap::new();
     for decision in expected {
         both.entry((decision.position, &decision.kind)).or_default().0 = Some(decision);
     }

@@ -181,7 +181,7 @@ impl Case {
             }
             Event::SuspicionCleared(e) => {
                 if let Some(doubt) = self.doubts.last_mut() {
-                    doubt.cleared.get_or_insert((mark.at, e.by.clone()));
+                    doubt.cleared.get_or_insert_with(|| (mark.at, e.by.clone()));
                 }
             }
             Event::RestartRequested(e) => {

@@ -93,7 +93,9 @@ fn history() -> History {
 
 fn folded(facts: &[Arc<Recorded>]) -> Views {
     let mut views = Views::new();
-    facts.iter().for_each(|fact| views.fold(fact));
+    for fact in facts {
+        views.fold(fact);
+    }
     views
 }
 

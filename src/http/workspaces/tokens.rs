@@ -11,6 +11,7 @@ use covalence_actors::runtime::{CommandError, token};
 use covalence_actors::workspace::{Command, Rejection};
 use covalence_events::workspace::TokenPurpose;
 use covalence_events::{Principal, TokenId, WorkspaceId};
+use covalence_projections::credentials::Credential;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::warn;
@@ -80,7 +81,7 @@ pub(crate) async fn list_tokens(ctx: Ctx, path: web::Path<String>, query: web::Q
     let limit = number(&query.limit).filter(|limit| (1..=PAGE_MAX).contains(limit)).unwrap_or(PAGE_DEFAULT);
     let offset = number(&query.offset).unwrap_or(0);
     let credentials = ctx.state.views.credentials.read();
-    let mut live: Vec<_> = credentials.of(id).filter(|credential| credential.is_live()).collect();
+    let mut live: Vec<_> = credentials.of(id).filter(Credential::is_live).collect();
     live.reverse();
     let tokens: Vec<TokenView> = live
         .iter()
