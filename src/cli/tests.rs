@@ -50,6 +50,27 @@ fn every_command_that_runs_shows_an_example() {
     }
 }
 
+/// Arguments of commands that would be taken for an option of all commands, whose value they would then set.
+fn shadowing(command: &clap::Command, everywhere: &[&str], found: &mut Vec<String>) {
+    for child in command.get_subcommands() {
+        let own = child.get_arguments().map(|argument| argument.get_id().as_str());
+        let taken = own.filter(|name| everywhere.contains(name));
+        found.extend(taken.map(|name| format!("{}: {name}", child.get_name())));
+        shadowing(child, everywhere, found);
+    }
+}
+
+#[test]
+fn no_argument_goes_by_the_name_of_an_option_of_all_commands() {
+    let command = Cli::command();
+    let global = command.get_arguments().filter(|argument| argument.is_global_set());
+    let everywhere: Vec<&str> = global.map(|argument| argument.get_id().as_str()).collect();
+    assert!(everywhere.contains(&"token"), "{everywhere:?}");
+    let mut found = Vec::new();
+    shadowing(&command, &everywhere, &mut found);
+    assert!(found.is_empty(), "{found:?}");
+}
+
 #[test]
 fn the_definition_is_consistent() {
     Cli::command().debug_assert();

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cli::client::Client;
-use crate::cli::failure::Outcome;
+use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::name::{self, Named};
 use crate::cli::output::{Cell, Output, confirm, printable, text};
 
@@ -36,7 +36,9 @@ enum Command {
         /// Workspace: name, id, or the beginning of either
         workspace: String,
         /// Token: id, or the beginning of its id or of its text
-        token: String,
+        // `token` is the name of the option that says whose authority is shown.
+        #[arg(value_name = "TOKEN")]
+        ended: String,
     },
     /// End all tokens of an external workspace and make one in their place; printed once
     #[command(after_help = "Examples:\n  covalence workspaces tokens rotate scout --yes > scout.token")]
@@ -70,7 +72,7 @@ impl Tokens {
                 let made = client.json(request.json(&json!({}))).await?;
                 if output.json { output.document(&made) } else { output.line(text(&made, "auth_token")) }
             }
-            Command::Revoke { workspace, token } => revoke(client, output, &workspace, &token).await,
+            Command::Revoke { workspace, ended } => revoke(client, output, &workspace, &ended).await,
             Command::Rotate { workspace, yes } => {
                 let named = named(client, &workspace).await?;
                 confirm(&format!("ending all tokens of `{}`", printable(&named.name)), yes)?;
@@ -111,18 +113,22 @@ async fn revoke(client: &Client, output: Output, workspace: &str, wanted: &str) 
     let named = named(client, workspace).await?;
     let tokens = tokens(client, &named.id).await?;
     let fitting = |token: &&Value| ["id", "prefix"].iter().any(|key| text(token, key).starts_with(wanted));
-    let candidates: Vec<Named> = tokens
-        .iter()
-        .filter(fitting)
-        .map(|token| Named { id: text(token, "id").to_owned(), name: text(token, "prefix").to_owned() })
-        .collect();
-    let chosen = name::resolve(wanted, &candidates)?;
-    let path = ["workspaces", &named.id, "tokens", &chosen.id];
+    let chosen: Vec<&str> = tokens.iter().filter(fitting).map(|token| text(token, "id")).collect();
+    let [chosen] = chosen.as_slice() else {
+        let (exit, what) = match chosen.len() {
+            0 => (Exit::NotFound, "no token".to_owned()),
+            several => (Exit::Usage, format!("{several} tokens")),
+        };
+        let message = format!("`{}` has {what} whose id or text begins with `{}`", named.name, wanted);
+        return Err(Failure::new(exit, printable(&message))
+            .hint(format!("`covalence workspaces tokens ls {}` lists them", named.id)));
+    };
+    let path = ["workspaces", &named.id, "tokens", chosen];
     let answer = client.json(client.request(Method::DELETE, &path)).await?;
     if output.json {
         return output.document(&answer);
     }
-    output.line(&printable(&format!("{}  {}", chosen.id, text(&answer, "status"))))
+    output.line(&printable(&format!("{chosen}  {}", text(&answer, "status"))))
 }
 
 /// Let an agent without a token fetch its first one by registering
