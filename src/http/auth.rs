@@ -41,10 +41,11 @@ impl Identity {
         if bearer.is_empty() {
             return Self::Missing;
         }
-        if state.is_admin(bearer) {
+        let sha256 = digest(bearer);
+        if state.is_admin(&sha256) {
             return Self::Admin;
         }
-        let known = state.views.credentials.read().lookup(&digest(bearer));
+        let known = state.views.credentials.read().lookup(&sha256);
         match known {
             Some(credential) if credential.is_live() => {
                 state.inner.used.mark(credential.token, state.clock.now().at);
