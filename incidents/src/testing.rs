@@ -345,31 +345,7 @@ pub(crate) fn restart(number: u128) -> RestartId {
 }
 
 fn inputs(now: i64, tokens: f64) -> AdmissionInputs {
-    AdmissionInputs {
-        cell: BackendKind::Process,
-        requested_at: at(now),
-        now: at(now),
-        in_a_row: 0,
-        recent: 0,
-        in_flight: 0,
-        in_flight_max: 2,
-        in_flight_all: 0,
-        tokens,
-        brake: None,
-        brake_lets_one: true,
-        in_grace: false,
-        hold: None,
-        hold_until: None,
-        emergency: false,
-        after_ancestor: false,
-        ancestor_paused: false,
-        advise_only: false,
-        quarantined: false,
-        half_open: None,
-        forced: false,
-        waited: false,
-        chance: 0.5,
-    }
+    AdmissionInputs { tokens, ..AdmissionInputs::quiet(BackendKind::Process, at(now)) }
 }
 
 /// Who everybody in a log is.

@@ -62,6 +62,38 @@ pub struct AdmissionInputs {
     pub chance: f64,
 }
 
+#[cfg(any(test, feature = "test-support"))]
+impl AdmissionInputs {
+    /// The first restart of a quiet cell, judged as it is asked for: two may be in flight and none is, three tokens are there.
+    pub fn quiet(cell: BackendKind, at: Timestamp) -> Self {
+        Self {
+            cell,
+            requested_at: at,
+            now: at,
+            in_a_row: 0,
+            recent: 0,
+            in_flight: 0,
+            in_flight_max: 2,
+            in_flight_all: 0,
+            tokens: 3.0,
+            brake: None,
+            brake_lets_one: true,
+            in_grace: false,
+            hold: None,
+            hold_until: None,
+            emergency: false,
+            after_ancestor: false,
+            ancestor_paused: false,
+            advise_only: false,
+            quarantined: false,
+            half_open: None,
+            forced: false,
+            waited: false,
+            chance: 0.5,
+        }
+    }
+}
+
 /// See [`super::Event::PolicyChanged`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyChanged {

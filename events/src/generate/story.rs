@@ -187,31 +187,7 @@ impl Fleet {
     }
 
     fn admitted(&self, number: usize, restart: RestartId, at: Timestamp) -> RestartAdmitted {
-        let inputs = AdmissionInputs {
-            cell: BackendKind::Process,
-            requested_at: at,
-            now: ms(at, 2),
-            in_a_row: 0,
-            recent: 0,
-            in_flight: 0,
-            in_flight_max: 2,
-            in_flight_all: 0,
-            tokens: 3.0,
-            brake: None,
-            brake_lets_one: true,
-            in_grace: false,
-            hold: None,
-            hold_until: None,
-            emergency: false,
-            after_ancestor: false,
-            ancestor_paused: false,
-            advise_only: false,
-            quarantined: false,
-            half_open: None,
-            forced: false,
-            waited: false,
-            chance: 0.5,
-        };
+        let inputs = AdmissionInputs { now: ms(at, 2), ..AdmissionInputs::quiet(BackendKind::Process, at) };
         RestartAdmitted {
             workspace: self.members[number].id,
             restart,

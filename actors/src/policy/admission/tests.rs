@@ -13,31 +13,7 @@ fn at(seconds: i64) -> Timestamp {
 
 /// The first restart of a quiet fleet.
 fn quiet() -> AdmissionInputs {
-    AdmissionInputs {
-        cell: BackendKind::Docker,
-        requested_at: at(0),
-        now: at(0),
-        in_a_row: 0,
-        recent: 0,
-        in_flight: 0,
-        in_flight_max: 2,
-        in_flight_all: 0,
-        tokens: 3.0,
-        brake: None,
-        brake_lets_one: true,
-        in_grace: false,
-        hold: None,
-        hold_until: None,
-        emergency: false,
-        after_ancestor: false,
-        ancestor_paused: false,
-        advise_only: false,
-        quarantined: false,
-        half_open: None,
-        forced: false,
-        waited: false,
-        chance: 0.5,
-    }
+    AdmissionInputs::quiet(BackendKind::Docker, at(0))
 }
 
 fn held() -> AdmissionInputs {
