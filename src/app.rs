@@ -86,7 +86,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
         backends: fabric.backends.clone(),
-        channel: Arc::new(HttpChannel::new().context("the channel to agents")?),
+        channel: Arc::new(HttpChannel::new(surroundings(&config)).context("the channel to agents")?),
         tasks: tasks.handle().clone(),
         pulses,
     };
@@ -372,20 +372,24 @@ async fn listen_on_bridge(
     }
 }
 
+fn surroundings(config: &Config) -> Surroundings {
+    let saas = match config.access.deploy_mode.as_deref() {
+        Some(mode) => mode == "saas",
+        None => config.access.organisation.is_some(),
+    };
+    Surroundings { development: config.access.is_development(), saas }
+}
+
 fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> HttpConfig {
     let urls = [&config.server.platform_url, &config.server.external_platform_url];
     let mut hosts: BTreeSet<String> =
         urls.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect();
     hosts.insert(address.ip().to_string());
-    let saas = match config.access.deploy_mode.as_deref() {
-        Some(mode) => mode == "saas",
-        None => config.access.organisation.is_some(),
-    };
     HttpConfig {
         open_on_loopback: config.access.is_development(),
         enrolment: config.access.enrolment,
         test_tokens: config.access.test_tokens,
-        surroundings: Surroundings { development: config.access.is_development(), saas },
+        surroundings: surroundings(config),
         public_url: config.server.external_platform_url.as_ref().map(trimmed),
         hosts,
         cors_origins: config.server.cors_origins.clone(),

@@ -1,9 +1,17 @@
-//! The platform's own word to an agent: one HTTP request to where our own backend said that it answers.
+//! What the platform itself sends to agents: its own word, to where our own backend said that they answer, and tasks that
+//! workspaces hand to each other.
 
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
 use async_trait::async_trait;
-use covalence_actors::effect::{AgentChannel, BackendError, Notice, NoticeError, Probe};
+use bytes::BytesMut;
+use covalence_actors::effect::{AgentChannel, AgentReply, BackendError, Errand, Notice, NoticeError, Probe};
+use url::Url;
+
+use crate::http::a2a::failure;
+use crate::http::address::{self, Occasion, Surroundings};
 
 /// To reach an agent on this machine's engine takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,6 +25,7 @@ const CARD_PATH: &str = "/.well-known/agent-card.json";
 #[derive(Debug)]
 pub struct HttpChannel {
     http: reqwest::Client,
+    surroundings: Surroundings,
 }
 
 impl HttpChannel {
@@ -24,21 +33,45 @@ impl HttpChannel {
     ///
     /// # Errors
     /// When the TLS library can't be set up.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new(surroundings: Surroundings) -> Result<Self, reqwest::Error> {
         // The program installs it at its start; whoever uses this module alone gets it here.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("covalence/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
+        let http = client()
             .timeout(ANSWER_TIMEOUT)
-            .no_proxy()
-            // Messages are rare. One that is sent into a connection which is just being closed has an unknown fate.
-            .pool_max_idle_per_host(0)
             // What our own backends start speaks plain HTTP; a minimal image has no certificates.
             .tls_certs_only([])
             .build()?;
-        Ok(Self { http })
+        Ok(Self { http, surroundings })
+    }
+
+    /// A client for an address that somebody else states: it reaches exactly what was looked at (decision 2).
+    async fn stranger(&self, url: &str) -> Result<reqwest::Client, NoticeError> {
+        let refused = |reason: String| NoticeError::NotDelivered(reason);
+        let checked = address::check(url, self.surroundings, Occasion::Call).await;
+        let addresses = checked.map_err(|reason| refused(reason.to_string()))?;
+        let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let builder = client().resolve_to_addrs(&host.unwrap_or_default(), &addresses);
+        builder.build().map_err(|error| refused(chain(&error)))
+    }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("covalence/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .no_proxy()
+        // Messages are rare. One that is sent into a connection which is just being closed has an unknown fate.
+        .pool_max_idle_per_host(0)
+}
+
+/// Whether a request that failed may have arrived.
+fn lost(error: &reqwest::Error) -> NoticeError {
+    let text = chain(error);
+    if error.is_connect() || error.is_builder() {
+        NoticeError::NotDelivered(text)
+    } else {
+        NoticeError::Unknown(text)
     }
 }
 
@@ -46,19 +79,33 @@ impl HttpChannel {
 impl AgentChannel for HttpChannel {
     async fn tell(&self, notice: &Notice) -> Result<(), NoticeError> {
         let sent = self.http.post(&notice.url).json(&notice.request).send().await;
-        let response = sent.map_err(|error| {
-            let text = chain(&error);
-            if error.is_connect() || error.is_builder() {
-                NoticeError::NotDelivered(text)
-            } else {
-                NoticeError::Unknown(text)
-            }
-        })?;
+        let response = sent.map_err(|error| lost(&error))?;
         if response.status().is_success() {
             Ok(())
         } else {
             Err(NoticeError::Unknown(format!("answered with status {}", response.status().as_u16())))
         }
+    }
+
+    async fn send(&self, errand: &Errand) -> Result<AgentReply, NoticeError> {
+        let strange = if errand.trusted { None } else { Some(self.stranger(&errand.url).await?) };
+        let http = strange.as_ref().unwrap_or(&self.http);
+        let request = http
+            .post(&errand.url)
+            .header(CONTENT_TYPE.as_str(), "application/json")
+            .timeout(errand.limit)
+            .body(errand.request.clone());
+        let mut response = request.send().await.map_err(|error| lost(&error))?;
+        let (status, mut body, mut cut) = (response.status(), BytesMut::new(), false);
+        while let Some(piece) = response.chunk().await.map_err(|error| NoticeError::Unknown(chain(&error)))? {
+            let room = AgentReply::BODY_MAX - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+            cut |= piece.len() > room;
+        }
+        let body = body.freeze();
+        let failure = StatusCode::from_u16(status.as_u16()).ok();
+        let failure = failure.and_then(|status| failure::sign(status, &body, &errand.request));
+        Ok(AgentReply { status: status.as_u16(), body, cut, failure })
     }
 
     async fn probe(&self, url: &str, limit: Duration) -> Probe {
@@ -128,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_said_arrives_as_json() {
-        let channel = HttpChannel::new().unwrap();
+        let channel = HttpChannel::new(Surroundings::default()).unwrap();
         let (address, serving) = agent(Some("200 OK"));
         channel.tell(&notice(&address)).await.unwrap();
         let seen = serving.join().unwrap().to_ascii_lowercase();
@@ -137,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_was_not_delivered_and_everything_else_may_have_been() {
-        let channel = HttpChannel::new().unwrap();
+        let channel = HttpChannel::new(Surroundings::default()).unwrap();
         let (address, serving) = agent(Some("503 Service Unavailable"));
         assert!(matches!(channel.tell(&notice(&address)).await, Err(NoticeError::Unknown(_))));
         serving.join().unwrap();
@@ -149,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_answer_to_a_request_for_the_card_is_life_and_none_is_silence() {
-        let channel = HttpChannel::new().unwrap();
+        let channel = HttpChannel::new(Surroundings::default()).unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());
         let serving = std::thread::spawn(move || {

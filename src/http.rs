@@ -28,11 +28,13 @@ use subtle::ConstantTimeEq as _;
 use tokio_util::task::TaskTracker;
 
 pub mod a2a;
+pub mod activity;
 pub mod address;
 pub mod admin;
 pub mod as_of;
 pub mod auth;
 pub mod body;
+pub mod delegations;
 pub mod edge;
 pub mod error;
 pub mod events;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use covalence_events::workspace::{BackendKind, InstanceRef, WorkspaceAccess};
+use covalence_events::workspace::{BackendKind, FailureSign, InstanceRef, WorkspaceAccess};
 use covalence_events::{Generation, Timestamp, WorkspaceId};
 use futures_util::Stream;
 use tokio::sync::mpsc;
@@ -286,11 +286,45 @@ pub enum NoticeError {
     Unknown(String),
 }
 
+/// A task for an agent, in the name of whoever hands it on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Errand {
+    /// Where the agent answers.
+    pub url: String,
+    /// Whether our own backend said so; an address that somebody else states is looked at before it is called (decision 2).
+    pub trusted: bool,
+    /// The JSON-RPC request.
+    pub request: Bytes,
+    /// How long the answer may take.
+    pub limit: Duration,
+}
+
+/// What an agent answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, up to [`AgentReply::BODY_MAX`].
+    pub body: Bytes,
+    /// Whether there was more of it.
+    pub cut: bool,
+    /// What the failure is recognised by, if it is one (R14).
+    pub failure: Option<FailureSign>,
+}
+
+impl AgentReply {
+    /// Bytes of an answer that are kept (decision 11).
+    pub const BODY_MAX: usize = 1 << 20;
+}
+
 /// Speaks to agents in the platform's own name.
 #[async_trait]
 pub trait AgentChannel: Send + Sync + fmt::Debug {
     /// Sends once and waits for the answer, which is bounded in time and size and means nothing but that it came.
     async fn tell(&self, notice: &Notice) -> Result<(), NoticeError>;
+
+    /// Sends once and waits for the answer, within the errand's time.
+    async fn send(&self, errand: &Errand) -> Result<AgentReply, NoticeError>;
 
     /// Asks for the agent's card at its address. Any HTTP answer at all is a sign of life; bounded by `limit`.
     async fn probe(&self, url: &str, limit: Duration) -> Probe;

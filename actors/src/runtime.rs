@@ -33,6 +33,7 @@ mod announce;
 mod answers;
 mod cell;
 mod deadlines;
+mod delegations;
 mod diary;
 mod dispatch;
 mod domain;
@@ -126,6 +127,7 @@ struct Shared {
     registry: Registry,
     fleet: OnceLock<Addr<Cell<Fleet>>>,
     dispatch: Dispatch,
+    errands: delegations::Errands,
     outcomes: Outcomes,
     /// Heartbeats in the log's queue.
     queued: Arc<AtomicUsize>,
@@ -224,6 +226,7 @@ impl Runtime {
             registry: Registry::default(),
             fleet: OnceLock::new(),
             dispatch: Dispatch::default(),
+            errands: delegations::Errands::default(),
             outcomes: Outcomes::default(),
             queued: Arc::default(),
             deadlines: Arc::default(),

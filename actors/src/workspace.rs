@@ -21,9 +21,12 @@
 //! - After `Removed` only clean-up facts follow. A paused workspace is not started by anything but a resume or a restart
 //!   that a person asks for.
 
+pub mod answer;
 pub mod command;
 pub mod decide;
+pub mod delegations;
 pub mod evolve;
+pub mod inbox;
 pub mod react;
 pub mod restart_context;
 pub mod session;

@@ -114,7 +114,9 @@ async fn runtime(tasks: tokio::runtime::Handle) -> Result<(Runtime, WorkspaceId)
         log: Arc::new(MemoryLog::new()),
         clock: Arc::new(covalence::clock::SystemClock::starting_after(None)),
         backends: HashMap::new(),
-        channel: Arc::new(covalence::channel::HttpChannel::new()?),
+        channel: Arc::new(covalence::channel::HttpChannel::new(
+            covalence::http::address::Surroundings::default(),
+        )?),
         tasks,
         pulses: Vec::new(),
     };

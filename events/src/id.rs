@@ -77,6 +77,10 @@ uuid_id!(
     CallId, now_v7
 );
 uuid_id!(
+    /// One task that a workspace hands to another.
+    DelegationId, new_v4
+);
+uuid_id!(
     /// A bearer token's public name. The token itself is never stored.
     TokenId, new_v4
 );

@@ -22,6 +22,6 @@ pub mod workspace;
 
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};
 pub use id::{
-    BootId, CallId, CorrelationId, EventId, Generation, HoldId, IncidentId, PolicyHash, Position, RestartId,
-    TokenId, Version, WorkspaceId,
+    BootId, CallId, CorrelationId, DelegationId, EventId, Generation, HoldId, IncidentId, PolicyHash,
+    Position, RestartId, TokenId, Version, WorkspaceId,
 };

@@ -27,6 +27,8 @@ pub enum Class {
     Operator,
     /// How calls ended. Decisions about sessions rest on it, and there are no bodies in it.
     Call,
+    /// What was said in calls, and what agents say that they did.
+    Activity,
     /// The agent says that it is well.
     Heartbeat,
 }
@@ -39,12 +41,19 @@ impl Class {
         match (kind, name) {
             ("workspace", "heartbeat_received") => Some(Self::Heartbeat),
             ("workspace", "call_finished") => Some(Self::Call),
+            ("workspace", "activity_reported" | "call_recorded" | "message_queued" | "notified") => {
+                Some(Self::Activity)
+            }
             (
                 "workspace",
                 "card_updated"
                 | "came_online"
                 | "created"
                 | "degraded"
+                | "delegation_dispatched"
+                | "delegation_ended"
+                | "delegation_queued"
+                | "delegation_requested"
                 | "handler_panicked"
                 | "instance_adopted"
                 | "instance_started"
@@ -92,13 +101,14 @@ impl Class {
             Self::Supervision => "supervision",
             Self::Operator => "operator",
             Self::Call => "calls",
+            Self::Activity => "activity",
             Self::Heartbeat => "heartbeats",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Lifecycle, Self::Supervision, Self::Operator, Self::Call, Self::Heartbeat];
+    pub const ALL: [Self; 6] =
+        [Self::Lifecycle, Self::Supervision, Self::Operator, Self::Call, Self::Activity, Self::Heartbeat];
 }
 
 /// What is to become of a fact.
@@ -128,7 +138,7 @@ impl Rules {
     pub const fn limit(&self, class: Class) -> Option<chrono::TimeDelta> {
         match class {
             Class::Heartbeat => self.heartbeats,
-            Class::Lifecycle | Class::Supervision | Class::Operator | Class::Call => None,
+            Class::Lifecycle | Class::Supervision | Class::Operator | Class::Call | Class::Activity => None,
         }
     }
 

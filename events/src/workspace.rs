@@ -6,21 +6,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::vocabulary;
 use crate::envelope::Principal;
-use crate::id::{CallId, Generation, RestartId, WorkspaceId};
+use crate::id::{CallId, Generation, RestartId};
 
+mod activity;
+mod delegation;
 mod drain;
 mod evidence;
 mod instance;
+mod profile;
 mod restart;
 mod session;
 mod suspicion;
 mod token;
 
+pub use activity::{ActivityKind, ActivityReported, CallRecorded, MessageQueued, Notified, Text};
+pub use delegation::{
+    DelegationDispatched, DelegationEnded, DelegationOutcome, DelegationQueued, DelegationRequested,
+    DelegationRunner,
+};
 pub use drain::{DrainEnded, DrainOutcome, DrainRequested};
 pub use evidence::{EvidenceClass, EvidenceObserved, EvidenceSource, Verdict, VerdictReached};
 pub use instance::{
     InstanceAdopted, InstanceRef, InstanceStarted, InstanceStopped, ProvisionFailed, ProvisionOrigin,
     ProvisionRequested, StopFailed, StopReason, StopRequested,
+};
+pub use profile::{
+    BackendKind, Created, DeliveryMode, DirectoryChanged, Folded, Moved, Placed, Renamed, RoleChanged,
+    RuntimeChanged, TierChanged, WorkspaceAccess,
 };
 pub use restart::{
     Quarantined, RestartAbandoned, RestartAnnounced, RestartCause, RestartRequested, RestartStarted,
@@ -116,6 +128,22 @@ vocabulary! {
         RegistrationRefused = "workspace.registration_refused.v1",
         /// An A2A call through the platform ended.
         CallFinished = "workspace.call_finished.v1",
+        /// What was said in a call, and how it went, for the feed of who was called.
+        CallRecorded = "workspace.call_recorded.v1",
+        /// A message waits for an agent that fetches its messages.
+        MessageQueued = "workspace.message_queued.v1",
+        /// The agent says what it does.
+        ActivityReported = "workspace.activity_reported.v1",
+        /// The agent says something to people.
+        Notified = "workspace.notified.v1",
+        /// It hands a task to another workspace. Its outcome is `DelegationEnded`.
+        DelegationRequested = "workspace.delegation_requested.v1",
+        /// The task is on its way to the other agent: from here on it may have arrived.
+        DelegationDispatched = "workspace.delegation_dispatched.v1",
+        /// The task waits for the other agent to fetch it, or to have time.
+        DelegationQueued = "workspace.delegation_queued.v1",
+        /// What came of the task.
+        DelegationEnded = "workspace.delegation_ended.v1",
         /// A call failed in a way that may come from the runtime's session.
         SessionSuspected = "workspace.session_suspected.v1",
         /// Calls fail alike, whatever they ask: the session is to be thrown away.
@@ -145,169 +173,6 @@ vocabulary! {
 
 /// The tag of [`Event::Erased`], by which the log knows that a key is to be destroyed.
 pub const ERASED_TAG: &str = "workspace.erased.v1";
-
-/// Which adapter runs a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BackendKind {
-    /// A child process on this host.
-    Process,
-    /// A container of a Docker engine.
-    Docker,
-    /// Somebody else's machine; heartbeats are the only sign of life (R50).
-    External,
-}
-
-impl BackendKind {
-    /// The word used in configuration, in JSON and on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Docker => "docker",
-            Self::External => "external",
-        }
-    }
-}
-
-/// How messages reach the agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryMode {
-    /// The platform calls the agent's URL.
-    #[default]
-    Push,
-    /// The agent asks.
-    Poll,
-}
-
-impl DeliveryMode {
-    /// The word used on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Poll => "poll",
-        }
-    }
-}
-
-/// What a workspace may do with its host directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkspaceAccess {
-    /// The directory is not mounted.
-    #[default]
-    None,
-    /// Mounted for reading.
-    ReadOnly,
-    /// Mounted for reading and writing.
-    ReadWrite,
-}
-
-impl WorkspaceAccess {
-    /// The word used on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::ReadOnly => "read_only",
-            Self::ReadWrite => "read_write",
-        }
-    }
-}
-
-/// See [`Event::Created`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Created {
-    /// What people call it; at most 255 bytes.
-    pub name: String,
-    /// Its job description.
-    pub role: Option<String>,
-    /// 1 to 4: limits and privileges (R23).
-    pub tier: u8,
-    /// A name of the runtime registry, or `external` (R27).
-    pub runtime: String,
-    /// The adapter that runs it.
-    pub backend: BackendKind,
-    /// The model that its agent should use.
-    pub model: Option<String>,
-    /// The template directory that its configuration comes from.
-    pub template: Option<String>,
-    /// Its place in the hierarchy.
-    pub parent: Option<WorkspaceId>,
-    /// A host directory to work in.
-    pub workspace_dir: Option<String>,
-    /// What it may do there.
-    pub workspace_access: WorkspaceAccess,
-    /// External only: where the agent answers, if it said so.
-    pub url: Option<String>,
-    /// How messages reach it; none until it is known.
-    pub delivery_mode: Option<DeliveryMode>,
-    /// Cents a month; none is no limit.
-    pub budget_limit: Option<i64>,
-    /// How many calls it takes at once (decision: 5 by default).
-    pub max_concurrent_tasks: u32,
-    /// Place on the canvas.
-    pub x: f64,
-    /// Place on the canvas.
-    pub y: f64,
-}
-
-/// See [`Event::Renamed`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Renamed {
-    /// The new name.
-    pub name: String,
-}
-
-/// See [`Event::RoleChanged`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RoleChanged {
-    /// The new job description, or none.
-    pub role: Option<String>,
-}
-
-/// See [`Event::TierChanged`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TierChanged {
-    /// 1 to 4.
-    pub tier: u8,
-}
-
-/// See [`Event::Moved`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Moved {
-    /// The new parent; none makes it a root.
-    pub parent: Option<WorkspaceId>,
-}
-
-/// See [`Event::RuntimeChanged`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RuntimeChanged {
-    /// A name of the runtime registry.
-    pub runtime: String,
-}
-
-/// See [`Event::DirectoryChanged`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DirectoryChanged {
-    /// The new host directory, or none.
-    pub workspace_dir: Option<String>,
-}
-
-/// See [`Event::Placed`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Placed {
-    /// Horizontal, in canvas units.
-    pub x: f64,
-    /// Vertical, in canvas units.
-    pub y: f64,
-}
-
-/// See [`Event::Folded`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Folded {
-    /// Whether its subtree is hidden.
-    pub collapsed: bool,
-}
 
 /// See [`Event::WentOffline`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

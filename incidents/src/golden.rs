@@ -201,7 +201,10 @@ pub async fn collect(
 /// What is recorded all the time, and decides little.
 fn is_routine(fact: &Fact) -> bool {
     use workspace::Event;
-    matches!(fact, Fact::Workspace(Event::HeartbeatReceived(_) | Event::CallFinished(_)))
+    matches!(
+        fact,
+        Fact::Workspace(Event::HeartbeatReceived(_) | Event::CallFinished(_) | Event::CallRecorded(_))
+    )
 }
 
 /// What those whom decisions were about would be told, as of the last fact.

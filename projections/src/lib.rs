@@ -5,12 +5,15 @@
 //! the write side: the two meet in the log only.
 //!
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
-//! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`supervision`] (what was decided, and
+//! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`activity`] (what was said), [`delegations`] (tasks
+//! that were handed on), [`supervision`] (what was decided, and
 //! why), [`tail`] (the raw log), [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
 //! them as fields that can be compared).
 
+pub mod activity;
 pub mod calls;
 pub mod credentials;
+pub mod delegations;
 pub mod history;
 pub mod metrics;
 pub mod newest;

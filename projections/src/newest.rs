@@ -92,6 +92,16 @@ impl<T> Newest<T> {
             .collect()
     }
 
+    /// Those of one workspace, oldest first.
+    pub fn iter_of(
+        &self,
+        workspace: WorkspaceId,
+    ) -> impl DoubleEndedIterator<Item = &Arc<T>> + ExactSizeIterator {
+        let own = self.by_workspace.get(&workspace).map(VecDeque::iter).unwrap_or_default();
+        // Every position of a workspace has an entry; `filter_map` would not know how many there are.
+        own.map(|position| &self.entries[position].value)
+    }
+
     /// Those after a position, oldest first.
     pub fn since(&self, after: Position, limit: usize) -> Vec<Arc<T>> {
         self.entries.range(after.next()..).take(limit).map(|(_, entry)| Arc::clone(&entry.value)).collect()

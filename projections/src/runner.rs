@@ -19,8 +19,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::activity::Activity;
 use crate::calls::Calls;
 use crate::credentials::Credentials;
+use crate::delegations::Delegations;
 use crate::metrics as names;
 use crate::projection::Projection;
 use crate::roster::{Roster, Row};
@@ -56,6 +58,10 @@ pub struct Views {
     pub structure: View<Structure>,
     /// How calls went.
     pub calls: View<Calls>,
+    /// What was said to each agent, by it and about it.
+    pub activity: View<Activity>,
+    /// Tasks that were handed on.
+    pub delegations: View<Delegations>,
     /// What the supervisor decided, and why.
     pub supervision: View<Supervision>,
     /// Wakes the follower after a stopped projection was replaced.
@@ -74,6 +80,8 @@ impl Views {
         self.credentials.fold(recorded);
         self.structure.fold(recorded);
         self.calls.fold(recorded);
+        self.activity.fold(recorded);
+        self.delegations.fold(recorded);
         self.supervision.fold(recorded);
     }
 
@@ -121,6 +129,8 @@ impl Views {
             credentials: self.credentials.fork(),
             structure: self.structure.fork(),
             calls: self.calls.fork(),
+            activity: self.activity.fork(),
+            delegations: self.delegations.fork(),
             supervision: self.supervision.fork(),
             mended: Notify::new(),
         }
@@ -136,8 +146,16 @@ impl Views {
     }
 
     /// Each of them.
-    pub(crate) fn each(&self) -> [&dyn AnyView; 5] {
-        [&self.roster, &self.credentials, &self.structure, &self.calls, &self.supervision]
+    pub(crate) fn each(&self) -> [&dyn AnyView; 7] {
+        [
+            &self.roster,
+            &self.credentials,
+            &self.structure,
+            &self.calls,
+            &self.activity,
+            &self.delegations,
+            &self.supervision,
+        ]
     }
 
     /// The follower goes on with what was replaced.
@@ -208,6 +226,8 @@ impl Views {
         self.credentials.apply(batch);
         self.structure.apply(batch);
         self.calls.apply(batch);
+        self.activity.apply(batch);
+        self.delegations.apply(batch);
         self.supervision.apply(batch);
         self.roster.apply(batch);
     }
@@ -233,7 +253,7 @@ impl Views {
     }
 
     /// How each of them fares, against the log's head.
-    pub fn health(&self, head: Position) -> [Health; 5] {
+    pub fn health(&self, head: Position) -> [Health; 7] {
         self.each().map(|view| view.health(head))
     }
 
@@ -247,6 +267,8 @@ impl Views {
             (self.credentials.watch(), self.credentials.stalled().is_some()),
             (self.structure.watch(), self.structure.stalled().is_some()),
             (self.calls.watch(), self.calls.stalled().is_some()),
+            (self.activity.watch(), self.activity.stalled().is_some()),
+            (self.delegations.watch(), self.delegations.stalled().is_some()),
             (self.supervision.watch(), self.supervision.stalled().is_some()),
         ];
         for (mut watch, stalled) in watches {
@@ -288,6 +310,8 @@ pub(crate) struct Restored {
     credentials: Option<Credentials>,
     structure: Option<Structure>,
     calls: Option<Calls>,
+    activity: Option<Activity>,
+    delegations: Option<Delegations>,
     supervision: Option<Supervision>,
 }
 
@@ -299,6 +323,8 @@ impl Restored {
             Credentials::NAME => self.credentials = Some(decoded(version, bytes)?),
             Structure::NAME => self.structure = Some(decoded(version, bytes)?),
             Calls::NAME => self.calls = Some(decoded(version, bytes)?),
+            Activity::NAME => self.activity = Some(decoded(version, bytes)?),
+            Delegations::NAME => self.delegations = Some(decoded(version, bytes)?),
             Supervision::NAME => self.supervision = Some(decoded(version, bytes)?),
             unknown => return Err(format!("it has a projection `{unknown}`, which there is not")),
         }
@@ -316,6 +342,8 @@ impl Restored {
             credentials: view(self.credentials, at)?,
             structure: view(self.structure, at)?,
             calls: view(self.calls, at)?,
+            activity: view(self.activity, at)?,
+            delegations: view(self.delegations, at)?,
             supervision: view(self.supervision, at)?,
             mended: Notify::new(),
         })

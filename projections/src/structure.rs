@@ -104,6 +104,7 @@ pub fn wire(recorded: &Recorded, moment: &Moment) -> Option<StructureEvent> {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> {
     match event {
         Event::Created(e) => created(e),
@@ -163,6 +164,14 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::EnrolmentOpened(_)
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
+        | Event::CallRecorded(_)
+        | Event::MessageQueued(_)
+        | Event::ActivityReported(_)
+        | Event::Notified(_)
+        | Event::DelegationRequested(_)
+        | Event::DelegationDispatched(_)
+        | Event::DelegationQueued(_)
+        | Event::DelegationEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

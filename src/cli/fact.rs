@@ -175,6 +175,17 @@ fn summary(record: &Record) -> String {
         "came_online" => {
             format!("by {}, was {}, generation {}", field("via"), field("from"), field("generation"))
         }
+        word => said(word, &fields)
+            .or_else(|| supervision::summary(word, data))
+            .unwrap_or_else(|| every_field(data)),
+    }
+}
+
+/// What agents say and hand on: never the words themselves, which may be long.
+fn said(word: &str, fields: &Fields<'_>) -> Option<String> {
+    let field = |name: &str| fields.of(name);
+    let optional = |name: &str, before: &str| fields.after(name, before);
+    Some(match word {
         "call_finished" => format!(
             "{} from {}: {}{} after {} ms{}{}",
             field("method"),
@@ -185,8 +196,16 @@ fn summary(record: &Record) -> String {
             optional("tries", ", tries: "),
             optional("error", ": "),
         ),
-        word => supervision::summary(word, data).unwrap_or_else(|| every_field(data)),
-    }
+        "call_recorded" => format!("{} from {}: {}", field("method"), field("caller"), field("outcome")),
+        "message_queued" => format!("{} from {}", field("method"), field("caller")),
+        "activity_reported" => format!("{}{}", field("kind"), optional("summary", ": ")),
+        "notified" => field("message"),
+        "delegation_requested" => format!("{} to {}", field("delegation"), field("target")),
+        "delegation_ended" => {
+            format!("{}: {}{}", field("delegation"), field("outcome"), optional("reason", ", "))
+        }
+        _ => return None,
+    })
 }
 
 /// What a failed answer is recognised by.

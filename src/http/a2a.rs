@@ -9,7 +9,6 @@ use actix_web::{HttpResponse, get, post, web};
 use covalence_actors::runtime::{PermitRefused, PermitRequest};
 use covalence_actors::workspace::Rejection;
 use covalence_events::WorkspaceId;
-use covalence_events::workspace::DeliveryMode;
 use covalence_projections::Status;
 use serde_json::Value;
 
@@ -20,7 +19,8 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{gone, present, row};
 
 pub mod card;
-mod failure;
+pub(crate) mod failure;
+mod inbox;
 pub mod normalise;
 pub mod patience;
 pub mod relay;
@@ -55,14 +55,15 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
     let id = workspace_id(&path)?;
     let caller = auth::caller(&ctx, id)?;
     let body = relay::read(payload).await?;
-    let mode = delivery(&ctx, id)?;
+    there(&ctx, id)?;
     let call = normalise::normalise(body)?;
-    if mode == Some(DeliveryMode::Poll) {
-        return Err(ApiError::unavailable(
-            "poll_delivery_unavailable",
-            "workspace takes its messages by polling, which this server does not queue",
-            retry::RETRY_BUSY,
-        ));
+    if let Some(answer) = inbox::answered(&ctx, id, &caller, &call).await {
+        return answer;
+    }
+    if ctx.state.views.activity.read().polls(id)
+        && let Some(queued) = inbox::queue(&ctx, id, &caller, &call).await?
+    {
+        return Ok(queued);
     }
     let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
     let permit = match ctx.state.runtime.permit(id, request, ctx.origin(caller.clone())) {
@@ -80,11 +81,11 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
     relay::relay(ctx, id, permit, call.body).await
 }
 
-/// How a workspace that is there takes its messages. Looks at its row and lets it go: one that is held has to be copied
-/// when the next fact changes it.
-fn delivery(ctx: &Ctx, id: WorkspaceId) -> Result<Option<DeliveryMode>, ApiError> {
+/// Whether a workspace is there. Looks at its row and lets it go: one that is held has to be copied when the next fact changes
+/// it.
+fn there(ctx: &Ctx, id: WorkspaceId) -> Result<(), ApiError> {
     let row = row(ctx, id).ok_or_else(ApiError::no_workspace)?;
-    if row.status == Status::Removed { Err(gone(&row)) } else { Ok(row.delivery_mode) }
+    if row.status == Status::Removed { Err(gone(&row)) } else { Ok(()) }
 }
 
 /// What a caller is told that got no permit. Its request went nowhere.

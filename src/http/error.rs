@@ -205,15 +205,18 @@ impl From<Rejection> for ApiError {
             | Rejection::NoSuchHold
             | Rejection::NoSuchIncident
             | Rejection::NoSuchToken
+            | Rejection::NoSuchDelegation
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
             Rejection::EnrolmentClosed => StatusCode::UNAUTHORIZED,
-            Rejection::TooManyTokens => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::TooManyTokens | Rejection::TooManyDelegations => StatusCode::TOO_MANY_REQUESTS,
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } | Rejection::NotExternal => {
                 StatusCode::BAD_REQUEST
             }
             Rejection::AlreadyExists
             | Rejection::NotRemoved
+            | Rejection::NotPolling
+            | Rejection::DelegationOver
             | Rejection::External
             | Rejection::EmergencyStop
             | Rejection::NoBrake

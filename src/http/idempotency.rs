@@ -181,3 +181,9 @@ fn whose(request: &ServiceRequest) -> String {
         Some(Identity::Missing | Identity::Unknown | Identity::Spent(_)) | None => address(),
     }
 }
+/// What a repetition is recognised by, as it is kept: clients put names and dates into their keys. 128 bits of a digest, in hex.
+pub fn recognisable(key: &str) -> String {
+    let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+    let half = u128::from_be_bytes(std::array::from_fn(|at| digest[at]));
+    format!("{half:032x}")
+}

@@ -8,7 +8,9 @@ use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
-use crate::http::{a2a, admin, error, events, health, incidents, moments, registry, workspaces};
+use crate::http::{
+    a2a, activity, admin, delegations, error, events, health, incidents, moments, registry, workspaces,
+};
 
 /// The document's head.
 #[derive(Debug, OpenApi)]
@@ -23,6 +25,8 @@ use crate::http::{a2a, admin, error, events, health, incidents, moments, registr
         (name = "workspaces", description = "the roles that people create, change, restart, pause and remove"),
         (name = "registry", description = "what agents say of themselves and may know of each other"),
         (name = "a2a", description = "calls to agents through the platform"),
+        (name = "activity", description = "what was said to agents, by them and about them"),
+        (name = "delegations", description = "tasks that workspaces hand to each other"),
         (name = "supervision", description = "what was decided about restarts and why, holds, the policy"),
         (name = "incidents", description = "why something happened or did not, and what happened when"),
         (name = "events", description = "what happened, in the wire contract's names"),
@@ -72,6 +76,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::tokens::rotate_credentials)
         .service(workspaces::tokens::show_connection)
         .service(workspaces::tokens::test_token)
+        .configure(coordination)
         .service(supervision::of_workspace)
         .service(incidents::explain_workspace)
         .service(holds::lift_quarantine)
@@ -103,6 +108,19 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);
+}
+
+/// What agents say and hand to each other.
+fn coordination(config: &mut ServiceConfig<'_>) {
+    config
+        .service(activity::list)
+        .service(activity::report)
+        .service(activity::notify)
+        .service(activity::search::search)
+        .service(delegations::hand_on)
+        .service(delegations::list)
+        .service(delegations::record)
+        .service(delegations::update);
 }
 
 /// Incidents as objects; a span comes before what takes any id.

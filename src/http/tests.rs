@@ -1,10 +1,12 @@
 //! What the edge promises, over a real socket, with the real write and read side on a log in memory.
 
 mod access;
+mod activity;
 mod as_of;
 mod bad_input;
 mod busy;
 mod calls;
+mod delegations;
 mod document;
 mod incidents;
 mod lifecycle;

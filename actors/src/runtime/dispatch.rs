@@ -136,6 +136,14 @@ impl Runtime {
             workspace::Effect::Drain { restart, because } => {
                 self.drain(workspace, restart, Origin::caused_by(correlation, because));
             }
+            workspace::Effect::Delegate { delegation, because } => {
+                let origin = Origin::caused_by(correlation, because);
+                self.shared.spawn(self.clone().delegate(workspace, delegation, origin));
+            }
+            workspace::Effect::ReturnTask { source, delegation, because } => {
+                let origin = Origin::caused_by(correlation, because);
+                self.shared.spawn(self.clone().return_task(source, delegation, origin));
+            }
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
             | workspace::Effect::Purge { .. }) => {
@@ -166,6 +174,8 @@ impl Runtime {
             | workspace::Effect::Drain { .. }
             | workspace::Effect::ProveRestart { .. }
             | workspace::Effect::Announce { .. }
+            | workspace::Effect::Delegate { .. }
+            | workspace::Effect::ReturnTask { .. }
             | workspace::Effect::Confirm { .. } => {}
         }
     }

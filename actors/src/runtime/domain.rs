@@ -92,7 +92,9 @@ impl Domain for Workspace {
     fn is_telemetry(event: &Self::Event) -> bool {
         matches!(
             event.0,
-            workspace_events::Event::HeartbeatReceived(_) | workspace_events::Event::CallFinished(_)
+            workspace_events::Event::HeartbeatReceived(_)
+                | workspace_events::Event::CallFinished(_)
+                | workspace_events::Event::CallRecorded(_)
         )
     }
 }

@@ -18,7 +18,7 @@ use actix::prelude::*;
 use covalence_events::WorkspaceId;
 use covalence_events::log::AppendError;
 use covalence_events::pulse::Pulse;
-use covalence_events::workspace::CallFinished;
+use covalence_events::workspace::{CallFinished, CallRecorded, Text};
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
@@ -35,6 +35,8 @@ const REST: Duration = Duration::from_millis(5);
 /// Outcomes that the log has not taken yet. At the highest rate measured this is half a second, many times what a busy disk
 /// holds the log up for; each takes about half a kilobyte.
 const UNRECORDED_MAX: usize = 16_384;
+/// Bytes of what was said in them: a second of the largest calls on a fast disk, and no more than a small part of memory.
+const WORDS_MAX: usize = 128 << 20;
 /// Outcomes in one append: a commit stays quick, and an append that is refused is tried again as a whole.
 const TOGETHER_MAX: usize = 1024;
 
@@ -44,6 +46,24 @@ pub(super) struct Outcome {
     command: Command,
     origin: Origin,
     _unrecorded: Counted,
+    _words: Words,
+}
+
+/// Counts bytes for as long as they are there.
+#[derive(Debug)]
+struct Words {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn size(said: &CallRecorded) -> usize {
+    said.request.text.len() + said.response.as_ref().map_or(0, |response| response.text.len())
 }
 
 /// Counts something for as long as it is there.
@@ -70,6 +90,8 @@ pub(super) struct Outcomes {
     waiting: Mutex<Vec<(WorkspaceId, Outcome)>>,
     some: Notify,
     unrecorded: Arc<AtomicUsize>,
+    /// Bytes of what was said in calls that are not recorded yet.
+    bytes: Arc<AtomicUsize>,
 }
 
 /// Outcomes for one actor.
@@ -90,11 +112,20 @@ impl Outcomes {
     }
 
     /// Takes an outcome to be recorded.
-    pub(super) fn add(&self, workspace: WorkspaceId, finished: CallFinished, origin: Origin) {
+    pub(super) fn add(
+        &self,
+        workspace: WorkspaceId,
+        (finished, said): (CallFinished, Option<CallRecorded>),
+        origin: Origin,
+    ) {
+        let said = said.map(|said| self.within_bounds(said));
+        let bytes = said.as_ref().map_or(0, size);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let outcome = Outcome {
-            command: Command::RecordCallFinished(Box::new(finished)),
+            command: Command::RecordCallFinished(Box::new(finished), said.map(Box::new)),
             origin,
             _unrecorded: Counted::in_addition(&self.unrecorded).0,
+            _words: Words { bytes, all: Arc::clone(&self.bytes) },
         };
         let mut waiting = self.lock();
         waiting.push((workspace, outcome));
@@ -103,6 +134,15 @@ impl Outcomes {
         if first {
             self.some.notify_one();
         }
+    }
+
+    /// While the log takes nothing, what is said in calls is forgotten rather than kept without end; that they were made is not.
+    fn within_bounds(&self, said: CallRecorded) -> CallRecorded {
+        if self.bytes.load(Ordering::Relaxed) + size(&said) <= WORDS_MAX {
+            return said;
+        }
+        let gone = || Text { text: String::new(), cut: true };
+        CallRecorded { request: gone(), response: said.response.as_ref().map(|_| gone()), ..said }
     }
 
     /// Hands outcomes on until cancelled.

@@ -11,14 +11,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use covalence_events::workspace::{
-    CallFinished, CallOutcome, EvidenceClass, EvidenceObserved, EvidenceSource,
+    CallFinished, CallOutcome, CallRecorded, EvidenceClass, EvidenceObserved, EvidenceSource, Text,
 };
 use covalence_events::{CallId, Generation, Principal, RestartId, Timestamp, WorkspaceId};
 use tokio::sync::oneshot;
 
 use super::{CallReport, CommandError, PermitRefused, PermitRequest, Runtime};
 use crate::context::Origin;
+use crate::effect::AgentReply;
 use crate::workspace::{Command, Rejection, State, Status};
 
 /// Longer than the longest call (30 min, contract 4.3).
@@ -43,6 +45,8 @@ pub struct Permit {
     pub tries: u32,
     /// Before this, bytes are no news.
     progress_after_ns: u64,
+    /// What is said in the call, as far as it is recorded.
+    said: Option<Said>,
     back: Option<Back>,
 }
 
@@ -55,6 +59,15 @@ struct Back {
     request: PermitRequest,
     origin: Origin,
     since_ns: u64,
+}
+
+/// What is said in a call.
+#[derive(Debug)]
+struct Said {
+    request: Bytes,
+    response: BytesMut,
+    /// Whether there was more of the answer.
+    cut: bool,
 }
 
 impl Permit {
@@ -72,6 +85,19 @@ impl Permit {
         }
         self.progress_after_ns = now.mono_ns + PROGRESS_EVERY_NS;
         runtime.progressed(*workspace, self.generation, now.at);
+    }
+
+    /// What is sent, to be recorded with what comes back. Without this only the outcome is.
+    pub fn sends(&mut self, request: Bytes) {
+        self.said = Some(Said { request, response: BytesMut::new(), cut: false });
+    }
+
+    /// What came back, whole or the next piece of it.
+    pub fn receives(&mut self, piece: &[u8]) {
+        let Some(said) = &mut self.said else { return };
+        let room = AgentReply::BODY_MAX.saturating_sub(said.response.len());
+        said.response.extend_from_slice(&piece[..piece.len().min(room)]);
+        said.cut |= piece.len() > room;
     }
 
     fn give_back(&mut self, report: CallReport) {
@@ -93,7 +119,25 @@ impl Permit {
             tries: self.tries,
             failure: report.failure,
         };
-        runtime.shared.outcomes.add(workspace, finished, origin);
+        let said = self.said.take().map(|said| recorded(&finished, &said));
+        runtime.shared.outcomes.add(workspace, (finished, said), origin);
+    }
+}
+
+/// The row of the feed for a call that ended so.
+fn recorded(finished: &CallFinished, said: &Said) -> CallRecorded {
+    let response = Text::within(&String::from_utf8_lossy(&said.response), AgentReply::BODY_MAX);
+    let cut = response.cut || said.cut;
+    CallRecorded {
+        call: finished.call,
+        caller: finished.caller.clone(),
+        method: finished.method.clone(),
+        outcome: finished.outcome,
+        status: finished.status,
+        duration_ms: finished.duration_ms,
+        request: Text { text: String::from_utf8_lossy(&said.request).into_owned(), cut: false },
+        response: (!said.response.is_empty()).then_some(Text { cut, ..response }),
+        error: finished.error.clone(),
     }
 }
 
@@ -274,6 +318,7 @@ impl Runtime {
             generation: grant.generation,
             tries: 1,
             progress_after_ns: 0,
+            said: None,
             back: Some(Back { runtime: self.clone(), workspace: id, permits, request, origin, since_ns }),
         })
     }

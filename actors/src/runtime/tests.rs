@@ -20,8 +20,9 @@ use super::{
 };
 use crate::context::Origin;
 use crate::effect::{
-    AgentChannel, Backend, BackendError, Clock, Inspection, Listed, ListedState, LogQuery, LogStream, Moment,
-    Notice, NoticeError, Probe, ProvisionError, ProvisionSpec, Provisioned, Signal,
+    AgentChannel, AgentReply, Backend, BackendError, Clock, Errand, Inspection, Listed, ListedState,
+    LogQuery, LogStream, Moment, Notice, NoticeError, Probe, ProvisionError, ProvisionSpec, Provisioned,
+    Signal,
 };
 use crate::policy::Policy;
 use crate::workspace::tests::create;
@@ -29,6 +30,7 @@ use crate::workspace::{Command, State, Status};
 
 mod announce;
 mod calls;
+mod delegations;
 mod drain;
 mod full_log;
 mod shutdown;
@@ -53,6 +55,9 @@ struct Engine {
     silent: Mutex<bool>,
     /// What agents were told.
     told: Mutex<Vec<Notice>>,
+    /// What they were sent, and what they answer, the last first.
+    sent: Mutex<Vec<Errand>>,
+    replies: Mutex<Vec<Result<AgentReply, NoticeError>>>,
     /// What telling them ends with, for so many tries.
     deaf: Mutex<Vec<NoticeError>>,
     signals: Mutex<Option<mpsc::Sender<Signal>>>,
@@ -174,6 +179,14 @@ impl Backend for Engine {
 impl AgentChannel for Engine {
     async fn probe(&self, _: &str, _: Duration) -> Probe {
         Probe::Silent { code: "refused", detail: "nobody listens".to_owned() }
+    }
+
+    async fn send(&self, errand: &Errand) -> Result<AgentReply, NoticeError> {
+        self.sent.lock().unwrap().push(errand.clone());
+        self.replies.lock().unwrap().pop().unwrap_or_else(|| {
+            let body = r#"{"result":{"parts":[{"kind":"text","text":"done"}]}}"#.into();
+            Ok(AgentReply { status: 200, body, cut: false, failure: None })
+        })
     }
 
     async fn tell(&self, notice: &Notice) -> Result<(), NoticeError> {

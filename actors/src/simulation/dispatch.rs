@@ -117,8 +117,11 @@ impl World {
                     Confirming { workspace, restart, generation, instance, because, correlation, tries: 0 };
                 return self.confirm(confirming);
             }
-            // Neither touches what runs.
-            Effect::Purge { .. } | Effect::Announce { .. } => return,
+            // None of them touches what runs.
+            Effect::Purge { .. }
+            | Effect::Announce { .. }
+            | Effect::Delegate { .. }
+            | Effect::ReturnTask { .. } => return,
         };
         self.carry(Mail::Fleet { command, origin: Origin::caused_by(correlation, because) });
     }

@@ -297,7 +297,7 @@ impl World {
                 failure: None,
             };
             let origin = self.origin(Principal::System);
-            let command = Command::RecordCallFinished(Box::new(call));
+            let command = Command::RecordCallFinished(Box::new(call), None);
             self.mail_after(5, Mail::Workspace { workspace, command, origin });
         } else {
             self.examine(workspace);

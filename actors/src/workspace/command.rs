@@ -4,13 +4,15 @@
 
 use chrono::TimeDelta;
 use covalence_events::workspace::{
-    CallFinished, Created, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, RefusedBecause,
-    RestartAnnounced, RestartCause, TokenPurpose,
+    ActivityReported, CallFinished, CallRecorded, Created, DelegationOutcome, DelegationRunner, DeliveryMode,
+    EvidenceObserved, HeartbeatReceived, InstanceRef, MessageQueued, Notified, RefusedBecause,
+    RestartAnnounced, RestartCause, Text, TokenPurpose,
 };
-use covalence_events::{Generation, Position, RestartId, TokenId, WorkspaceId};
+use covalence_events::{DelegationId, Generation, Position, RestartId, TokenId, WorkspaceId};
 
 use crate::effect::Provisioned;
 use crate::policy::admission;
+use crate::workspace::delegations::OPEN_MAX;
 
 /// Working tokens that one workspace may have (contract data 1.9).
 pub const TOKENS_MAX: usize = 50;
@@ -53,6 +55,22 @@ pub enum Command {
     UpdateCard {
         /// The new card.
         agent_card: serde_json::Value,
+    },
+
+    /// Keep a message for the agent until it fetches it.
+    Queue(Box<MessageQueued>),
+    /// The agent says what it does.
+    Report(Box<ActivityReported>),
+    /// The agent says something to people.
+    Notify(Box<Notified>),
+    /// Hand a task to another workspace.
+    Delegate(Box<Delegate>),
+    /// The agent says what came of a task that it carried itself, or the platform what came of one that it carries.
+    EndDelegation {
+        /// Which.
+        delegation: DelegationId,
+        /// How it ended.
+        end: Box<DelegationEnd>,
     },
 
     /// Somebody introduced himself as the agent and could not show that he is.
@@ -133,8 +151,14 @@ pub enum Command {
     RecordEvidence(Box<EvidenceObserved>),
     /// A deadline that this workspace armed may have passed.
     RecordDeadline,
-    /// A call through the platform ended.
-    RecordCallFinished(Box<CallFinished>),
+    /// A call through the platform ended. What was said in it is recorded beside it, where it is to be.
+    RecordCallFinished(Box<CallFinished>, Option<Box<CallRecorded>>),
+    /// A delegated task is about to be sent.
+    RecordDelegationDispatched(DelegationId),
+    /// A delegated task waits at the other agent.
+    RecordDelegationQueued(DelegationId),
+    /// An agent that fetches its messages sent one, which may be the answer to a delegated task.
+    RecordReply(Box<Reply>),
     /// The agent was told that it was restarted, or could not be.
     RecordRestartAnnounced(RestartAnnounced),
     /// A handler panicked and the actor was rebuilt.
@@ -185,7 +209,15 @@ impl Command {
             Self::RecordAdopted { .. } => "record_adopted",
             Self::RecordEvidence(_) => "record_evidence",
             Self::RecordDeadline => "record_deadline",
-            Self::RecordCallFinished(_) => "record_call_finished",
+            Self::Queue(_) => "queue",
+            Self::Report(_) => "report",
+            Self::Notify(_) => "notify",
+            Self::Delegate(_) => "delegate",
+            Self::EndDelegation { .. } => "end_delegation",
+            Self::RecordDelegationDispatched(_) => "record_delegation_dispatched",
+            Self::RecordDelegationQueued(_) => "record_delegation_queued",
+            Self::RecordReply(_) => "record_reply",
+            Self::RecordCallFinished(..) => "record_call_finished",
             Self::RecordRestartAnnounced(_) => "record_restart_announced",
             Self::RecordPanic { .. } => "record_panic",
             #[cfg(feature = "fault-hooks")]
@@ -299,6 +331,59 @@ pub struct NewToken {
     pub generation: Option<Generation>,
 }
 
+/// See [`Command::Delegate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegate {
+    /// Its name.
+    pub delegation: DelegationId,
+    /// Who is to do it.
+    pub target: WorkspaceId,
+    /// What is to be done.
+    pub task: String,
+    /// A digest of the caller's own key for it.
+    pub key: Option<String>,
+    /// Who carries it there.
+    pub runner: DelegationRunner,
+    /// Whether the two may not talk: then it fails at once, and the caller hears so where it hears of all failures.
+    pub denied: bool,
+}
+
+/// See [`Command::EndDelegation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelegationEnd {
+    /// What came of it.
+    pub outcome: DelegationOutcome,
+    /// A stable word for why it failed.
+    pub reason: Option<String>,
+    /// What the other agent said.
+    pub response: Option<Text>,
+    /// What went wrong, for people.
+    pub error: Option<String>,
+}
+
+impl DelegationEnd {
+    /// It was not done, for this reason.
+    pub fn failed(reason: &str, error: &str) -> Self {
+        Self {
+            outcome: DelegationOutcome::Failed,
+            reason: Some(reason.to_owned()),
+            response: None,
+            error: Some(error.to_owned()),
+        }
+    }
+}
+
+/// See [`Command::RecordReply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Who says it.
+    pub from: WorkspaceId,
+    /// The task that it names, if it names one.
+    pub named: Option<DelegationId>,
+    /// What it says.
+    pub text: Text,
+}
+
 /// See [`Command::RecordProvisionFailed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvisionFailure {
@@ -346,6 +431,18 @@ pub enum Rejection {
     /// The token never was, or is worthless already.
     #[error("token not found or already revoked")]
     NoSuchToken,
+    /// It is called; nothing is queued for it.
+    #[error("workspace takes its messages by being called, not by polling")]
+    NotPolling,
+    /// It has handed on as many tasks as may be open at once.
+    #[error("too many open delegations: at most {OPEN_MAX} at once")]
+    TooManyDelegations,
+    /// It never handed on such a task, or that is long over.
+    #[error("delegation not found")]
+    NoSuchDelegation,
+    /// The task is over.
+    #[error("delegation is over")]
+    DelegationOver,
     /// Only an external workspace's credentials are in somebody's hands.
     #[error("rotate is only valid for external/BYO-compute workspaces")]
     NotExternal,
@@ -411,6 +508,10 @@ impl Rejection {
             Self::EnrolmentClosed => "enrolment_closed",
             Self::TooManyTokens => "too_many_tokens",
             Self::NoSuchToken => "token_not_found",
+            Self::NotPolling => "not_polling",
+            Self::TooManyDelegations => "too_many_delegations",
+            Self::NoSuchDelegation => "delegation_not_found",
+            Self::DelegationOver => "delegation_over",
             Self::NotExternal => "not_external",
             Self::External => "external_workspace",
             Self::RestartNotPending => "restart_not_pending",

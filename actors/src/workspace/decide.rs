@@ -2,7 +2,8 @@
 //!
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
-//! what works is replaced in [`drain`], what calls say in [`called`], and who is let in with what in [`tokens`].
+//! what works is replaced in [`drain`], what calls say in [`called`], who is let in with what in [`tokens`], what is said
+//! in [`said`], and what becomes of tasks that are handed on in [`delegated`].
 
 use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
@@ -14,22 +15,26 @@ use crate::policy::Policy;
 
 mod asked;
 mod called;
+mod delegated;
 mod doubt;
 mod drain;
 mod platform;
 mod reported;
+mod said;
 mod supervised;
 mod tokens;
 
 /// When this workspace has to be looked at again though nothing happens.
 pub fn deadline(state: &State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
-    called::due(state).or_else(|| supervised::deadline(state, policy, observing_since))
+    let said = called::due(state).or_else(|| supervised::deadline(state, policy, observing_since));
+    [said, state.delegations.due()].into_iter().flatten().min()
 }
 
 /// The facts that one command leads to.
 pub(super) type Facts = Decision<Event>;
 
 /// See the module. `None` is a workspace that was never created.
+#[expect(clippy::too_many_lines, reason = "one arm for every command, exhaustive on purpose")]
 pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Result<Facts, Rejection> {
     if let Command::Create(create) = command {
         return match state {
@@ -86,9 +91,20 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RecordEvidence(evidence) => Ok(supervised::evidence(state, evidence, ctx)),
         Command::RecordDeadline => {
             let said = called::overdue(state, ctx);
+            let said = if said.is_empty() { delegated::overdue(state, ctx) } else { said };
             Ok(if said.is_empty() { supervised::overdue(state, ctx) } else { said })
         }
-        Command::RecordCallFinished(call) => Ok(reported::call_finished(state, call, ctx)),
+        Command::RecordCallFinished(call, said) => {
+            Ok(reported::call_finished(state, (call, said.as_deref()), ctx))
+        }
+        Command::Queue(message) => said::queue(state, message, ctx),
+        Command::Report(activity) => said::report(state, activity, ctx),
+        Command::Notify(notified) => said::notify(state, notified, ctx),
+        Command::Delegate(delegate) => delegated::delegate(state, delegate, ctx),
+        Command::EndDelegation { delegation, end } => delegated::end(state, *delegation, end, ctx),
+        Command::RecordDelegationDispatched(delegation) => delegated::dispatched(state, *delegation, ctx),
+        Command::RecordDelegationQueued(delegation) => delegated::queued(state, *delegation, ctx),
+        Command::RecordReply(reply) => Ok(delegated::replied(state, reply, ctx)),
         Command::RecordRestartAnnounced(announced) => Ok(reported::restart_announced(state, announced, ctx)),
         Command::RecordPanic { command, message } => Ok(reported::panicked(command, message, ctx)),
         #[cfg(feature = "fault-hooks")]

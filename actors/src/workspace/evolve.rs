@@ -1,16 +1,19 @@
 //! The fold: a state and a fact make the next state. No rules, no refusals; the same for replay and live.
 
 use covalence_events::workspace::{
-    BackendKind, CallOutcome, Created, Event, EvidenceClass, EvidenceSource, OnlineVia, RestartRequested,
-    StopReason,
+    BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
+use super::delegations::{Delegations, Stage};
+use super::inbox::Inbox;
 use super::react::SUPERSEDED;
 use super::session::Session;
 use super::state::{Drain, Instance, Lost, Operation, PendingRestart, Probation, State, Status, Untold};
 use crate::context::Corrupt;
 use crate::policy::phi::Beats;
+
+mod doubt;
 
 /// The next state. Fails only on a fact that can't follow that state: a damaged log, or a bug.
 pub fn evolve(state: Option<State>, recorded: &Recorded) -> Result<State, Corrupt> {
@@ -64,6 +67,8 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         quarantined: false,
         erased: false,
         session: Session::default(),
+        inbox: Inbox::default(),
+        delegations: Delegations::default(),
         profile,
     }
 }
@@ -71,11 +76,12 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
 fn apply(mut state: State, event: &Event, recorded: &Recorded) -> State {
     describe(&mut state, event, recorded);
     live(&mut state, event, recorded);
-    doubt(&mut state, event, recorded);
+    doubt::fold(&mut state, event, recorded);
     state
 }
 
 /// The facts that say what the workspace is, and that it was heard from.
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
     let (id, at) = (recorded.meta.id, recorded.meta.at);
     match event {
@@ -108,12 +114,23 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
                 heard(state, None, at);
             }
         }
+        Event::MessageQueued(e) => state.inbox.queued(e),
+        Event::DelegationRequested(e) => state.delegations.requested(e, id, at),
+        Event::DelegationDispatched(e) => state.delegations.moved(e.delegation, Stage::Dispatched, at),
+        Event::DelegationQueued(e) => state.delegations.moved(e.delegation, Stage::Queued, at),
+        Event::DelegationEnded(e) => state.delegations.ended(e),
         Event::TokenIssued(e) => state.issue(e),
         Event::TokensRevoked(e) => state.revoke(&e.tokens),
         Event::EnrolmentOpened(e) => state.enrolment = Some(e.until),
         Event::RegistrationRefused(_) => state.refused = Some(at),
         // The canvas's own, and the trail of reasons: no decision rests on them.
-        Event::Folded(_) | Event::EvidenceObserved(_) | Event::HandlerPanicked(_) | Event::Created(_) => {}
+        Event::Folded(_)
+        | Event::EvidenceObserved(_)
+        | Event::HandlerPanicked(_)
+        | Event::Created(_)
+        | Event::CallRecorded(_)
+        | Event::ActivityReported(_)
+        | Event::Notified(_) => {}
         Event::SessionSuspected(e) => state.session.suspected(&e.failure),
         Event::SessionPoisoned(e) => state.session.poisoned(&e.failure),
         Event::SessionCleared(_) => state.session.cleared(),
@@ -299,6 +316,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         }
         Event::Removed(_) => {
             state.owed = None;
+            state.delegations.abandoned();
             enter(state, Status::Removed, at);
         }
         // What the workspace is, and that it was heard from: see `describe`.
@@ -320,6 +338,14 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::EnrolmentOpened(_)
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
+        | Event::CallRecorded(_)
+        | Event::MessageQueued(_)
+        | Event::ActivityReported(_)
+        | Event::Notified(_)
+        | Event::DelegationRequested(_)
+        | Event::DelegationDispatched(_)
+        | Event::DelegationQueued(_)
+        | Event::DelegationEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
@@ -331,93 +357,6 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::VerdictWithheld(_)
         | Event::RestartProved(_) => {}
     }
-}
-
-/// What speaks for and against it. Everything of that ends with the instance that it is about.
-#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
-fn doubt(state: &mut State, event: &Event, recorded: &Recorded) {
-    let at = recorded.meta.at;
-    match event {
-        Event::EvidenceObserved(e) if e.generation == state.generation => match e.class {
-            EvidenceClass::Suspicion => suspected(state, e.source, at),
-            EvidenceClass::Life if matches!(e.source, EvidenceSource::Probe | EvidenceSource::Call) => {
-                heard(state, Some(e.generation), at);
-            }
-            EvidenceClass::Death
-            | EvidenceClass::Life
-            | EvidenceClass::Silence
-            | EvidenceClass::ObserverFailure
-            | EvidenceClass::Expected => {}
-        },
-        Event::SuspicionCleared(_) => clear(state),
-        Event::VerdictWithheld(_) => state.withheld = true,
-        Event::RestartProved(e) => {
-            state.probation = None;
-            state.proved = Some((e.restart, recorded.meta.id));
-        }
-        Event::ProvisionRequested(_)
-        | Event::InstanceStopped(_)
-        | Event::StopRequested(_)
-        | Event::ProvisionFailed(_) => {
-            clear(state);
-            state.probation = None;
-        }
-        Event::WentOffline(_) => state.probation = None,
-        // Neither for nor against.
-        Event::EvidenceObserved(_)
-        | Event::Created(_)
-        | Event::Renamed(_)
-        | Event::RoleChanged(_)
-        | Event::TierChanged(_)
-        | Event::Moved(_)
-        | Event::RuntimeChanged(_)
-        | Event::DirectoryChanged(_)
-        | Event::Placed(_)
-        | Event::Folded(_)
-        | Event::InstanceStarted(_)
-        | Event::StopFailed(_)
-        | Event::InstanceAdopted(_)
-        | Event::VerdictReached(_)
-        | Event::CameOnline(_)
-        | Event::Degraded(_)
-        | Event::RestartRequested(_)
-        | Event::RestartStarted(_)
-        | Event::DrainRequested(_)
-        | Event::DrainEnded(_)
-        | Event::RestartAbandoned(_)
-        | Event::Quarantined(_)
-        | Event::Registered(_)
-        | Event::CardUpdated(_)
-        | Event::HeartbeatReceived(_)
-        | Event::Paused(_)
-        | Event::Resumed(_)
-        | Event::Removed(_)
-        | Event::Erased(_)
-        | Event::TokenIssued(_)
-        | Event::TokensRevoked(_)
-        | Event::EnrolmentOpened(_)
-        | Event::RegistrationRefused(_)
-        | Event::CallFinished(_)
-        | Event::SessionSuspected(_)
-        | Event::SessionPoisoned(_)
-        | Event::SessionCleared(_)
-        | Event::HandlerPanicked(_)
-        | Event::SuspicionRaised(_)
-        | Event::RestartAnnounced(_)
-        | Event::ConfirmRequested(_)
-        | Event::DeathRefuted(_)
-        | Event::OutcomeUnknown(_) => {}
-    }
-}
-
-fn suspected(state: &mut State, source: EvidenceSource, at: Timestamp) {
-    state.doubts.entry(source).or_insert(at);
-    state.last_beat = None;
-}
-
-fn clear(state: &mut State) {
-    state.doubts.clear();
-    state.withheld = false;
 }
 
 /// Remembers what runs, so that it can be taken back.

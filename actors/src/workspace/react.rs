@@ -3,9 +3,10 @@
 //! [`outstanding`] asks the same of a state: what was asked for and has no outcome. A crash anywhere resumes from it.
 
 use covalence_events::fleet::RestartOutcome;
-use covalence_events::workspace::{Event, InstanceRef, RestartCause};
-use covalence_events::{EventId, Generation, RestartId};
+use covalence_events::workspace::{DelegationRunner, Event, InstanceRef, RestartCause};
+use covalence_events::{DelegationId, EventId, Generation, RestartId, WorkspaceId};
 
+use super::delegations::{Open, Stage};
 use super::state::{Instance, State, Status};
 
 /// A work order. Carried out at least once, idempotent by what it names.
@@ -73,6 +74,22 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+    /// Carry a task to another workspace.
+    Delegate {
+        /// Which.
+        delegation: DelegationId,
+        /// The fact that asks.
+        because: EventId,
+    },
+    /// Tell a workspace that the task which it handed to this one won't be done.
+    ReturnTask {
+        /// Whose task it is.
+        source: WorkspaceId,
+        /// Which.
+        delegation: DelegationId,
+        /// The fact that says so.
+        because: EventId,
+    },
     /// Tell the fleet's supervisor how a restart ended.
     SettleRestart {
         /// Which.
@@ -106,6 +123,14 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
             because: id,
         }],
         Event::RestartProved(e) => vec![Effect::ProveRestart { restart: e.restart, because: id }],
+        Event::DelegationRequested(e) => match e.runner {
+            DelegationRunner::Platform => vec![Effect::Delegate { delegation: e.delegation, because: id }],
+            DelegationRunner::Agent => Vec::new(),
+        },
+        Event::Removed(_) => {
+            let tasks = state.inbox.tasks();
+            tasks.map(|(source, delegation)| Effect::ReturnTask { source, delegation, because: id }).collect()
+        }
         Event::DrainRequested(e) => vec![Effect::Drain { restart: e.restart, because: id }],
         Event::RestartAbandoned(e) => {
             vec![Effect::SettleRestart { restart: e.restart, outcome: ending(&e.reason), because: id }]
@@ -145,13 +170,19 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::HeartbeatReceived(_)
         | Event::Paused(_)
         | Event::Resumed(_)
-        | Event::Removed(_)
         | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
         | Event::EnrolmentOpened(_)
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
+        | Event::CallRecorded(_)
+        | Event::MessageQueued(_)
+        | Event::ActivityReported(_)
+        | Event::Notified(_)
+        | Event::DelegationDispatched(_)
+        | Event::DelegationQueued(_)
+        | Event::DelegationEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
@@ -216,6 +247,10 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
                 because: pending.requested,
             },
         });
+    }
+    let carried = |open: &Open| open.runner == DelegationRunner::Platform && open.stage != Stage::Queued;
+    for (delegation, open) in state.delegations.open().filter(|(_, open)| carried(open)) {
+        effects.push(Effect::Delegate { delegation, because: open.requested });
     }
     if let Some(untold) = &state.untold {
         effects.push(Effect::Announce { restart: untold.restart, because: untold.online });

@@ -12,6 +12,8 @@ use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timesta
 
 use crate::policy::phi::Beats;
 
+use super::delegations::Delegations;
+use super::inbox::Inbox;
 use super::session::Session;
 
 /// The wire status (contract 0.5; decision 19 maps supervision onto it).
@@ -268,6 +270,10 @@ pub struct State {
     pub erased: bool,
     /// What calls say about the runtime's session.
     pub session: Session,
+    /// What waits for its agent to be fetched.
+    pub inbox: Inbox,
+    /// Tasks that it handed to others.
+    pub delegations: Delegations,
 }
 
 impl State {
@@ -280,11 +286,19 @@ impl State {
         let texts = profile.role.iter_mut().chain(&mut profile.workspace_dir).chain(&mut profile.url);
         texts.chain(stated).for_each(|text| ERASED.clone_into(text));
         self.session = Session::default();
+        self.inbox = Inbox::default();
+        self.delegations = Delegations::default();
     }
 
     /// Whether somebody else runs it.
     pub fn is_external(&self) -> bool {
         self.profile.backend == BackendKind::External
+    }
+
+    /// Whether its agent fetches its messages: it said so, or there is nowhere to bring them to.
+    pub fn polls(&self) -> bool {
+        self.delivery_mode == Some(DeliveryMode::Poll)
+            || (self.is_external() && self.delivery_mode.is_none() && self.url.is_none())
     }
 
     /// Whether a sign of life that names this generation (or none) speaks for what should be running now. After proof

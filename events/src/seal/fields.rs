@@ -87,6 +87,24 @@ pub const ALL: &[Fields] = &[
         &[("method", "a name of the protocol's"), ("failure.fingerprint", DIGEST)],
     ),
     fields(
+        "workspace.call_recorded.v1",
+        &["request.text", "response.text", "error"],
+        &[("method", "a name of the protocol's")],
+    ),
+    fields(
+        "workspace.message_queued.v1",
+        &["request"],
+        &[("method", "a name of the protocol's"), ("digest", DIGEST)],
+    ),
+    fields(
+        "workspace.activity_reported.v1",
+        &["method", "summary", "status", "error_detail", "request", "response"],
+        &[],
+    ),
+    fields("workspace.notified.v1", &["message", "attachments"], &[]),
+    fields("workspace.delegation_requested.v1", &["task"], &[("key", DIGEST)]),
+    fields("workspace.delegation_ended.v1", &["response.text", "error"], &[("reason", WORD)]),
+    fields(
         "workspace.session_suspected.v1",
         &["failure.excerpt", "failure.message"],
         &[("failure.fingerprint", DIGEST)],

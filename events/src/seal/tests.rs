@@ -8,9 +8,12 @@ use crate::workspace::Created;
 
 const SOURCES: &[&str] = &[
     include_str!("../workspace.rs"),
+    include_str!("../workspace/activity.rs"),
+    include_str!("../workspace/delegation.rs"),
     include_str!("../workspace/drain.rs"),
     include_str!("../workspace/evidence.rs"),
     include_str!("../workspace/instance.rs"),
+    include_str!("../workspace/profile.rs"),
     include_str!("../workspace/restart.rs"),
     include_str!("../workspace/session.rs"),
     include_str!("../workspace/suspicion.rs"),

@@ -3,8 +3,8 @@
 use covalence_events::fleet as f;
 use covalence_events::workspace as w;
 use covalence_events::{
-    CallId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal, RestartId, Timestamp,
-    TokenId, WorkspaceId,
+    CallId, DelegationId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal, RestartId,
+    Timestamp, TokenId, WorkspaceId,
 };
 
 fn id<T: std::str::FromStr>(n: u8) -> T {
@@ -89,7 +89,13 @@ pub(crate) fn grown() -> Vec<Fact> {
 
 /// See the module.
 pub(crate) fn all() -> Vec<Fact> {
-    let workspace = life().into_iter().chain(running()).chain(supervision()).chain(traffic()).chain(doubts());
+    let workspace = life()
+        .into_iter()
+        .chain(running())
+        .chain(supervision())
+        .chain(traffic())
+        .chain(activity())
+        .chain(doubts());
     let workspace = workspace.chain(sessions()).chain(drains());
     workspace
         .map(Fact::Workspace)
@@ -295,6 +301,72 @@ fn traffic() -> Vec<w::Event> {
             error: text("cut off"),
             tries: 1,
             failure: None,
+        }
+        .into(),
+    ]
+}
+
+fn said(text: &str) -> w::Text {
+    w::Text { text: text.to_owned(), cut: true }
+}
+
+fn activity() -> Vec<w::Event> {
+    vec![
+        w::CallRecorded {
+            call: id::<CallId>(8),
+            caller: Principal::Workspace(id(9)),
+            method: "message/send".to_owned(),
+            outcome: w::CallOutcome::Unknown,
+            status: Some(200),
+            duration_ms: 41,
+            request: said("{\"method\":\"message/send\"}"),
+            response: Some(said("{\"result\":{}}")),
+            error: text("cut off"),
+        }
+        .into(),
+        w::MessageQueued {
+            call: id::<CallId>(8),
+            caller: Principal::Anonymous,
+            method: "message/send".to_owned(),
+            digest: text("00c0ffee00c0ffee"),
+            delegation: Some(id::<DelegationId>(10)),
+            request: "{\"method\":\"message/send\"}".to_owned(),
+        }
+        .into(),
+        w::ActivityReported {
+            kind: w::ActivityKind::SkillPromotion,
+            method: text("promote"),
+            summary: text("learnt to knit"),
+            target: Some(id(9)),
+            status: "ok".to_owned(),
+            duration_ms: Some(12),
+            error_detail: text("a stitch was dropped"),
+            request: text("{\"skill\":\"knit\"}"),
+            response: text("[1,2]"),
+        }
+        .into(),
+        w::Notified {
+            message: "the scarf is done".to_owned(),
+            attachments: text("[{\"uri\":\"workspace:/workspace/scarf.png\",\"name\":\"scarf.png\"}]"),
+        }
+        .into(),
+        w::DelegationRequested {
+            delegation: id::<DelegationId>(10),
+            target: id(9),
+            task: "knit a scarf".to_owned(),
+            key: text("00c0ffee00c0ffee"),
+            runner: w::DelegationRunner::Agent,
+        }
+        .into(),
+        w::DelegationDispatched { delegation: id::<DelegationId>(10) }.into(),
+        w::DelegationQueued { delegation: id::<DelegationId>(10) }.into(),
+        w::DelegationEnded {
+            delegation: id::<DelegationId>(10),
+            target: id(9),
+            outcome: w::DelegationOutcome::Failed,
+            reason: text("target_paused"),
+            response: Some(said("half a scarf")),
+            error: text("it was paused for five minutes"),
         }
         .into(),
     ]

@@ -140,5 +140,12 @@ const fn is_hidden(event: &workspace::Event) -> bool {
 /// Facts that come by themselves even where a person's command led to them.
 const fn is_routine(event: &workspace::Event) -> bool {
     use workspace::Event as E;
-    matches!(event, E::CallFinished(_) | E::HeartbeatReceived(_) | E::Registered(_))
+    matches!(
+        event,
+        E::CallFinished(_)
+            | E::CallRecorded(_)
+            | E::MessageQueued(_)
+            | E::HeartbeatReceived(_)
+            | E::Registered(_)
+    )
 }

@@ -1,8 +1,8 @@
 //! Facts about one workspace in words.
 
 use covalence_events::workspace::{
-    CallOutcome, Event, EvidenceClass, EvidenceObserved, ProvisionOrigin, RestartCause, RestartRequested,
-    SuspicionRaised, Verdict, VerdictWithheld,
+    CallOutcome, DelegationOutcome, Event, EvidenceClass, EvidenceObserved, ProvisionOrigin, RestartCause,
+    RestartRequested, SuspicionRaised, Verdict, VerdictWithheld,
 };
 
 use super::{Said, Weight, exit_status, lasting, plain};
@@ -133,6 +133,23 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
             CallOutcome::Answered => Said::new(Routine, "a call was answered"),
             CallOutcome::NotDelivered => Said::new(Doubt, "a call did not reach it"),
             CallOutcome::Unknown => Said::new(Doubt, "a call was cut off, and may have reached it"),
+        },
+        Event::CallRecorded(_) => Said::new(Routine, "what was said in a call"),
+        Event::MessageQueued(_) => Said::new(Routine, "a message waits for it to be fetched"),
+        Event::ActivityReported(_) => Said::new(Routine, "it reported what it does"),
+        Event::Notified(_) => Said::new(Routine, "it said something to people"),
+        Event::DelegationRequested(_) => Said::new(Routine, "it handed on a task"),
+        Event::DelegationDispatched(_) => Said::new(Routine, "a task that it handed on was sent"),
+        Event::DelegationQueued(_) => Said::new(Routine, "a task that it handed on waits"),
+        Event::DelegationEnded(e) => match e.outcome {
+            DelegationOutcome::Completed => Said::new(Routine, "a task that it handed on was done"),
+            DelegationOutcome::Failed => Said::new(
+                Doubt,
+                format!(
+                    "a task that it handed on failed: {}",
+                    e.reason.as_deref().unwrap_or("no reason given")
+                ),
+            ),
         },
         Event::SessionSuspected(e) => {
             Said::new(Doubt, format!("its session is suspect: {}", cut(&e.failure.excerpt)))

@@ -207,6 +207,7 @@ fn shared(words: &Words, text: &str) -> Arc<str> {
 }
 
 /// The facts that say what the workspace is, and how its agent says that it fares.
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
     match event {
         Event::Renamed(e) => row.name.clone_from(&e.name),
@@ -238,6 +239,14 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::EnrolmentOpened(_)
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
+        | Event::CallRecorded(_)
+        | Event::MessageQueued(_)
+        | Event::ActivityReported(_)
+        | Event::Notified(_)
+        | Event::DelegationRequested(_)
+        | Event::DelegationDispatched(_)
+        | Event::DelegationQueued(_)
+        | Event::DelegationEnded(_)
         | Event::SessionSuspected(_)
         | Event::HandlerPanicked(_)
         | Event::RestartAnnounced(_)

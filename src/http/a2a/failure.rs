@@ -26,7 +26,7 @@ const FAILURE_WORDS: [&str; 3] = ["\"error\"", "\"failed\"", "_FAILED\""];
 const NO_CONVERSATION: &str = "no conversation found";
 
 /// The sign of an answer that is no stream; `None` if it did not fail.
-pub(super) fn sign(status: StatusCode, answer: &[u8], request: &[u8]) -> Option<FailureSign> {
+pub(crate) fn sign(status: StatusCode, answer: &[u8], request: &[u8]) -> Option<FailureSign> {
     if answer.len() > ANSWER_BYTES_MAX {
         return None;
     }

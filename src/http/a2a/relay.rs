@@ -96,7 +96,8 @@ pub async fn read(mut payload: web::Payload) -> Result<Bytes, ApiError> {
 }
 
 /// Carries out a call for which there is a permit.
-pub async fn relay(ctx: Ctx, id: WorkspaceId, permit: Permit, body: Bytes) -> Answer {
+pub async fn relay(ctx: Ctx, id: WorkspaceId, mut permit: Permit, body: Bytes) -> Answer {
+    permit.sends(body.clone());
     let around = ctx.state.config.surroundings;
     let addresses = if permit.trusted {
         Vec::new()
@@ -343,6 +344,7 @@ impl Forward {
         {
             return (interrupted(done), Ok(restarting.answer(status, &self.body)));
         }
+        permit.receives(&body);
         let wished = self.wished(&response);
         (done, self.answer(status, headers, body.freeze(), wished).await)
     }
@@ -397,6 +399,7 @@ impl Forward {
                 Ok(None) => break,
                 Ok(Some(Ok(piece))) => {
                     permit.progressed();
+                    permit.receives(&piece);
                     read += piece.len() as u64;
                     last = piece.clone();
                     let _ = pieces.send(Ok(piece)).await;

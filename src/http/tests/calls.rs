@@ -17,9 +17,9 @@ use super::platform::{ADMIN, Platform};
 
 /// What the agent was sent last, and a gate that its slow answers wait for.
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     headers: Mutex<Vec<(String, String)>>,
-    body: Mutex<Value>,
+    pub(super) body: Mutex<Value>,
     gate: Notify,
 }
 
@@ -56,7 +56,7 @@ async fn agent(request: HttpRequest, seen: web::Data<Seen>, body: Bytes) -> Http
 }
 
 /// Starts an agent; its port.
-fn serve_agent() -> (u16, Arc<Seen>) {
+pub(super) fn serve_agent() -> (u16, Arc<Seen>) {
     let seen = web::Data::new(Seen::default());
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();

@@ -183,11 +183,12 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         (BackendKind::Process, table as Arc<dyn Backend>),
         (BackendKind::External, Arc::new(ExternalBackend)),
     ]);
+    let surroundings = config.surroundings;
     let ports = Ports {
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
         backends: backends.clone(),
-        channel: Arc::new(crate::channel::HttpChannel::new().unwrap()),
+        channel: Arc::new(crate::channel::HttpChannel::new(surroundings).unwrap()),
         tasks: tokio::runtime::Handle::current(),
         pulses: Vec::new(),
     };

@@ -2,7 +2,7 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CallFinished, CallOutcome, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted,
+    CallFinished, CallOutcome, CallRecorded, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted,
     InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin, RestartAnnounced,
     RestartCause, StopFailed, StopReason, TokensRevoked,
 };
@@ -170,9 +170,16 @@ pub(super) fn adopted(
     facts
 }
 
-pub(super) fn call_finished(state: &State, call: &CallFinished, ctx: &Context<'_>) -> Facts {
+pub(super) fn call_finished(
+    state: &State,
+    (call, said): (&CallFinished, Option<&CallRecorded>),
+    ctx: &Context<'_>,
+) -> Facts {
     let mut facts = Decision::default();
     let finished = facts.push(ctx, call.clone());
+    if let Some(said) = said {
+        facts.push_because(ctx, Some(finished), said.clone());
+    }
     if call.outcome == CallOutcome::Answered && state.hears(None) {
         doubt::clear(state, "answer", (ctx, finished), &mut facts);
     }

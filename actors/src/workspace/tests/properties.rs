@@ -208,7 +208,7 @@ proptest! {
                     Event::TokensRevoked(_) | Event::RestartAbandoned(_) | Event::StopRequested(_)
                         | Event::InstanceStopped(_) | Event::StopFailed(_) | Event::EvidenceObserved(_)
                         | Event::OutcomeUnknown(_) | Event::SuspicionCleared(_)
-                        | Event::DrainEnded(_) | Event::CallFinished(_)
+                        | Event::DrainEnded(_) | Event::CallFinished(_) | Event::CallRecorded(_)
                 ),
                 "{} after removal", event.tag()
             );

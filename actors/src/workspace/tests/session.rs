@@ -45,7 +45,7 @@ pub(crate) fn failed(text: &str) -> CallFinished {
 }
 
 pub(crate) fn ends(call: CallFinished) -> Command {
-    Command::RecordCallFinished(Box::new(call))
+    Command::RecordCallFinished(Box::new(call), None)
 }
 
 /// A call ends so, and the knock comes that follows what it says: the tags of both.

@@ -319,19 +319,22 @@ fn silence_shorter_than_the_window_is_nothing() {
 }
 
 fn answered() -> Command {
-    Command::RecordCallFinished(Box::new(CallFinished {
-        call: CallId(Uuid::from_u128(5)),
-        caller: Principal::Admin,
-        method: "message/send".to_owned(),
-        outcome: CallOutcome::Answered,
-        status: Some(200),
-        duration_ms: 3,
-        request_bytes: 1,
-        response_bytes: 1,
-        error: None,
-        tries: 1,
-        failure: None,
-    }))
+    Command::RecordCallFinished(
+        Box::new(CallFinished {
+            call: CallId(Uuid::from_u128(5)),
+            caller: Principal::Admin,
+            method: "message/send".to_owned(),
+            outcome: CallOutcome::Answered,
+            status: Some(200),
+            duration_ms: 3,
+            request_bytes: 1,
+            response_bytes: 1,
+            error: None,
+            tries: 1,
+            failure: None,
+        }),
+        None,
+    )
 }
 
 /// R13's neighbour: traffic is life.

@@ -1,0 +1,40 @@
+//! What is said to an agent and by it. Nothing else is decided by these.
+
+use covalence_events::workspace::{ActivityReported, MessageQueued, Notified};
+
+use super::Facts;
+use super::asked::alive;
+use crate::context::{Context, Decision};
+use crate::workspace::command::Rejection;
+use crate::workspace::state::State;
+
+/// A message that was queued already is not queued again.
+pub(super) fn queue(state: &State, message: &MessageQueued, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+    alive(state)?;
+    if !state.polls() {
+        return Err(Rejection::NotPolling);
+    }
+    let mut facts = Decision::default();
+    if !message.digest.as_deref().is_some_and(|digest| state.inbox.knows(digest)) {
+        facts.push(ctx, message.clone());
+    }
+    Ok(facts)
+}
+
+pub(super) fn report(
+    state: &State,
+    activity: &ActivityReported,
+    ctx: &Context<'_>,
+) -> Result<Facts, Rejection> {
+    alive(state)?;
+    let mut facts = Decision::default();
+    facts.push(ctx, activity.clone());
+    Ok(facts)
+}
+
+pub(super) fn notify(state: &State, notified: &Notified, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+    alive(state)?;
+    let mut facts = Decision::default();
+    facts.push(ctx, notified.clone());
+    Ok(facts)
+}
