@@ -21,6 +21,7 @@ use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Exporter;
 use covalence_events::log::sled::{Opened, Options, SledLog};
 use covalence_events::pulse::Pulse;
+use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, ERASED_TAG};
 use covalence_projections::{History as Past, Rebuilder, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -86,6 +87,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
         backends: fabric.backends.clone(),
+        vault: history.vault.clone(),
         channel: Arc::new(HttpChannel::new(surroundings(&config)).context("the channel to agents")?),
         tasks: tasks.handle().clone(),
         pulses,
@@ -98,6 +100,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         history: past,
         rebuilder: Rebuilder::new(Arc::clone(&views), Arc::clone(&log), tasks.handle().clone()),
         log,
+        vault: history.vault,
         export: Some(export.status()),
         checkpoints: Some(history.checkpoints),
         backends: fabric.backends,
@@ -183,6 +186,7 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
 
 /// What the log knew when it was opened.
 struct History {
+    vault: Vault,
     log: SledLog,
     exporter: Exporter,
     checkpoints: Book,
@@ -202,7 +206,8 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     let mut views = Views::new();
     let (mut last_at, mut erased_at) = (None, None);
     let keys = Keyring::open(&keys_dir(&config.data_dir), config.access.encryption_key.clone())?;
-    let options = Options { keys: Some(Arc::new(keys)), ..Options::default() };
+    let keys = Arc::new(keys);
+    let options = Options { keys: Some(Arc::clone(&keys)), ..Options::default() };
     let (log, opened) = SledLog::open_with(&config.log_dir(), &options, &mut |recorded| {
         recovery.fold(recorded);
         views.fold(recorded);
@@ -216,7 +221,17 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     }
     info!(head = %opened.head, workspaces = recovery.workspaces(), "log opened");
     let (exporter, checkpoints) = (segments::exporter(config, &log)?, log.checkpoints());
-    Ok(History { log, exporter, checkpoints, opened, recovery, views, last_at, erased_at })
+    Ok(History {
+        log,
+        vault: Vault::new(keys),
+        exporter,
+        checkpoints,
+        opened,
+        recovery,
+        views,
+        last_at,
+        erased_at,
+    })
 }
 
 /// What the platform says first in every run.

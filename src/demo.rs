@@ -87,7 +87,7 @@ async fn create(runtime: &Runtime) -> anyhow::Result<()> {
             x: 0.0,
             y: 0.0,
         };
-        let command = Command::Create(Box::new(Create { profile, token: None }));
+        let command = Command::Create(Box::new(Create { profile, token: None, secrets: Vec::new() }));
         runtime
             .command(ids[index], command, Origin::new(Principal::System))
             .await

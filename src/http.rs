@@ -21,6 +21,7 @@ use covalence_actors::runtime::token::digest;
 use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Status;
+use covalence_events::vault::Vault;
 use covalence_events::workspace::BackendKind;
 use covalence_projections::{History, Rebuilder, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -49,6 +50,7 @@ pub mod outcome;
 pub mod registry;
 pub mod request;
 pub mod router;
+pub mod secrets;
 pub mod server;
 pub mod supervision;
 #[cfg(test)]
@@ -107,6 +109,8 @@ pub struct HttpState {
     pub rebuilder: Rebuilder,
     /// The log, for reading it raw and for waiting on outcomes.
     pub log: Arc<dyn EventLog>,
+    /// What seals and opens secrets.
+    pub vault: Vault,
     /// How its export fares, if it has one.
     pub export: Option<Arc<Status>>,
     /// Its signed checkpoints, if it has any.
@@ -149,6 +153,8 @@ pub struct Parts {
     pub rebuilder: Rebuilder,
     /// The log.
     pub log: Arc<dyn EventLog>,
+    /// What seals and opens secrets.
+    pub vault: Vault,
     /// How its export fares, if it has one.
     pub export: Option<Arc<Status>>,
     /// Its signed checkpoints, if it has any.
@@ -180,6 +186,7 @@ impl HttpState {
             history,
             rebuilder,
             log,
+            vault,
             export,
             checkpoints,
             backends,
@@ -198,6 +205,7 @@ impl HttpState {
             history,
             rebuilder,
             log,
+            vault,
             export,
             checkpoints,
             backends,

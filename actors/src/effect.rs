@@ -68,6 +68,8 @@ pub struct ProvisionSpec {
     pub reset_session: bool,
     /// The bearer token of this generation, for its token file (0600).
     pub token: Secret,
+    /// What its agent finds in its environment besides; never in a log line, an error or an equivalent command.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 /// What runs now.

@@ -13,6 +13,7 @@ use actix::prelude::SendError;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle};
 use covalence_events::log::EventLog;
 use covalence_events::pulse::Pulse;
+use covalence_events::vault::Vault;
 use covalence_events::workspace::BackendKind;
 use covalence_events::{
     BootId, CorrelationId, Fact, Position, Principal, StreamId, WorkspaceId, fleet as fleet_events,
@@ -44,6 +45,7 @@ mod outcomes;
 mod permits;
 pub mod recovery;
 mod registry;
+mod secrets;
 mod sight;
 mod starts;
 mod strain;
@@ -87,6 +89,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// What runs workspaces.
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    /// What opens secrets for whom they belong to.
+    pub vault: Vault,
     /// How agents are told what the platform has to say.
     pub channel: Arc<dyn AgentChannel>,
     /// Where dispatch and observers run, apart from the actors.
@@ -119,6 +123,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     backends: HashMap<BackendKind, Arc<dyn Backend>>,
     channel: Arc<dyn AgentChannel>,
+    vault: Vault,
     settings: Settings,
     boot: BootId,
     sight: sight::Sight,
@@ -221,6 +226,7 @@ impl Runtime {
             clock: ports.clock,
             backends: ports.backends,
             channel: ports.channel,
+            vault: ports.vault,
             settings,
             boot: BootId::generate(),
             registry: Registry::default(),

@@ -28,14 +28,16 @@ pub mod delegations;
 pub mod evolve;
 pub mod inbox;
 pub mod react;
+pub mod rejection;
 pub mod restart_context;
 pub mod session;
 pub mod state;
 
-pub use command::{Command, Rejection};
+pub use command::Command;
 pub use decide::decide;
 pub use evolve::evolve;
 pub use react::{Effect, outstanding, react};
+pub use rejection::Rejection;
 pub use state::{State, Status};
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use covalence_actors::runtime::{
 };
 use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::Create;
+use covalence_events::keyring::Keyring;
 use covalence_events::log::memory::MemoryLog;
+use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, CallOutcome, Created, WorkspaceAccess};
 use covalence_events::{Principal, WorkspaceId};
 
@@ -114,6 +116,7 @@ async fn runtime(tasks: tokio::runtime::Handle) -> Result<(Runtime, WorkspaceId)
         log: Arc::new(MemoryLog::new()),
         clock: Arc::new(covalence::clock::SystemClock::starting_after(None)),
         backends: HashMap::new(),
+        vault: Vault::new(Arc::new(Keyring::open(tempfile::tempdir()?.path(), None)?)),
         channel: Arc::new(covalence::channel::HttpChannel::new(
             covalence::http::address::Surroundings::default(),
         )?),
@@ -122,7 +125,7 @@ async fn runtime(tasks: tokio::runtime::Handle) -> Result<(Runtime, WorkspaceId)
     };
     let runtime = Runtime::start(Recovery::default(), ports, Settings::default(), Vec::new()).await?;
     let id = WorkspaceId::generate();
-    let create = Create { profile: profile(0), token: None };
+    let create = Create { profile: profile(0), token: None, secrets: Vec::new() };
     runtime.command(id, Command::Create(Box::new(create)), Origin::new(Principal::Admin)).await?;
     Ok((runtime, id))
 }

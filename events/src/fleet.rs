@@ -10,6 +10,7 @@ use crate::workspace::RestartCause;
 mod brake;
 mod incident;
 mod policy;
+mod secret;
 
 pub use brake::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, CircuitChanged, CircuitState,
@@ -20,6 +21,7 @@ pub use policy::{
     AdmissionInputs, InvariantViolated, Mode, ModeSet, ParameterChange, PolicyChanged, ProvisionLimitChanged,
     QuarantineLifted, QuarantineProbed, Strategy, StrategySet,
 };
+pub use secret::{SecretRemoved, SecretSet};
 
 vocabulary! {
     /// A fact about the fleet. Every decision carries the numbers that it was made with.
@@ -80,6 +82,10 @@ vocabulary! {
         ProvisionLimitChanged = "fleet.provision_limit_changed.v1",
         /// Something happened that must never happen: a bug of ours, recorded with its numbers.
         InvariantViolated = "fleet.invariant_violated.v1",
+        /// Every workspace gets a secret of this name from here on, or another value of it.
+        SecretSet = "fleet.secret_set.v1",
+        /// No workspace gets a secret of this name any more.
+        SecretRemoved = "fleet.secret_removed.v1",
         /// Something that is worth being looked at by a person: a brake engaged, or a person said so.
         IncidentOpened = "fleet.incident_opened.v1",
         /// A person said something about an incident.
@@ -103,7 +109,9 @@ impl Event {
             Self::QuarantineProbed(e) => Some(e.workspace),
             Self::QuarantineLifted(e) => Some(e.workspace),
             Self::InvariantViolated(e) => e.workspace,
-            Self::PlatformStarted(_)
+            Self::SecretSet(_)
+            | Self::SecretRemoved(_)
+            | Self::PlatformStarted(_)
             | Self::PlatformStopped(_)
             | Self::TailRepaired(_)
             | Self::EngineLost(_)

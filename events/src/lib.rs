@@ -4,7 +4,7 @@
 //! workspace, one for the fleet's supervision) and all of them together in one global order. This crate knows what
 //! can be said and how it is kept; it holds no commands, no rules, and no word of HTTP or of any container engine.
 //!
-//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`codec`], [`seal`], [`keyring`], [`log`].
+//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`codec`], [`seal`], [`keyring`], [`vault`], [`log`].
 
 pub mod codec;
 pub mod envelope;
@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod pulse;
 pub mod retention;
 pub mod seal;
+pub mod vault;
 pub mod workspace;
 
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};

@@ -81,13 +81,13 @@ impl Class {
             (
                 "workspace",
                 "directory_changed" | "enrolment_opened" | "erased" | "folded" | "moved" | "paused"
-                | "placed" | "removed" | "renamed" | "resumed" | "role_changed" | "runtime_changed"
-                | "tier_changed",
+                | "placed" | "removed" | "secret_removed" | "secret_set" | "renamed" | "resumed"
+                | "role_changed" | "runtime_changed" | "tier_changed",
             )
             | (
                 "fleet",
                 "hold_released" | "hold_set" | "incident_closed" | "incident_noted" | "incident_opened"
-                | "mode_set" | "strategy_set",
+                | "mode_set" | "secret_removed" | "secret_set" | "strategy_set",
             ) => Some(Self::Operator),
             ("fleet", _) => Some(Self::Supervision),
             _ => None,

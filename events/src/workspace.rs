@@ -15,6 +15,7 @@ mod evidence;
 mod instance;
 mod profile;
 mod restart;
+mod secret;
 mod session;
 mod suspicion;
 mod token;
@@ -37,6 +38,7 @@ pub use profile::{
 pub use restart::{
     Quarantined, RestartAbandoned, RestartAnnounced, RestartCause, RestartRequested, RestartStarted,
 };
+pub use secret::{SecretRemoved, SecretSet};
 pub use session::{FailureKind, FailureSign, SessionCleared, SessionPoisoned, SessionSuspected};
 pub use suspicion::{
     ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
@@ -128,6 +130,10 @@ vocabulary! {
         RegistrationRefused = "workspace.registration_refused.v1",
         /// An A2A call through the platform ended.
         CallFinished = "workspace.call_finished.v1",
+        /// It has a secret of this name from here on, or another value of it.
+        SecretSet = "workspace.secret_set.v1",
+        /// It has no secret of this name any more.
+        SecretRemoved = "workspace.secret_removed.v1",
         /// What was said in a call, and how it went, for the feed of who was called.
         CallRecorded = "workspace.call_recorded.v1",
         /// A message waits for an agent that fetches its messages.

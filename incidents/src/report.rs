@@ -344,6 +344,8 @@ fn main_facts(span: &[Arc<Recorded>], who: &Who) -> (Vec<MainFact>, u64) {
                         | workspace::Event::TokensRevoked(_)
                         | workspace::Event::CallFinished(_)
                         | workspace::Event::CallRecorded(_)
+                        | workspace::Event::SecretSet(_)
+                        | workspace::Event::SecretRemoved(_)
                         | workspace::Event::MessageQueued(_)
                         | workspace::Event::ActivityReported(_)
                         | workspace::Event::Notified(_)

@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
 //! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`activity`] (what was said), [`delegations`] (tasks
-//! that were handed on), [`supervision`] (what was decided, and
+//! that were handed on), [`secrets`] (which there are), [`supervision`] (what was decided, and
 //! why), [`tail`] (the raw log), [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
 //! them as fields that can be compared).
 
@@ -22,6 +22,7 @@ pub mod projection;
 pub mod rebuild;
 pub mod roster;
 pub mod runner;
+pub mod secrets;
 mod state;
 pub mod structure;
 pub mod supervision;

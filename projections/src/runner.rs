@@ -26,6 +26,7 @@ use crate::delegations::Delegations;
 use crate::metrics as names;
 use crate::projection::Projection;
 use crate::roster::{Roster, Row};
+use crate::secrets::Secrets;
 use crate::structure::Structure;
 use crate::supervision::Supervision;
 use crate::view::{AnyView, EncodedState, Health, Stalled, View};
@@ -62,6 +63,8 @@ pub struct Views {
     pub activity: View<Activity>,
     /// Tasks that were handed on.
     pub delegations: View<Delegations>,
+    /// Which secrets there are.
+    pub secrets: View<Secrets>,
     /// What the supervisor decided, and why.
     pub supervision: View<Supervision>,
     /// Wakes the follower after a stopped projection was replaced.
@@ -82,6 +85,7 @@ impl Views {
         self.calls.fold(recorded);
         self.activity.fold(recorded);
         self.delegations.fold(recorded);
+        self.secrets.fold(recorded);
         self.supervision.fold(recorded);
     }
 
@@ -131,6 +135,7 @@ impl Views {
             calls: self.calls.fork(),
             activity: self.activity.fork(),
             delegations: self.delegations.fork(),
+            secrets: self.secrets.fork(),
             supervision: self.supervision.fork(),
             mended: Notify::new(),
         }
@@ -146,7 +151,7 @@ impl Views {
     }
 
     /// Each of them.
-    pub(crate) fn each(&self) -> [&dyn AnyView; 7] {
+    pub(crate) fn each(&self) -> [&dyn AnyView; 8] {
         [
             &self.roster,
             &self.credentials,
@@ -154,6 +159,7 @@ impl Views {
             &self.calls,
             &self.activity,
             &self.delegations,
+            &self.secrets,
             &self.supervision,
         ]
     }
@@ -228,6 +234,7 @@ impl Views {
         self.calls.apply(batch);
         self.activity.apply(batch);
         self.delegations.apply(batch);
+        self.secrets.apply(batch);
         self.supervision.apply(batch);
         self.roster.apply(batch);
     }
@@ -253,7 +260,7 @@ impl Views {
     }
 
     /// How each of them fares, against the log's head.
-    pub fn health(&self, head: Position) -> [Health; 7] {
+    pub fn health(&self, head: Position) -> [Health; 8] {
         self.each().map(|view| view.health(head))
     }
 
@@ -269,6 +276,7 @@ impl Views {
             (self.calls.watch(), self.calls.stalled().is_some()),
             (self.activity.watch(), self.activity.stalled().is_some()),
             (self.delegations.watch(), self.delegations.stalled().is_some()),
+            (self.secrets.watch(), self.secrets.stalled().is_some()),
             (self.supervision.watch(), self.supervision.stalled().is_some()),
         ];
         for (mut watch, stalled) in watches {
@@ -312,6 +320,7 @@ pub(crate) struct Restored {
     calls: Option<Calls>,
     activity: Option<Activity>,
     delegations: Option<Delegations>,
+    secrets: Option<Secrets>,
     supervision: Option<Supervision>,
 }
 
@@ -325,6 +334,7 @@ impl Restored {
             Calls::NAME => self.calls = Some(decoded(version, bytes)?),
             Activity::NAME => self.activity = Some(decoded(version, bytes)?),
             Delegations::NAME => self.delegations = Some(decoded(version, bytes)?),
+            Secrets::NAME => self.secrets = Some(decoded(version, bytes)?),
             Supervision::NAME => self.supervision = Some(decoded(version, bytes)?),
             unknown => return Err(format!("it has a projection `{unknown}`, which there is not")),
         }
@@ -344,6 +354,7 @@ impl Restored {
             calls: view(self.calls, at)?,
             activity: view(self.activity, at)?,
             delegations: view(self.delegations, at)?,
+            secrets: view(self.secrets, at)?,
             supervision: view(self.supervision, at)?,
             mended: Notify::new(),
         })

@@ -165,6 +165,8 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::CallRecorded(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_)
         | Event::MessageQueued(_)
         | Event::ActivityReported(_)
         | Event::Notified(_)

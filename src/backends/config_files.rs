@@ -196,6 +196,7 @@ mod tests {
             workspace_access: WorkspaceAccess::None,
             reset_session: false,
             token: Secret::new("t".to_owned()),
+            secrets: Vec::new(),
         }
     }
 

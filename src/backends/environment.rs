@@ -61,6 +61,9 @@ pub fn variables(
         set("WORKSPACE_RESET_SESSION", "1".to_owned());
     }
     env.extend(common.operator.iter().map(|(name, value)| (name.clone(), value.clone())));
+    env.extend(spec.secrets.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
+    // A secret says nothing about who an agent is.
+    env.insert("WORKSPACE_ID".to_owned(), spec.workspace.to_string());
     env.retain(|name, value| !NEVER.contains(&name.as_str()) && !value.contains('\0'));
     env
 }
@@ -95,6 +98,7 @@ mod tests {
             workspace_access: WorkspaceAccess::None,
             reset_session: false,
             token: Secret::new("the-token".to_owned()),
+            secrets: Vec::new(),
         }
     }
 

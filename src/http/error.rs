@@ -74,6 +74,13 @@ impl ApiError {
         Self { status, code, text: text.into(), more: Box::default() }
     }
 
+    /// The same with another text.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.text = text.into();
+        self
+    }
+
     /// 400.
     pub fn bad(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, text)
@@ -206,6 +213,7 @@ impl From<Rejection> for ApiError {
             | Rejection::NoSuchIncident
             | Rejection::NoSuchToken
             | Rejection::NoSuchDelegation
+            | Rejection::NoSuchSecret
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
             Rejection::EnrolmentClosed => StatusCode::UNAUTHORIZED,

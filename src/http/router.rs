@@ -9,7 +9,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{
-    a2a, activity, admin, delegations, error, events, health, incidents, moments, registry, workspaces,
+    a2a, activity, admin, delegations, error, events, health, incidents, moments, registry, secrets,
+    workspaces,
 };
 
 /// The document's head.
@@ -26,6 +27,7 @@ use crate::http::{
         (name = "registry", description = "what agents say of themselves and may know of each other"),
         (name = "a2a", description = "calls to agents through the platform"),
         (name = "activity", description = "what was said to agents, by them and about them"),
+        (name = "secrets", description = "what agents find in their environment"),
         (name = "delegations", description = "tasks that workspaces hand to each other"),
         (name = "supervision", description = "what was decided about restarts and why, holds, the policy"),
         (name = "incidents", description = "why something happened or did not, and what happened when"),
@@ -77,6 +79,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::tokens::show_connection)
         .service(workspaces::tokens::test_token)
         .configure(coordination)
+        .configure(secrets)
         .service(supervision::of_workspace)
         .service(incidents::explain_workspace)
         .service(holds::lift_quarantine)
@@ -108,6 +111,25 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);
+}
+
+/// What only agents may know.
+fn secrets(config: &mut ServiceConfig<'_>) {
+    config
+        .service(secrets::list)
+        .service(secrets::values)
+        .service(secrets::save)
+        .service(secrets::put_one)
+        .service(secrets::remove)
+        .service(secrets::model::show)
+        .service(secrets::model::choose)
+        .service(secrets::global::list)
+        .service(secrets::global::list_as_admin)
+        .service(secrets::global::put_one)
+        .service(secrets::global::save)
+        .service(secrets::global::save_as_admin)
+        .service(secrets::global::remove)
+        .service(secrets::global::remove_as_admin);
 }
 
 /// What agents say and hand to each other.

@@ -34,6 +34,7 @@ mod reboot;
 mod restart_context;
 mod roster_and_actor;
 mod second_server;
+mod secrets;
 mod storm;
 mod support;
 mod tidy;

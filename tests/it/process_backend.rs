@@ -101,6 +101,7 @@ fn spec(workspace: WorkspaceId, generation: u64) -> ProvisionSpec {
         workspace_access: WorkspaceAccess::None,
         reset_session: false,
         token: Secret::new(TOKEN.to_owned()),
+        secrets: Vec::new(),
     }
 }
 

@@ -92,7 +92,7 @@ fn create(backend: BackendKind) -> Command {
         x: 0.0,
         y: 0.0,
     };
-    Command::Create(Box::new(Create { profile, token: None }))
+    Command::Create(Box::new(Create { profile, token: None, secrets: Vec::new() }))
 }
 
 fn instance(generation: Generation) -> InstanceRef {

@@ -138,6 +138,18 @@ pub enum Command {
         /// Who.
         strategy: Strategy,
     },
+    /// A person gives every workspace a secret, or another value of one. Sealed already.
+    SetSecret {
+        /// Its name.
+        name: String,
+        /// Its value, as the vault sealed it.
+        value: String,
+    },
+    /// A person takes a secret from every workspace.
+    RemoveSecret {
+        /// Its name.
+        name: String,
+    },
     /// A person changes the policy.
     SetPolicy {
         /// All of it.
@@ -220,6 +232,8 @@ impl Command {
             Self::RecordDeadline => "record_deadline",
             Self::SetHold { .. } => "set_hold",
             Self::ReleaseHold { .. } => "release_hold",
+            Self::SetSecret { .. } => "set_secret",
+            Self::RemoveSecret { .. } => "remove_secret",
             Self::ReleaseBrake { .. } => "release_brake",
             Self::LiftQuarantine { .. } => "lift_quarantine",
             Self::SetMode { .. } => "set_mode",

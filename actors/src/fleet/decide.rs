@@ -23,6 +23,7 @@ mod admit;
 pub(crate) mod braking;
 mod incidents;
 mod persons;
+mod secrets;
 
 pub(super) use persons::FROM_CONFIGURATION;
 
@@ -90,6 +91,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
         | Command::SetStrategy { .. }
         | Command::SetPolicy { .. }
         | Command::RollBackPolicy { .. } => persons::asked(&mut draft, command)?,
+        Command::SetSecret { name, value } => secrets::set(&mut draft, name, value),
+        Command::RemoveSecret { name } => secrets::remove(&mut draft, name)?,
         Command::OpenIncident(_) | Command::NoteIncident { .. } | Command::CloseIncident { .. } => {
             incidents::asked(&mut draft, command)?;
         }

@@ -12,8 +12,8 @@ use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, 
 use serde_json::Value;
 
 use super::state::{
-    Cell, ENDED_MAX, HISTORY, Hold, INCIDENTS_MAX, InFlight, Incident, POLICIES_MAX, Quarantine, State,
-    Trial, Tried, Waiting,
+    Cell, ENDED_MAX, GlobalSecret, HISTORY, Hold, INCIDENTS_MAX, InFlight, Incident, POLICIES_MAX,
+    Quarantine, State, Trial, Tried, Waiting,
 };
 use crate::context::Corrupt;
 use crate::policy::brake::{Brake, Canary};
@@ -62,6 +62,8 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
                 state.advised.push(e.scope);
             }
         }
+        Event::SecretSet(e) => keep(state, &e.name, Some(e.value.clone()), place),
+        Event::SecretRemoved(e) => keep(state, &e.name, None, place),
         Event::StrategySet(e) => {
             state.strategies.remove(&e.team);
             if e.strategy != Strategy::OneForOne {
@@ -117,6 +119,11 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
 fn cell_of(inputs: Option<&AdmissionInputs>) -> BackendKind {
     // Facts of before the inputs were kept don't say; then there was one limit for all.
     inputs.map_or(BackendKind::Process, |inputs| inputs.cell)
+}
+
+fn keep(state: &mut State, name: &str, value: Option<String>, place: Place) {
+    let secret = GlobalSecret { value, changed: place.at, because: place.id };
+    state.secrets.insert(name.to_owned(), secret);
 }
 
 fn admitted(state: &mut State, e: &RestartAdmitted, place: Place) {

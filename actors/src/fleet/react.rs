@@ -41,6 +41,13 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+    /// Tell every workspace that secrets of the fleet have changed.
+    SpreadSecrets {
+        /// The fact that says so.
+        because: EventId,
+        /// Whether it has just happened: whoever is being started at this moment may not have got it.
+        fresh: bool,
+    },
     /// Ask a member of a team to be restarted along with another.
     TakeAlong {
         /// Whose.
@@ -51,9 +58,10 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Which workspace is told, what, and because of which fact.
-    pub fn command(self) -> (WorkspaceId, Command, EventId) {
-        match self {
+    /// Which workspace is told, what, and because of which fact; none where it is all of them.
+    pub fn command(self) -> Option<(WorkspaceId, Command, EventId)> {
+        Some(match self {
+            Self::SpreadSecrets { .. } => return None,
             Self::Grant { workspace, restart, admission, because } => {
                 (workspace, Command::RecordAdmission { restart, admission }, because)
             }
@@ -62,7 +70,7 @@ impl Effect {
             }
             Self::TryAgain { workspace, because } => (workspace, Command::RecordQuarantineProbed, because),
             Self::TakeAlong { workspace, because } => (workspace, Command::RecordTakenAlong, because),
-        }
+        })
     }
 }
 
@@ -85,6 +93,7 @@ pub fn react(recorded: &Recorded) -> Vec<Effect> {
             message: refusal(e),
             because,
         }],
+        Event::SecretSet(_) | Event::SecretRemoved(_) => vec![Effect::SpreadSecrets { because, fresh: true }],
         Event::QuarantineProbed(e) => vec![Effect::TryAgain { workspace: e.workspace, because }],
         Event::PlatformStarted(_)
         | Event::PlatformStopped(_)
@@ -145,5 +154,7 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         admission: in_flight.admission.0,
         because: in_flight.admission.1,
     });
-    grants.collect()
+    // Whoever has them already is not told twice: see `workspace/decide/secrets.rs`.
+    let secrets = state.secrets.values().map(|secret| secret.because).max();
+    grants.chain(secrets.map(|because| Effect::SpreadSecrets { because, fresh: false })).collect()
 }

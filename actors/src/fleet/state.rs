@@ -112,6 +112,17 @@ pub struct Trial {
     pub settled: bool,
 }
 
+/// A secret that every workspace gets, or got until it was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GlobalSecret {
+    /// Its value, sealed; none once it is removed.
+    pub value: Option<String>,
+    /// When it was last set or removed.
+    pub changed: Timestamp,
+    /// The fact that says so.
+    pub because: EventId,
+}
+
 /// Something that is worth being looked at by a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incident {
@@ -170,6 +181,8 @@ pub struct State {
     pub advised: Vec<Scope>,
     /// Teams with another strategy than one for one.
     pub strategies: BTreeMap<WorkspaceId, Strategy>,
+    /// Secrets that every workspace gets, by name.
+    pub secrets: BTreeMap<String, GlobalSecret>,
     /// Alarms that are on.
     pub alarms: BTreeSet<(String, Option<WorkspaceId>)>,
     /// Backends that do not answer, and since when.

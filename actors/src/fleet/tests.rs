@@ -176,7 +176,7 @@ fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
         .iter()
         .map(|effect| match effect {
             Effect::Grant { restart, .. } | Effect::Deny { restart, .. } => restart.0.as_u128(),
-            Effect::TryAgain { .. } | Effect::TakeAlong { .. } => 0,
+            Effect::TryAgain { .. } | Effect::TakeAlong { .. } | Effect::SpreadSecrets { .. } => 0,
         })
         .collect();
     assert_eq!(granted, [3]);

@@ -103,6 +103,8 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         | fleet::Event::QuarantineLifted(_)
         | fleet::Event::ProvisionLimitChanged(_)
         | fleet::Event::IncidentNoted(_)
+        | fleet::Event::SecretSet(_)
+        | fleet::Event::SecretRemoved(_)
         | fleet::Event::EngineLost(_) => {
             debug!(stream = %recorded.stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded");
         }
@@ -199,6 +201,8 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::RegistrationRefused(_)
         | workspace::Event::CallFinished(_)
         | workspace::Event::CallRecorded(_)
+        | workspace::Event::SecretSet(_)
+        | workspace::Event::SecretRemoved(_)
         | workspace::Event::MessageQueued(_)
         | workspace::Event::ActivityReported(_)
         | workspace::Event::Notified(_)

@@ -182,7 +182,10 @@ impl Runtime {
 
     /// Tells a workspace what the supervisor decided.
     fn tell(&self, effect: fleet::Effect, correlation: CorrelationId) {
-        let (workspace, command, because) = effect.command();
+        if let fleet::Effect::SpreadSecrets { because, fresh } = effect {
+            return self.spread_secrets(because, fresh, Origin::caused_by(correlation, because));
+        }
+        let Some((workspace, command, because)) = effect.command() else { return };
         let granted =
             if let Command::RecordAdmission { restart, .. } = command { Some(restart) } else { None };
         let (runtime, origin) = (self.clone(), Origin::caused_by(correlation, because));
@@ -263,7 +266,8 @@ impl Runtime {
         self.insist(state.id, Command::RecordProvisionToken(token), origin)
             .await
             .map_err(|_| Failure::Overtaken)?;
-        let spec = spec(state, text);
+        let spec =
+            ProvisionSpec { secrets: self.secrets_of(state).map_err(Failure::Failed)?, ..spec(state, text) };
         backend.provision(&spec).await.map_err(Failure::Failed)
     }
 
@@ -476,6 +480,7 @@ fn spec(state: &State, token: Secret) -> ProvisionSpec {
         workspace_access: profile.workspace_access,
         reset_session,
         token,
+        secrets: Vec::new(),
     }
 }
 

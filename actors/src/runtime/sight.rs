@@ -9,6 +9,7 @@ use covalence_events::{PolicyHash, Timestamp};
 
 use crate::context::ObserverView;
 use crate::fleet;
+use crate::fleet::state::GlobalSecret;
 use crate::policy::Policy;
 use crate::watch::{Eye, Watch};
 
@@ -30,6 +31,8 @@ pub(super) struct Sight {
     hands: RwLock<BTreeMap<BackendKind, Hand>>,
     /// Whether an emergency stop is on.
     stopped: AtomicBool,
+    /// Secrets of the whole fleet.
+    secrets: RwLock<Arc<BTreeMap<String, GlobalSecret>>>,
 }
 
 impl Sight {
@@ -42,6 +45,7 @@ impl Sight {
             eyes: RwLock::default(),
             hands: RwLock::default(),
             stopped: AtomicBool::new(false),
+            secrets: RwLock::default(),
         }
     }
 
@@ -58,6 +62,9 @@ impl Sight {
                 Arc::new((state.policy.clone(), hash));
         }
         self.stopped.store(state.is_stopped(), Ordering::Relaxed);
+        if *self.secrets() != state.secrets {
+            *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state.secrets.clone());
+        }
         let kinds = [BackendKind::Process, BackendKind::Docker, BackendKind::External];
         let hands = kinds.map(|kind| {
             let cell = state.cells.get(&kind);
@@ -69,6 +76,11 @@ impl Sight {
             (kind, hand)
         });
         *self.hands.write().unwrap_or_else(PoisonError::into_inner) = hands.into_iter().collect();
+    }
+
+    /// The secrets that every workspace gets.
+    pub(super) fn secrets(&self) -> Arc<BTreeMap<String, GlobalSecret>> {
+        Arc::clone(&self.secrets.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes note of what an observer says of itself.

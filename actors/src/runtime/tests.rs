@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use covalence_events::keyring::Keyring;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::pulse::Pulse;
+use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, CallOutcome, HeartbeatReceived, InstanceRef};
 use covalence_events::{Generation, NewEvent, Position, Principal, Recorded, Version, WorkspaceId};
 use futures_util::future::join_all;
@@ -231,6 +233,7 @@ async fn platform_with(
         log: port,
         clock: Arc::new(WallClock(std::time::Instant::now())),
         backends: HashMap::from([(BackendKind::Process, Arc::clone(&engine) as Arc<dyn Backend>)]),
+        vault: vault(),
         channel: Arc::clone(&engine) as Arc<dyn AgentChannel>,
         tasks: tokio::runtime::Handle::current(),
         pulses,
@@ -241,6 +244,13 @@ async fn platform_with(
 
 async fn platform() -> Platform {
     platform_over(Arc::default(), Arc::default(), Settings::default()).await
+}
+
+/// The keys of all tests of this process: a platform that starts again has those of the one before.
+fn vault() -> Vault {
+    static VAULT: std::sync::OnceLock<Vault> = std::sync::OnceLock::new();
+    let open = || Keyring::open(&tempfile::tempdir().unwrap().keep(), None).unwrap();
+    VAULT.get_or_init(|| Vault::new(Arc::new(open()))).clone()
 }
 
 fn by_admin() -> Origin {

@@ -128,7 +128,7 @@ impl World {
 
     /// Carries out what a fact of the fleet asks for.
     pub(super) fn told_by_fleet(&mut self, effect: fleet::Effect, correlation: CorrelationId) {
-        let (workspace, command, because) = effect.command();
+        let Some((workspace, command, because)) = effect.command() else { return };
         self.carry(Mail::Workspace { workspace, command, origin: Origin::caused_by(correlation, because) });
     }
 

@@ -387,7 +387,7 @@ impl World {
             x: 0.0,
             y: 0.0,
         };
-        let create = Create { profile, token: None };
+        let create = Create { profile, token: None, secrets: Vec::new() };
         self.ask(self.workspaces.len() - 1, Command::Create(Box::new(create)));
     }
 

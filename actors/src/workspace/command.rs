@@ -1,21 +1,19 @@
-//! What a workspace can be asked or told, and why it may say no.
+//! What a workspace can be asked or told; why it may say no is in [`rejection`](super::rejection).
 //!
 //! Names that start with `Record` carry what the outside did: reading them shows everything that we don't control.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use covalence_events::workspace::{
     ActivityReported, CallFinished, CallRecorded, Created, DelegationOutcome, DelegationRunner, DeliveryMode,
     EvidenceObserved, HeartbeatReceived, InstanceRef, MessageQueued, Notified, RefusedBecause,
-    RestartAnnounced, RestartCause, Text, TokenPurpose,
+    RestartAnnounced, RestartCause, SecretSet, Text, TokenPurpose,
 };
-use covalence_events::{DelegationId, Generation, Position, RestartId, TokenId, WorkspaceId};
+use covalence_events::{DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
 
 use crate::effect::Provisioned;
-use crate::policy::admission;
-use crate::workspace::delegations::OPEN_MAX;
-
-/// Working tokens that one workspace may have (contract data 1.9).
-pub const TOKENS_MAX: usize = 50;
 
 /// A wish or a report, addressed to one workspace.
 #[derive(Clone, Debug)]
@@ -57,6 +55,10 @@ pub enum Command {
         agent_card: serde_json::Value,
     },
 
+    /// Give it a secret, or another value of one. Sealed already.
+    SetSecret(SecretSet),
+    /// Take a secret from it.
+    RemoveSecret(String),
     /// Keep a message for the agent until it fetches it.
     Queue(Box<MessageQueued>),
     /// The agent says what it does.
@@ -153,6 +155,8 @@ pub enum Command {
     RecordDeadline,
     /// A call through the platform ended. What was said in it is recorded beside it, where it is to be.
     RecordCallFinished(Box<CallFinished>, Option<Box<CallRecorded>>),
+    /// Secrets of the whole fleet, each with the time of its last change.
+    RecordGlobalSecrets(Arc<BTreeMap<String, Timestamp>>),
     /// A delegated task is about to be sent.
     RecordDelegationDispatched(DelegationId),
     /// A delegated task waits at the other agent.
@@ -209,6 +213,9 @@ impl Command {
             Self::RecordAdopted { .. } => "record_adopted",
             Self::RecordEvidence(_) => "record_evidence",
             Self::RecordDeadline => "record_deadline",
+            Self::SetSecret(_) => "set_secret",
+            Self::RemoveSecret(_) => "remove_secret",
+            Self::RecordGlobalSecrets(_) => "record_global_secrets",
             Self::Queue(_) => "queue",
             Self::Report(_) => "report",
             Self::Notify(_) => "notify",
@@ -233,6 +240,8 @@ pub struct Create {
     pub profile: Created,
     /// External without a URL: the token that its creator is shown.
     pub token: Option<NewToken>,
+    /// The secrets that it begins with.
+    pub secrets: Vec<SecretSet>,
 }
 
 /// One change of what describes a workspace.
@@ -397,134 +406,4 @@ pub struct ProvisionFailure {
     pub retryable: bool,
     /// The equivalent command by hand.
     pub command: Option<String>,
-}
-
-/// The domain says no: nothing happened, so nothing is recorded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// There is no such workspace.
-    #[error("workspace not found")]
-    NotFound,
-    /// The id is taken.
-    #[error("workspace already exists")]
-    AlreadyExists,
-    /// It was removed.
-    #[error("workspace removed")]
-    Removed,
-    /// Only what was removed can be erased.
-    #[error("only a removed workspace can be erased: remove it first")]
-    NotRemoved,
-    /// It can't be paused twice.
-    #[error("workspace not found or already paused")]
-    AlreadyPaused,
-    /// Only what is paused can be resumed.
-    #[error("workspace not found or not paused")]
-    NotPaused,
-    /// Its agent has no token, and the time for the first one is over.
-    #[error(
-        "enrolment is closed: the agent's first token is handed out for a while after the workspace's creation only"
-    )]
-    EnrolmentClosed,
-    /// It has as many tokens as it may have.
-    #[error("maximum {TOKENS_MAX} active tokens per workspace")]
-    TooManyTokens,
-    /// The token never was, or is worthless already.
-    #[error("token not found or already revoked")]
-    NoSuchToken,
-    /// It is called; nothing is queued for it.
-    #[error("workspace takes its messages by being called, not by polling")]
-    NotPolling,
-    /// It has handed on as many tasks as may be open at once.
-    #[error("too many open delegations: at most {OPEN_MAX} at once")]
-    TooManyDelegations,
-    /// It never handed on such a task, or that is long over.
-    #[error("delegation not found")]
-    NoSuchDelegation,
-    /// The task is over.
-    #[error("delegation is over")]
-    DelegationOver,
-    /// Only an external workspace's credentials are in somebody's hands.
-    #[error("rotate is only valid for external/BYO-compute workspaces")]
-    NotExternal,
-    /// We don't run it, so we can't restart, pause or resume it.
-    #[error("workspace is external: the platform does not run it")]
-    External,
-    /// The restart that was admitted or suppressed is over, or never was.
-    #[error("restart is not pending")]
-    RestartNotPending,
-    /// Nothing is started while a person's emergency stop is on.
-    #[error("an emergency stop is on: nothing is started until it is released")]
-    EmergencyStop,
-    /// A hold may not last for so long.
-    #[error("a hold lasts at most {max_s} s: set it again when it ends, or use an emergency stop")]
-    HoldTooLong {
-        /// The policy's limit, in seconds.
-        max_s: u64,
-    },
-    /// The hold is over, or never was.
-    #[error("no such hold")]
-    NoSuchHold,
-    /// No brake is engaged there.
-    #[error("no brake is engaged")]
-    NoBrake,
-    /// It is not quarantined.
-    #[error("workspace is not quarantined")]
-    NotQuarantined,
-    /// There is no such incident, or it is so old that only the log knows it.
-    #[error("no such incident")]
-    NoSuchIncident,
-    /// A person is done with it already.
-    #[error("incident is closed already")]
-    IncidentClosed,
-    /// No earlier policy has this name.
-    #[error("no such policy to go back to")]
-    NoSuchPolicy,
-    /// The policy contradicts itself.
-    #[error("invalid policy: {reason}")]
-    InvalidPolicy {
-        /// Which parameter, and what would be right.
-        reason: String,
-    },
-    /// A report about a generation that is not the current one.
-    #[error("report about generation {reported}, current is {current}")]
-    StaleGeneration {
-        /// The report's.
-        reported: Generation,
-        /// Ours.
-        current: Generation,
-    },
-}
-
-impl Rejection {
-    /// A stable word for machines.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound => "workspace_not_found",
-            Self::AlreadyExists => "workspace_exists",
-            Self::Removed => "workspace_removed",
-            Self::NotRemoved => "not_removed",
-            Self::AlreadyPaused => "already_paused",
-            Self::NotPaused => "not_paused",
-            Self::EnrolmentClosed => "enrolment_closed",
-            Self::TooManyTokens => "too_many_tokens",
-            Self::NoSuchToken => "token_not_found",
-            Self::NotPolling => "not_polling",
-            Self::TooManyDelegations => "too_many_delegations",
-            Self::NoSuchDelegation => "delegation_not_found",
-            Self::DelegationOver => "delegation_over",
-            Self::NotExternal => "not_external",
-            Self::External => "external_workspace",
-            Self::RestartNotPending => "restart_not_pending",
-            Self::EmergencyStop => admission::EMERGENCY_STOP,
-            Self::HoldTooLong { .. } => "hold_too_long",
-            Self::NoSuchHold => "hold_not_found",
-            Self::NoBrake => "no_brake",
-            Self::NotQuarantined => "not_quarantined",
-            Self::NoSuchIncident => "incident_not_found",
-            Self::IncidentClosed => "incident_closed",
-            Self::NoSuchPolicy => "policy_not_found",
-            Self::InvalidPolicy { .. } => "invalid_policy",
-            Self::StaleGeneration { .. } => "stale_generation",
-        }
-    }
 }

@@ -3,12 +3,13 @@
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
 //! what works is replaced in [`drain`], what calls say in [`called`], who is let in with what in [`tokens`], what is said
-//! in [`said`], and what becomes of tasks that are handed on in [`delegated`].
+//! in [`said`], what it keeps secret in [`secrets`], and what becomes of tasks that are handed on in [`delegated`].
 
 use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
 
-use super::command::{Command, Rejection};
+use super::command::Command;
+use super::rejection::Rejection;
 use super::state::State;
 use crate::context::{Context, Decision};
 use crate::policy::Policy;
@@ -21,6 +22,7 @@ mod drain;
 mod platform;
 mod reported;
 mod said;
+mod secrets;
 mod supervised;
 mod tokens;
 
@@ -97,6 +99,9 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RecordCallFinished(call, said) => {
             Ok(reported::call_finished(state, (call, said.as_deref()), ctx))
         }
+        Command::SetSecret(secret) => secrets::set(state, secret, ctx),
+        Command::RemoveSecret(name) => secrets::remove(state, name, ctx),
+        Command::RecordGlobalSecrets(changes) => Ok(secrets::spread(state, changes, ctx)),
         Command::Queue(message) => said::queue(state, message, ctx),
         Command::Report(activity) => said::report(state, activity, ctx),
         Command::Notify(notified) => said::notify(state, notified, ctx),

@@ -67,6 +67,8 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         quarantined: false,
         erased: false,
         session: Session::default(),
+        secrets: std::collections::BTreeMap::new(),
+        provisioned: None,
         inbox: Inbox::default(),
         delegations: Delegations::default(),
         profile,
@@ -114,6 +116,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
                 heard(state, None, at);
             }
         }
+        Event::SecretSet(e) => _ = state.secrets.insert(e.name.clone(), e.value.clone()),
+        Event::SecretRemoved(e) => _ = state.secrets.remove(&e.name),
         Event::MessageQueued(e) => state.inbox.queued(e),
         Event::DelegationRequested(e) => state.delegations.requested(e, id, at),
         Event::DelegationDispatched(e) => state.delegations.moved(e.delegation, Stage::Dispatched, at),
@@ -174,6 +178,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::ProvisionRequested(e) => {
             state.generation = e.generation;
             state.provision = Some(recorded.meta.id);
+            state.provisioned = Some(at);
             state.instance = Instance::Starting {
                 requested: recorded.meta.id,
                 origin: e.origin,
@@ -339,6 +344,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::CallRecorded(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_)
         | Event::MessageQueued(_)
         | Event::ActivityReported(_)
         | Event::Notified(_)

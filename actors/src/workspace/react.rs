@@ -177,6 +177,8 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::CallRecorded(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_)
         | Event::MessageQueued(_)
         | Event::ActivityReported(_)
         | Event::Notified(_)

@@ -270,6 +270,10 @@ pub struct State {
     pub erased: bool,
     /// What calls say about the runtime's session.
     pub session: Session,
+    /// Its secrets, sealed, by name.
+    pub secrets: BTreeMap<String, String>,
+    /// When its current generation was asked for: what is set later it has not got.
+    pub provisioned: Option<Timestamp>,
     /// What waits for its agent to be fetched.
     pub inbox: Inbox,
     /// Tasks that it handed to others.
@@ -286,6 +290,7 @@ impl State {
         let texts = profile.role.iter_mut().chain(&mut profile.workspace_dir).chain(&mut profile.url);
         texts.chain(stated).for_each(|text| ERASED.clone_into(text));
         self.session = Session::default();
+        self.secrets.clear();
         self.inbox = Inbox::default();
         self.delegations = Delegations::default();
     }

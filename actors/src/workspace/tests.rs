@@ -48,7 +48,7 @@ pub(crate) fn instance(generation: u64) -> InstanceRef {
 }
 
 pub(crate) fn create(backend: BackendKind) -> Command {
-    Command::Create(Box::new(Create { profile: profile(backend), token: None }))
+    Command::Create(Box::new(Create { profile: profile(backend), token: None, secrets: Vec::new() }))
 }
 
 pub(crate) fn provisioned(generation: u64) -> Command {

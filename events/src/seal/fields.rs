@@ -34,6 +34,7 @@ const PARAMETER: &str = "a parameter of the policy";
 const OPERATORS: &str = "a name that the operator's configuration gives";
 const INSTANCE: &str = "a name that the engine or the kernel gave";
 const OUR_ADDRESS: &str = "an address of our own backend";
+const SEALED: &str = "sealed already, by the vault";
 const DIGEST: &str = "a digest, which nothing can be read from";
 
 const fn fields(
@@ -86,6 +87,10 @@ pub const ALL: &[Fields] = &[
         &["error", "failure.excerpt", "failure.message"],
         &[("method", "a name of the protocol's"), ("failure.fingerprint", DIGEST)],
     ),
+    fields("workspace.secret_set.v1", &["name"], &[("value", SEALED)]),
+    fields("workspace.secret_removed.v1", &["name"], &[]),
+    fields("fleet.secret_set.v1", &["name"], &[("value", SEALED)]),
+    fields("fleet.secret_removed.v1", &["name"], &[]),
     fields(
         "workspace.call_recorded.v1",
         &["request.text", "response.text", "error"],

@@ -15,6 +15,7 @@ const SOURCES: &[&str] = &[
     include_str!("../workspace/instance.rs"),
     include_str!("../workspace/profile.rs"),
     include_str!("../workspace/restart.rs"),
+    include_str!("../workspace/secret.rs"),
     include_str!("../workspace/session.rs"),
     include_str!("../workspace/suspicion.rs"),
     include_str!("../workspace/token.rs"),
@@ -25,6 +26,7 @@ const FLEET: &[&str] = &[
     include_str!("../fleet/brake.rs"),
     include_str!("../fleet/incident.rs"),
     include_str!("../fleet/policy.rs"),
+    include_str!("../fleet/secret.rs"),
 ];
 
 type Structs = BTreeMap<String, Vec<(String, String)>>;

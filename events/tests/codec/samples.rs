@@ -312,6 +312,8 @@ fn said(text: &str) -> w::Text {
 
 fn activity() -> Vec<w::Event> {
     vec![
+        w::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
+        w::SecretRemoved { name: "API_KEY".to_owned() }.into(),
         w::CallRecorded {
             call: id::<CallId>(8),
             caller: Principal::Workspace(id(9)),
@@ -623,6 +625,8 @@ fn choices() -> Vec<f::Event> {
     let (workspace, cell) = (id::<WorkspaceId>(1), w::BackendKind::Docker);
     vec![
         f::ModeSet { scope: f::Scope::Fleet, mode: f::Mode::Advise, reason: "trial".to_owned() }.into(),
+        f::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
+        f::SecretRemoved { name: "API_KEY".to_owned() }.into(),
         f::StrategySet { team: workspace, strategy: f::Strategy::RestForOne }.into(),
         f::PolicyChanged {
             hash: PolicyHash(7),

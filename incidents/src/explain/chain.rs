@@ -228,6 +228,8 @@ fn is_routine(event: &Recorded) -> bool {
             E::HeartbeatReceived(_)
                 | E::CallFinished(_)
                 | E::CallRecorded(_)
+                | E::SecretSet(_)
+                | E::SecretRemoved(_)
                 | E::MessageQueued(_)
                 | E::ActivityReported(_)
                 | E::Notified(_)

@@ -91,6 +91,7 @@ fn fleet(event: &fleet::Event, recorded: &Recorded, who: &Who) -> (Lane, Vec<Lan
         F::HoldSet(e) => (person(), scoped(e.scope, who)),
         F::ModeSet(e) => (person(), scoped(e.scope, who)),
         F::StrategySet(e) => (person(), vec![one(e.team, who)]),
+        F::SecretSet(_) | F::SecretRemoved(_) => (person(), Vec::new()),
         F::IncidentOpened(e) => {
             let brake = e.cell.map(|cell| plain(LaneKind::Brake, &format!("brake:{}", cell.as_str())));
             (

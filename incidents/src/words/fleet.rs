@@ -150,6 +150,8 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
                 }
             },
         ),
+        Event::SecretSet(_) => Said::new(Plain, "a secret of all workspaces was set"),
+        Event::SecretRemoved(_) => Said::new(Plain, "a secret of all workspaces was removed"),
         Event::StrategySet(e) => {
             Said::new(Plain, format!("the team below {} restarts {}", name(e.team), e.strategy.as_str()))
         }

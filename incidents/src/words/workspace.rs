@@ -134,6 +134,8 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
             CallOutcome::NotDelivered => Said::new(Doubt, "a call did not reach it"),
             CallOutcome::Unknown => Said::new(Doubt, "a call was cut off, and may have reached it"),
         },
+        Event::SecretSet(_) => Said::new(Plain, "a secret of its own was set"),
+        Event::SecretRemoved(_) => Said::new(Plain, "a secret of its own was removed"),
         Event::CallRecorded(_) => Said::new(Routine, "what was said in a call"),
         Event::MessageQueued(_) => Said::new(Routine, "a message waits for it to be fetched"),
         Event::ActivityReported(_) => Said::new(Routine, "it reported what it does"),

@@ -200,6 +200,8 @@ impl Supervision {
             | Event::IncidentOpened(_)
             | Event::IncidentNoted(_)
             | Event::IncidentClosed(_)
+            | Event::SecretSet(_)
+            | Event::SecretRemoved(_)
             | Event::InvariantViolated(_) => {}
         }
     }

@@ -73,7 +73,7 @@ async fn a_rebuild_agrees_and_nobody_reads_an_older_state_meanwhile() {
         }
         append(&log, &facts.0[known..]).await;
         let reports = ended(&rebuilder).await;
-        assert_eq!(reports.len(), 7);
+        assert_eq!(reports.len(), 8);
         for report in &reports {
             assert_eq!(report.outcome, Outcome::Agreed, "{report:?}");
             assert!(report.serving.is_some() && report.serving == report.fresh, "{report:?}");

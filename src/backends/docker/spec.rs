@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) withheld: Vec<String>,
     /// Whether its root file system can't be written.
     pub(super) read_only: bool,
+    /// Names of variables whose values nobody is shown.
+    pub(super) hidden: Vec<String>,
 }
 
 impl Plan {
@@ -102,7 +104,8 @@ pub(super) fn plan(
         }),
         ..ContainerCreateBody::default()
     };
-    Plan { name: names::container(spec.workspace), body, volumes, withheld, read_only }
+    let hidden = spec.secrets.iter().map(|(name, _)| name.clone()).collect();
+    Plan { name: names::container(spec.workspace), body, volumes, withheld, read_only, hidden }
 }
 
 fn limits(config: &DockerConfig, tier: u8, privileges: Privileges, host_port: Option<u16>) -> HostConfig {
@@ -215,7 +218,8 @@ pub(super) fn docker_run(plan: &Plan) -> String {
     );
     for pair in body.env.iter().flatten() {
         let name = pair.split('=').next().unwrap_or(pair);
-        let hidden = CREDENTIAL_NAMES.iter().any(|part| name.to_ascii_uppercase().contains(part));
+        let hidden = plan.hidden.iter().any(|hidden| hidden == name)
+            || CREDENTIAL_NAMES.iter().any(|part| name.to_ascii_uppercase().contains(part));
         words.push(format!("--env {}", quoted(if hidden { name } else { pair })));
     }
     if let Some(host) = &body.host_config {

@@ -1,6 +1,6 @@
 //! Prepares a workspace's directory and starts its process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
@@ -22,12 +22,14 @@ use crate::backends::redact::redact;
 use crate::runtimes::{Runner, Runtime};
 
 /// Everything that a start needs, worked out before anything is touched.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Plan {
     pub(super) argv: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) directory: PathBuf,
     pub(super) withheld: Vec<String>,
+    /// Names of variables whose values nobody is shown.
+    pub(super) hidden: BTreeSet<String>,
 }
 
 /// What runs the workspace, and with what environment; refuses runtimes that are no plain process.
@@ -52,7 +54,8 @@ pub(super) fn plan(
     set("WORKSPACE_DIR", text(&directory)?);
     set(INSTANCE_VARIABLE, settings.platform_instance.clone());
     set(GENERATION_VARIABLE, spec.generation.to_string());
-    Ok(Plan { argv: settings.agent.clone(), environment, directory, withheld: withheld(spec) })
+    let hidden = spec.secrets.iter().map(|(name, _)| name.clone()).collect();
+    Ok(Plan { argv: settings.agent.clone(), environment, directory, withheld: withheld(spec), hidden })
 }
 
 fn add_runner(
@@ -213,7 +216,7 @@ pub(super) fn by_hand(plan: &Plan) -> String {
     let mut out = format!("cd {} && env -i", shell(&plan.directory.to_string_lossy()));
     for (name, value) in &plan.environment {
         let pair = format!("{name}={value}");
-        let is_credential = redact(&pair, &[]).ends_with("[redacted]");
+        let is_credential = plan.hidden.contains(name) || redact(&pair, &[]).ends_with("[redacted]");
         let shown = if is_credential { format!("{name}=…") } else { pair };
         let _ = write!(out, " {}", shell(&shown));
     }

@@ -18,7 +18,7 @@ async fn a_create_with_a_bad_field_is_refused_and_writes_nothing() {
         (json!({"name": "a{b}", "runtime": "echo"}), fields, "name"),
         (json!({"name": "a", "runtime": "echo", "role": "r".repeat(1001)}), fields, "role"),
         (json!({"name": "a", "runtime": "echo", "tier": 5}), fields, "tier"),
-        (json!({"name": "a", "runtime": "echo", "secrets": {"K": "V"}}), fields, "secrets"),
+        (json!({"name": "a", "runtime": "echo", "secrets": {"1K": "V"}}), fields, "secrets"),
         (
             json!({"name": "a", "runtime": "echo", "initial_memories": [{"content": "c"}]}),
             fields,

@@ -13,8 +13,10 @@ use covalence_actors::effect::{
     ProvisionError, ProvisionSpec, Provisioned, Secret, Signal,
 };
 use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
+use covalence_events::keyring::Keyring;
 use covalence_events::log::EventLog;
 use covalence_events::log::memory::MemoryLog;
+use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, InstanceRef};
 use covalence_events::{Generation, Position, WorkspaceId};
 use covalence_projections::{History, Rebuilder, Views};
@@ -169,6 +171,11 @@ fn config() -> HttpConfig {
     }
 }
 
+/// A place for keys that is this test's own.
+fn keys_dir() -> std::path::PathBuf {
+    tempfile::tempdir().unwrap().keep()
+}
+
 /// A state without a server.
 pub(super) async fn state(tune: impl FnOnce(&mut HttpConfig)) -> Arc<HttpState> {
     state_over(tune, Arc::default()).await
@@ -184,10 +191,12 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         (BackendKind::External, Arc::new(ExternalBackend)),
     ]);
     let surroundings = config.surroundings;
+    let vault = Vault::new(Arc::new(Keyring::open(&keys_dir(), None).unwrap()));
     let ports = Ports {
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
         backends: backends.clone(),
+        vault: vault.clone(),
         channel: Arc::new(crate::channel::HttpChannel::new(surroundings).unwrap()),
         tasks: tokio::runtime::Handle::current(),
         pulses: Vec::new(),
@@ -201,6 +210,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         rebuilder: Rebuilder::new(Arc::clone(&views), Arc::clone(&log), tokio::runtime::Handle::current()),
         views,
         log,
+        vault,
         export: None,
         checkpoints: None,
         backends,

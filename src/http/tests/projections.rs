@@ -20,7 +20,7 @@ async fn a_rebuild_of_all_agrees_with_what_serves_and_changes_no_hash() {
     platform.external("one", None).await;
     let head = platform.settled_head().await;
     let before = list(&platform).await;
-    assert_eq!(before.len(), 7);
+    assert_eq!(before.len(), 8);
     for one in &before {
         assert_eq!((&one["lag"], &one["stalled"], &one["rebuild"]), (&json!(0), &Value::Null, &Value::Null));
         assert_eq!(one["state"]["position"], head.0);

@@ -1,5 +1,7 @@
 //! `POST /workspaces`.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::StatusCode;
 use actix_web::{post, web};
 use covalence_actors::effect::Secret;
@@ -11,7 +13,7 @@ use covalence_events::{Principal, WorkspaceId};
 use covalence_projections::Status;
 use covalence_projections::roster::Removed;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::http::address::{self, Occasion};
@@ -60,9 +62,9 @@ pub struct CreateBody {
     parent_id: Option<String>,
     /// Cents a month.
     budget_limit: Option<i64>,
-    /// Not taken yet: a non-empty one is refused.
+    /// The secrets that it begins with, by name.
     #[serde(default, deserialize_with = "body::or_default")]
-    secrets: Map<String, Value>,
+    secrets: BTreeMap<String, String>,
     /// How many calls it takes at once.
     max_concurrent_tasks: Option<i64>,
     /// Place on the canvas.
@@ -166,7 +168,7 @@ impl Connection {
 pub(crate) async fn create(ctx: Ctx, body: web::Bytes) -> Answer {
     let principal = auth::admin(&ctx)?;
     let wish: CreateBody = body::json(&body, "invalid workspace payload")?;
-    let mut profile = profile(&ctx, wish)?;
+    let (mut profile, secrets) = profile(&ctx, wish)?;
     if let Some(url) = &profile.url {
         address::check(url, ctx.state.config.surroundings, Occasion::Register).await.map_err(|reason| {
             ApiError::bad("url_not_allowed", "workspace URL not allowed")
@@ -181,13 +183,13 @@ pub(crate) async fn create(ctx: Ctx, body: web::Bytes) -> Answer {
     // Held until the projections show the result, so that the next one sees the name and the parent.
     let _structure = ctx.state.inner.structure.lock().await;
     place(&ctx, &mut profile)?;
-    submit(&ctx, principal, profile, minted).await
+    submit(&ctx, principal, (profile, secrets), minted).await
 }
 
 async fn submit(
     ctx: &Ctx,
     principal: Principal,
-    profile: Created,
+    (profile, secrets): (Created, BTreeMap<String, String>),
     minted: Option<(Secret, NewToken)>,
 ) -> Answer {
     let id = WorkspaceId::generate();
@@ -200,8 +202,9 @@ async fn submit(
             RETRY_STARTS,
         ));
     }
+    let secrets = crate::http::secrets::sealed_all(ctx, id, secrets).await?;
     let (name, workspace_access) = (profile.name.clone(), profile.workspace_access.as_str());
-    let command = Command::Create(Box::new(Create { profile, token }));
+    let command = Command::Create(Box::new(Create { profile, token, secrets }));
     let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
     let view = CreatedView {
         id,
@@ -216,7 +219,7 @@ async fn submit(
 }
 
 /// Checks everything that needs no look at others.
-fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
+fn profile(ctx: &Ctx, wish: CreateBody) -> Result<(Created, BTreeMap<String, String>), ApiError> {
     let config = &ctx.state.config;
     if wish.name.trim().is_empty() {
         return Err(ApiError::bad("invalid_body", "invalid workspace payload")
@@ -231,9 +234,7 @@ fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
     ] {
         value.map_or(Ok(()), |value| fields::text_on_create(field, value))?;
     }
-    if !wish.secrets.is_empty() {
-        return Err(invalid_fields("secrets", "secrets are not stored yet: nothing was created"));
-    }
+    crate::http::secrets::check_all(&wish.secrets)?;
     if !wish.initial_memories.is_empty() {
         return Err(invalid_fields("initial_memories", "memories are not stored yet: nothing was created"));
     }
@@ -248,7 +249,7 @@ fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
     let external = wish.external || wish.runtime.as_deref() == Some("external");
     let parent = wish.parent_id.filter(|id| !id.is_empty());
     let place = wish.canvas.unwrap_or(Place { x: 0.0, y: 0.0 });
-    Ok(Created {
+    let profile = Created {
         tier: fields::tier(wish.tier)?,
         runtime: if external { "external".to_owned() } else { runtime(ctx, wish.runtime)? },
         backend: if external { BackendKind::External } else { config.backend },
@@ -265,7 +266,8 @@ fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Created, ApiError> {
         y: place.y,
         name: wish.name,
         role: wish.role.filter(|role| !role.is_empty()),
-    })
+    };
+    Ok((profile, wish.secrets))
 }
 
 /// A runtime that the registry knows; the default where none is named.

@@ -180,6 +180,7 @@ pub(crate) fn spec(tier: u8) -> ProvisionSpec {
         workspace_access: WorkspaceAccess::None,
         reset_session: false,
         token: Secret::new("token-of-generation-1".to_owned()),
+        secrets: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) const FROM_CONFIGURATION: &str = "configuration";
 /// The alarm about a workspace that died too often.
 pub(super) const CRASH_LOOP: &str = "crash_loop";
 
+#[expect(clippy::too_many_lines, reason = "one arm for every command, exhaustive on purpose")]
 pub(super) fn asked(draft: &mut Draft<'_>, command: &Command) -> Result<(), Rejection> {
     match command {
         Command::SetHold { scope, reason, lasts, emergency } => {
@@ -69,7 +70,9 @@ pub(super) fn asked(draft: &mut Draft<'_>, command: &Command) -> Result<(), Reje
             let policy = found.map(|(_, policy)| policy.clone()).ok_or(Rejection::NoSuchPolicy)?;
             change_policy(draft, &policy, ("rollback", reason));
         }
-        Command::RequestAdmission { .. }
+        Command::SetSecret { .. }
+        | Command::RemoveSecret { .. }
+        | Command::RequestAdmission { .. }
         | Command::SettleRestart { .. }
         | Command::ProveRestart { .. }
         | Command::RecordSurvey(_)

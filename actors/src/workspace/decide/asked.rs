@@ -11,8 +11,9 @@ use covalence_events::{EventId, Generation};
 use super::supervised::wish;
 use super::{Facts, doubt, drain, tokens};
 use crate::context::{Context, Decision};
-use crate::workspace::command::{Change, Create, Register, Rejection, Remove, Restart};
+use crate::workspace::command::{Change, Create, Register, Remove, Restart};
 use crate::workspace::react::SUPERSEDED;
+use crate::workspace::rejection::Rejection;
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
 /// From this share of failed work on, a workspace is degraded (contract 2.3).
@@ -32,6 +33,9 @@ pub(super) fn create(create: &Create, ctx: &Context<'_>) -> Result<Facts, Reject
     may_start(external, ctx)?;
     let mut facts = Decision::default();
     let created = facts.push(ctx, create.profile.clone());
+    for secret in &create.secrets {
+        facts.push_because(ctx, Some(created), secret.clone());
+    }
     if external {
         if let Some(token) = &create.token {
             facts.push_because(ctx, Some(created), tokens::issued(token));

@@ -8,8 +8,9 @@ use covalence_events::{DelegationId, EventId, WorkspaceId};
 use super::Facts;
 use super::asked::alive;
 use crate::context::{Context, Decision};
-use crate::workspace::command::{Delegate, DelegationEnd, Rejection, Reply};
+use crate::workspace::command::{Delegate, DelegationEnd, Reply};
 use crate::workspace::delegations::{Open, QUEUED_MAX, Stage};
+use crate::workspace::rejection::Rejection;
 use crate::workspace::state::{State, Status};
 
 /// A request whose key is known is a repetition: whoever came first has it.

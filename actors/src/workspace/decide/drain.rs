@@ -10,7 +10,8 @@ use covalence_events::{EventId, RestartId, Timestamp};
 
 use super::Facts;
 use crate::context::{Context, Decision};
-use crate::workspace::command::{Drained, Rejection};
+use crate::workspace::command::Drained;
+use crate::workspace::rejection::Rejection;
 use crate::workspace::state::{Drain, Instance, PendingRestart, State};
 
 /// An admitted restart has begun: the next generation at once, or after a drain.

@@ -12,8 +12,9 @@ use super::supervised::wish;
 use super::{Facts, doubt, drain, tokens};
 use crate::context::{Context, Decision};
 use crate::effect::Provisioned;
-use crate::workspace::command::{NewToken, ProvisionFailure, Rejection};
+use crate::workspace::command::{NewToken, ProvisionFailure};
 use crate::workspace::react::{NOT_STARTED, NOT_STOPPED};
+use crate::workspace::rejection::Rejection;
 use crate::workspace::state::{Instance, Operation, State, Status};
 
 /// Which start was asked for and has no outcome, if it is this generation's.

@@ -5,7 +5,7 @@ use covalence_events::workspace::{ActivityReported, MessageQueued, Notified};
 use super::Facts;
 use super::asked::alive;
 use crate::context::{Context, Decision};
-use crate::workspace::command::Rejection;
+use crate::workspace::rejection::Rejection;
 use crate::workspace::state::State;
 
 /// A message that was queued already is not queued again.

@@ -12,8 +12,9 @@ use super::{Facts, doubt, drain, reported};
 use crate::context::{Context, Decision};
 use crate::policy::verdict::{self, Judgement, Target};
 use crate::policy::{Policy, admission};
-use crate::workspace::command::{ProvisionFailure, Rejection};
+use crate::workspace::command::ProvisionFailure;
 use crate::workspace::react::suspected;
+use crate::workspace::rejection::Rejection;
 use crate::workspace::state::{Instance, PendingRestart, State, Status};
 
 pub(super) fn target<'a>(state: &'a State, ctx: &Context<'_>) -> Target<'a> {

@@ -9,7 +9,8 @@ use covalence_events::workspace::{
 use super::Facts;
 use super::asked::alive;
 use crate::context::{Context, Decision};
-use crate::workspace::command::{NewToken, Register, Rejection, TOKENS_MAX};
+use crate::workspace::command::{NewToken, Register};
+use crate::workspace::rejection::{Rejection, TOKENS_MAX};
 use crate::workspace::state::State;
 
 /// Refused registrations are recorded at most this often: whoever keeps trying must not fill the log.

@@ -72,6 +72,8 @@ pub(super) fn fold(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::CallRecorded(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_)
         | Event::MessageQueued(_)
         | Event::ActivityReported(_)
         | Event::Notified(_)

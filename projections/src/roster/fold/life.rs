@@ -109,6 +109,8 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::RegistrationRefused(_)
         | Event::CallFinished(_)
         | Event::CallRecorded(_)
+        | Event::SecretSet(_)
+        | Event::SecretRemoved(_)
         | Event::MessageQueued(_)
         | Event::ActivityReported(_)
         | Event::Notified(_)

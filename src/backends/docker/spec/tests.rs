@@ -48,6 +48,7 @@ fn spec(tier: u8, runtime: &str) -> ProvisionSpec {
         workspace_access: WorkspaceAccess::None,
         reset_session: false,
         token: Secret::new("the-token".to_owned()),
+        secrets: Vec::new(),
     }
 }
 
