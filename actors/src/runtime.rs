@@ -39,6 +39,7 @@ mod diary;
 mod dispatch;
 mod domain;
 mod drain;
+mod flight;
 pub mod metrics_names;
 mod observer;
 mod outcomes;
@@ -128,6 +129,7 @@ struct Shared {
     boot: BootId,
     sight: sight::Sight,
     strain: strain::Strain,
+    recorder: flight::Recorder,
     ears: HashMap<BackendKind, observer::Ear>,
     registry: Registry,
     fleet: OnceLock<Addr<Cell<Fleet>>>,
@@ -221,6 +223,7 @@ impl Runtime {
         let shared = Arc::new(Shared {
             sight: sight::Sight::new(ports.clock.now().at, settings.policy.clone()),
             strain: strain::Strain::default(),
+            recorder: flight::Recorder::new(ports.clock.now().at),
             ears,
             log: ports.log,
             clock: ports.clock,
@@ -313,8 +316,8 @@ impl Runtime {
         };
         let beat = matches!(command, Command::Heartbeat(_));
         let asked = ask(&entry.address, command, origin).await;
-        if beat && matches!(asked, Err(CommandError::Busy { .. } | CommandError::LogUnavailable { .. })) {
-            self.shared.strain.beat_refused();
+        if beat {
+            self.note_beat(id, &asked);
         }
         let done = asked?;
         Ok(Receipt { position: last(&done), events: done.events, status: done.summary })

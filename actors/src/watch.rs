@@ -72,6 +72,8 @@ pub enum Input {
         generation: Generation,
         /// What came of it.
         probe: Probe,
+        /// How long it took.
+        took: Duration,
     },
     /// The engine told something unasked; all that was waiting, at once.
     Signals(Vec<Signal>),
@@ -288,7 +290,7 @@ impl Watch {
                 }
                 self.look(policy, &mut out);
             }
-            Input::Probed { workspace, generation, probe } => {
+            Input::Probed { workspace, generation, probe, took: _ } => {
                 probing::probed(&mut self.probes, policy, (workspace, generation), &probe, &mut out);
             }
             Input::Signals(signals) => self.signals(around, signals, &mut out),

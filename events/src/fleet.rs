@@ -8,6 +8,7 @@ use crate::id::{Position, RestartId, WorkspaceId};
 use crate::workspace::RestartCause;
 
 mod brake;
+mod flight;
 mod incident;
 mod policy;
 mod secret;
@@ -16,6 +17,7 @@ pub use brake::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, CircuitChanged, CircuitState,
     GraceEnded, GraceStarted, HoldReleased, HoldSet, ObserverChanged, RestartProved, Scope,
 };
+pub use flight::{Answers, FlightCounts, FlightLost, FlightRecorded};
 pub use incident::{IncidentClosed, IncidentNoted, IncidentOpened};
 pub use policy::{
     AdmissionInputs, InvariantViolated, Mode, ModeSet, ParameterChange, PolicyChanged, ProvisionLimitChanged,
@@ -92,6 +94,10 @@ vocabulary! {
         IncidentNoted = "fleet.incident_noted.v1",
         /// A person is done with an incident.
         IncidentClosed = "fleet.incident_closed.v1",
+        /// A brake engaged: what had been observed until then, as it was.
+        FlightRecorded = "fleet.flight_recorded.v1",
+        /// A brake engaged, and what had been observed until then is lost.
+        FlightLost = "fleet.flight_lost.v1",
     }
 }
 
@@ -131,7 +137,9 @@ impl Event {
             | Self::ProvisionLimitChanged(_)
             | Self::IncidentOpened(_)
             | Self::IncidentNoted(_)
-            | Self::IncidentClosed(_) => None,
+            | Self::IncidentClosed(_)
+            | Self::FlightRecorded(_)
+            | Self::FlightLost(_) => None,
         }
     }
 }

@@ -4,11 +4,13 @@
 //! workspace, one for the fleet's supervision) and all of them together in one global order. This crate knows what
 //! can be said and how it is kept; it holds no commands, no rules, and no word of HTTP or of any container engine.
 //!
-//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`codec`], [`seal`], [`keyring`], [`vault`], [`log`].
+//! Read in this order: [`id`], [`envelope`], [`workspace`], [`fleet`], [`flight`], [`codec`], [`seal`], [`keyring`], [`vault`],
+//! [`log`].
 
 pub mod codec;
 pub mod envelope;
 pub mod fleet;
+pub mod flight;
 #[cfg(any(test, feature = "test-support"))]
 pub mod generate;
 pub mod id;

@@ -14,6 +14,7 @@ use covalence_events::{EventId, Fact, IncidentId, Position, Recorded, StreamId, 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::flight::Flight;
 use crate::reading::{self, Failure, Which};
 use crate::who::Who;
 
@@ -124,6 +125,9 @@ pub struct Incident {
     pub workspaces: Vec<Named>,
     /// Its brakes, oldest first.
     pub brakes: Vec<Braked>,
+    /// What observers had seen when they engaged, oldest first.
+    #[serde(default)]
+    pub flights: Vec<Flight>,
     /// What people said, oldest first.
     pub notes: Vec<Note>,
     /// Who is done with it, when, and what they said; none before.
@@ -144,6 +148,7 @@ impl Incident {
             until: e.until,
             workspaces: e.workspaces.iter().map(|id| Named::of(*id, who)).collect(),
             brakes: Vec::new(),
+            flights: Vec::new(),
             notes: Vec::new(),
             closed: None,
         }
@@ -275,6 +280,8 @@ impl<'a> Fold<'a> {
                 }
             }
             Event::IncidentOpened(e) => self.opened(e, event),
+            Event::FlightRecorded(e) => self.flown(e.cell, Flight::recorded(e, event)),
+            Event::FlightLost(e) => self.flown(e.cell, Flight::lost(e, event)),
             Event::IncidentNoted(e) => {
                 let note = note(event, &e.text);
                 if let Some(incident) = self.of(e.incident) {
@@ -319,6 +326,14 @@ impl<'a> Fold<'a> {
         match open.filter(|incident| incident.closed.is_none()) {
             Some(incident) => incident.brakes.push(braked),
             None => drop(self.loose.insert(e.cell, braked)),
+        }
+    }
+
+    /// Its brake is the last one of its cell: it comes right after it.
+    fn flown(&mut self, cell: BackendKind, flight: Flight) {
+        let last = self.last.get(&cell).and_then(|index| self.incidents.get_mut(*index));
+        if let Some(incident) = last {
+            incident.flights.push(flight);
         }
     }
 

@@ -23,6 +23,7 @@ fn write(page: &mut String, report: &Report) -> std::fmt::Result {
     cause(page, report)?;
     common(page, report)?;
     timeline(page, report)?;
+    flights(page, report)?;
     went_well(page, report)?;
     notes(page, report)?;
     writeln!(page, "## Open questions\n")?;
@@ -160,6 +161,22 @@ fn timeline(page: &mut String, report: &Report) -> std::fmt::Result {
             "\n{} facts in the middle are left out: `covalence timeline` has them.",
             report.left_out
         )?;
+    }
+    writeln!(page)
+}
+
+fn flights(page: &mut String, report: &Report) -> std::fmt::Result {
+    let Some(incident) = report.incident.as_ref().filter(|incident| !incident.flights.is_empty()) else {
+        return Ok(());
+    };
+    writeln!(page, "## What was observed before\n")?;
+    for flight in &incident.flights {
+        let (cell, position) = (&flight.cell, flight.position);
+        write!(page, "- {} {cell}, position {position}: {}.", utc(flight.at), self::cell(&flight.summary()))?;
+        if flight.recorded.is_some() {
+            write!(page, " `covalence incidents flight {} --position {position}` shows them.", incident.id)?;
+        }
+        writeln!(page)?;
     }
     writeln!(page)
 }

@@ -44,6 +44,9 @@ pub enum Failure {
     /// The log has no such incident.
     #[error("the log knows no incident `{0}`")]
     NoIncident(IncidentId),
+    /// The incident has no such flight.
+    #[error("{0}")]
+    NoFlight(String),
     /// A span that ends before it begins.
     #[error("the span ends before it begins")]
     Backwards,

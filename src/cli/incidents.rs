@@ -25,6 +25,7 @@ use crate::config::log_dir;
 
 mod change;
 mod export;
+mod flight;
 mod ls;
 mod replay;
 mod show;
@@ -42,6 +43,8 @@ enum Command {
     Ls(ls::Ls),
     /// Say what first caused an incident, whom it hit, and what those have in common
     Show(show::Show),
+    /// Show what observers saw in the quarter of an hour before a brake engaged
+    Flight(flight::Flight),
     /// Open an incident by hand
     Open(change::Open),
     /// Say something about an incident
@@ -59,6 +62,7 @@ impl Incidents {
         match self.command {
             Command::Ls(command) => command.run(shared).await,
             Command::Show(command) => command.run(shared).await,
+            Command::Flight(command) => command.run(shared).await,
             Command::Open(command) => command.run(shared).await,
             Command::Note(command) => command.run(shared).await,
             Command::Close(command) => command.run(shared).await,
@@ -203,7 +207,8 @@ impl From<NoAnswer> for Failure {
             NoAnswer::NoWorkspace(_)
             | NoAnswer::NotYet(_)
             | NoAnswer::NoFact(_)
-            | NoAnswer::NoIncident(_) => Exit::NotFound,
+            | NoAnswer::NoIncident(_)
+            | NoAnswer::NoFlight(_) => Exit::NotFound,
             NoAnswer::Backwards => Exit::Usage,
             NoAnswer::Read(_) => Exit::Failure,
         };

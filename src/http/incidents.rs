@@ -173,6 +173,7 @@ pub(super) fn refused(failure: Failure) -> ApiError {
             ApiError::not_found("fact_not_found", "no such fact").field("event").detail(named)
         }
         Failure::NoIncident(_) => ApiError::not_found("incident_not_found", "no such incident"),
+        Failure::NoFlight(why) => ApiError::not_found("flight_not_found", "no such flight").detail(why),
         Failure::Backwards => invalid("since").detail("expected a moment before `until`"),
         Failure::Read(error) => error.into(),
     }

@@ -152,6 +152,7 @@ fn incident_objects(config: &mut ServiceConfig<'_>) {
         .service(incidents::objects::open)
         .service(incidents::objects::show_span)
         .service(incidents::objects::show)
+        .service(incidents::objects::show_flight)
         .service(incidents::objects::note)
         .service(incidents::objects::close);
 }

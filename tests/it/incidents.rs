@@ -62,13 +62,24 @@ async fn a_mass_death_opens_an_incident_whose_cause_is_proposed_with_and_without
     let brake = report["incident"]["brakes"][0]["at"].as_str().expect("a time");
     assert!(report["since"].as_str().expect("a time") < brake, "it begins with its first sign: {report}");
 
+    let flight = said(&platform.cli(&["incidents", "flight", &id, "--json"]));
+    let first = ids.iter().find(|id| flight.contains(&format!(r#""what":"exited","workspace":"{id}""#)));
+    assert!(first.is_some(), "the first exits led to the brake: {flight}");
+
     platform.kill();
     let copied = platform.cli_without_url(&["incidents", "show", &id, "--json"]);
     assert!(String::from_utf8_lossy(&copied.stderr).contains("reading a copy"), "{copied:?}");
     assert_eq!(json(&copied)["causes"], report["causes"]);
     assert_eq!(json(&copied)["impact"], report["impact"]);
     let draft = said(&platform.cli_without_url(&["incidents", "show", &id, "--markdown"]));
-    for part in ["## Summary", "## Impact", "## Timeline", "## What went well", "## Follow-ups"] {
+    for part in [
+        "## Summary",
+        "## Impact",
+        "## Timeline",
+        "## What was observed before",
+        "## What went well",
+        "## Follow-ups",
+    ] {
         assert!(draft.contains(part), "no `{part}` in\n{draft}");
     }
     let refused = platform.cli_without_url(&["incidents", "note", &id, "too late"]);

@@ -18,6 +18,7 @@ mod docker_backend;
 mod engine_faults;
 mod erasure;
 mod explained;
+mod flight;
 mod golden;
 mod graceful_restart;
 mod incidents;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use covalence_events::fleet::{
-    BrakeReading, CircuitChanged, EngineLost, Mode, ObserverChanged, PlatformStarted, PlatformStopped,
-    ProvisionLimitChanged, RestartOutcome, Scope, StrangerFound, Strategy, TailRepaired,
+    BrakeReading, CircuitChanged, EngineLost, FlightLost, FlightRecorded, Mode, ObserverChanged,
+    PlatformStarted, PlatformStopped, ProvisionLimitChanged, RestartOutcome, Scope, StrangerFound, Strategy,
+    TailRepaired,
 };
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{HoldId, IncidentId, PolicyHash, RestartId, Timestamp, WorkspaceId};
@@ -219,6 +220,8 @@ pub enum Command {
     RecordCircuit(CircuitChanged),
     /// Another number of starts is let through at once.
     RecordProvisionLimit(ProvisionLimitChanged),
+    /// What had been observed when a brake engaged, or that it is lost.
+    RecordFlight(Result<Box<FlightRecorded>, FlightLost>),
 }
 
 impl Command {
@@ -255,6 +258,7 @@ impl Command {
             Self::RecordObserver(_) => "record_observer",
             Self::RecordCircuit(_) => "record_circuit",
             Self::RecordProvisionLimit(_) => "record_provision_limit",
+            Self::RecordFlight(_) => "record_flight",
         }
     }
 }

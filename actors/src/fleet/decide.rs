@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use covalence_events::fleet::{
-    AlarmRaised, AlarmResolved, EngineFound, Event, GraceStarted, PlatformStarted, RestartOutcome,
-    RestartProved, RestartSettled,
+    AlarmRaised, AlarmResolved, EngineFound, Event, FlightLost, FlightRecorded, GraceStarted,
+    PlatformStarted, RestartOutcome, RestartProved, RestartSettled,
 };
 use covalence_events::workspace::BackendKind;
 use covalence_events::{EventId, Position, RestartId, Timestamp, WorkspaceId};
@@ -121,8 +121,20 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
             admit::waiting(&mut draft);
         }
         Command::RecordProvisionLimit(changed) => drop(draft.push(changed.clone())),
+        Command::RecordFlight(flight) => flown(&mut draft, flight),
     }
     Ok(draft.facts)
+}
+
+/// A flight, unless the brake that it comes from has one already.
+fn flown(draft: &mut Draft<'_>, flight: &Result<Box<FlightRecorded>, FlightLost>) {
+    let due = draft.state.flights.due.map(|due| due.brake);
+    if due.is_some() && due == draft.ctx.origin.causation {
+        match flight {
+            Ok(recorded) => draft.push((**recorded).clone()),
+            Err(lost) => draft.push(lost.clone()),
+        };
+    }
 }
 
 fn settle(draft: &mut Draft<'_>, workspace: WorkspaceId, restart: RestartId, outcome: RestartOutcome) {

@@ -12,8 +12,8 @@ use covalence_events::{EventId, Fact, Position, Recorded, RestartId, Timestamp, 
 use serde_json::Value;
 
 use super::state::{
-    Cell, ENDED_MAX, GlobalSecret, HISTORY, Hold, INCIDENTS_MAX, InFlight, Incident, POLICIES_MAX,
-    Quarantine, State, Trial, Tried, Waiting,
+    Cell, ENDED_MAX, FLIGHT_REST, FlightDue, Flights, GlobalSecret, HISTORY, Hold, INCIDENTS_MAX, InFlight,
+    Incident, POLICIES_MAX, Quarantine, State, Trial, Tried, Waiting,
 };
 use crate::context::Corrupt;
 use crate::policy::brake::{Brake, Canary};
@@ -41,6 +41,7 @@ pub fn evolve(mut state: State, recorded: &Recorded) -> Result<State, Corrupt> {
     Ok(state)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for every kind of fact, exhaustive on purpose")]
 pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
     match event {
         Event::RestartAdmitted(e) => admitted(state, e, place),
@@ -48,7 +49,10 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         Event::RestartSuppressed(e) => suppressed(state, e, place),
         Event::RestartSettled(e) => settled(state, e, place.at),
         Event::RestartProved(e) => proved(state, e.restart, e.cell, place.at),
-        Event::BrakeEngaged(e) => braked(state, e, place.at),
+        Event::BrakeEngaged(e) => {
+            braked(state, e, place.at);
+            ask_for_flight(&mut state.flights, e.cell, place);
+        }
         Event::BrakeReleased(e) => {
             let cell = state.cells.entry(e.cell).or_default();
             (cell.brake, cell.trial) = (None, None);
@@ -94,6 +98,8 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
             }
         }
         Event::GraceEnded(e) => state.cells.entry(e.cell).or_default().grace_over = true,
+        Event::FlightRecorded(_) => state.flights = Flights { last: Some(place.at), due: None },
+        Event::FlightLost(_) => state.flights.due = None,
         Event::IncidentOpened(e) => {
             if state.incidents.len() == INCIDENTS_MAX {
                 state.incidents.pop_first();
@@ -296,6 +302,14 @@ fn braked(state: &mut State, e: &BrakeEngaged, at: Timestamp) {
         cell.trial = None;
     }
     cell.brake = Some(Brake { mode: e.mode, trigger: e.trigger, since, mode_since: at, last_let });
+}
+
+fn ask_for_flight(flights: &mut Flights, cell: BackendKind, place: Place) {
+    // One that is due for as long as this will not come any more.
+    let last = flights.last.max(flights.due.map(|due| due.at));
+    if last.is_none_or(|last| place.at >= last + FLIGHT_REST) {
+        flights.due = Some(FlightDue { brake: place.id, cell, at: place.at });
+    }
 }
 
 fn held(state: &mut State, e: &HoldSet, at: Timestamp) {

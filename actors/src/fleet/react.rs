@@ -3,7 +3,7 @@
 use covalence_events::fleet::{Event, RestartSuppressed};
 use covalence_events::{EventId, Fact, Position, Recorded, RestartId, WorkspaceId};
 
-use super::state::State;
+use super::state::{FlightDue, State};
 use crate::policy::admission;
 use crate::workspace::{Command, Rejection};
 
@@ -55,13 +55,15 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+    /// Put what had been observed when a brake engaged into the log.
+    RecordFlight(FlightDue),
 }
 
 impl Effect {
-    /// Which workspace is told, what, and because of which fact; none where it is all of them.
+    /// Which workspace is told, what, and because of which fact; none where it is all of them, or no workspace at all.
     pub fn command(self) -> Option<(WorkspaceId, Command, EventId)> {
         Some(match self {
-            Self::SpreadSecrets { .. } => return None,
+            Self::SpreadSecrets { .. } | Self::RecordFlight(_) => return None,
             Self::Grant { workspace, restart, admission, because } => {
                 (workspace, Command::RecordAdmission { restart, admission }, because)
             }
@@ -74,8 +76,8 @@ impl Effect {
     }
 }
 
-/// What a fact that just happened asks for.
-pub fn react(recorded: &Recorded) -> Vec<Effect> {
+/// What a fact that just happened asks for, in the state after it.
+pub fn react(recorded: &Recorded, state: &State) -> Vec<Effect> {
     let Fact::Fleet(event) = &recorded.fact else { return Vec::new() };
     let because = recorded.meta.id;
     match event {
@@ -95,13 +97,16 @@ pub fn react(recorded: &Recorded) -> Vec<Effect> {
         }],
         Event::SecretSet(_) | Event::SecretRemoved(_) => vec![Effect::SpreadSecrets { because, fresh: true }],
         Event::QuarantineProbed(e) => vec![Effect::TryAgain { workspace: e.workspace, because }],
+        Event::BrakeEngaged(_) => {
+            let due = state.flights.due.filter(|due| due.brake == because);
+            due.map(Effect::RecordFlight).into_iter().collect()
+        }
         Event::PlatformStarted(_)
         | Event::PlatformStopped(_)
         | Event::TailRepaired(_)
         | Event::RestartDeferred(_)
         | Event::RestartSettled(_)
         | Event::RestartProved(_)
-        | Event::BrakeEngaged(_)
         | Event::BrakeReleased(_)
         | Event::ObserverChanged(_)
         | Event::CircuitChanged(_)
@@ -117,6 +122,8 @@ pub fn react(recorded: &Recorded) -> Vec<Effect> {
         | Event::IncidentOpened(_)
         | Event::IncidentNoted(_)
         | Event::IncidentClosed(_)
+        | Event::FlightRecorded(_)
+        | Event::FlightLost(_)
         | Event::InvariantViolated(_)
         | Event::EngineLost(_)
         | Event::EngineFound(_)
@@ -146,7 +153,7 @@ fn refusal(e: &RestartSuppressed) -> String {
     }
 }
 
-/// What was decided and may not have been heard.
+/// What was decided and may not have been heard, and what was asked for and is not there.
 pub fn outstanding(state: &State) -> Vec<Effect> {
     let grants = state.in_flight.iter().map(|(restart, in_flight)| Effect::Grant {
         workspace: in_flight.workspace,
@@ -156,5 +163,8 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
     });
     // Whoever has them already is not told twice: see `workspace/decide/secrets.rs`.
     let secrets = state.secrets.values().map(|secret| secret.because).max();
-    grants.chain(secrets.map(|because| Effect::SpreadSecrets { because, fresh: false })).collect()
+    grants
+        .chain(secrets.map(|because| Effect::SpreadSecrets { because, fresh: false }))
+        .chain(state.flights.due.map(Effect::RecordFlight))
+        .collect()
 }

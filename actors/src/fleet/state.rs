@@ -19,6 +19,8 @@ pub const POLICIES_MAX: usize = 16;
 pub const ENDED_MAX: usize = 8;
 /// Incidents that can be noted on and closed; the oldest are forgotten here, and stay in the log.
 pub const INCIDENTS_MAX: usize = 1000;
+/// For so long after one a brake asks for no other flight: it would hold most of the same again.
+pub const FLIGHT_REST: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 /// The longest intensity window that a policy may have; older admissions are forgotten by the fold.
 pub const HISTORY: chrono::Duration = chrono::Duration::hours(24);
 
@@ -134,6 +136,26 @@ pub struct Incident {
     pub closed: bool,
 }
 
+/// What the flight recorder owes the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flights {
+    /// When one was recorded last.
+    pub last: Option<Timestamp>,
+    /// The one that a brake asked for and that has not been recorded yet.
+    pub due: Option<FlightDue>,
+}
+
+/// See [`Flights::due`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlightDue {
+    /// The fact that engaged the brake.
+    pub brake: EventId,
+    /// Its cell.
+    pub cell: BackendKind,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// One engine and what it runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
@@ -191,6 +213,8 @@ pub struct State {
     pub strangers: Vec<String>,
     /// Incidents, oldest first: their ids begin with their time.
     pub incidents: BTreeMap<IncidentId, Incident>,
+    /// What the flight recorder owes the log.
+    pub flights: Flights,
     /// When the grace after our own start ends at the earliest, and when it began.
     pub grace: Option<(Timestamp, Timestamp)>,
 }

@@ -18,6 +18,7 @@ use crate::scenario::Everybody;
 use crate::workspace::Rejection;
 
 mod braking;
+mod flights;
 mod freeze;
 mod incidents;
 mod turns;
@@ -57,10 +58,22 @@ impl Fleet {
     }
 
     fn try_when(&mut self, command: &Command) -> Result<Vec<Event>, Rejection> {
+        self.try_when_because(None, command)
+    }
+
+    fn when_because(&mut self, causation: Option<EventId>, command: &Command) -> Vec<Event> {
+        self.try_when_because(causation, command).unwrap()
+    }
+
+    fn try_when_because(
+        &mut self,
+        causation: Option<EventId>,
+        command: &Command,
+    ) -> Result<Vec<Event>, Rejection> {
         let origin = Origin {
             principal: Principal::System,
             correlation: CorrelationId(Uuid::from_u128(1)),
-            causation: None,
+            causation,
         };
         let policy = self.state.policy.clone();
         let cx = Context {
@@ -82,8 +95,8 @@ impl Fleet {
         for new in decision.map(Fact::Fleet).into_new_events(&cx) {
             self.version += 1;
             let recorded = record(self.version, new.meta, new.fact);
-            self.effects.extend(react(&recorded));
             self.state = evolve(std::mem::take(&mut self.state), &recorded).unwrap();
+            self.effects.extend(react(&recorded, &self.state));
         }
         Ok(events)
     }
@@ -176,7 +189,10 @@ fn a_mass_death_starts_two_at_a_time_in_the_order_of_the_requests() {
         .iter()
         .map(|effect| match effect {
             Effect::Grant { restart, .. } | Effect::Deny { restart, .. } => restart.0.as_u128(),
-            Effect::TryAgain { .. } | Effect::TakeAlong { .. } | Effect::SpreadSecrets { .. } => 0,
+            Effect::TryAgain { .. }
+            | Effect::TakeAlong { .. }
+            | Effect::SpreadSecrets { .. }
+            | Effect::RecordFlight(_) => 0,
         })
         .collect();
     assert_eq!(granted, [3]);

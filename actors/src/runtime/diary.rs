@@ -67,6 +67,13 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         fleet::Event::IncidentOpened(e) => {
             warn!(incident = %e.incident, title = e.title, "incident opened");
         }
+        fleet::Event::FlightRecorded(e) => {
+            let (cell, observations) = (e.cell.as_str(), e.counts.observations);
+            info!(cell, observations, since = %e.since, bytes = e.observations.len(), "flight recorded");
+        }
+        fleet::Event::FlightLost(e) => {
+            warn!(cell = e.cell.as_str(), reason = e.reason, "what was observed before the brake is lost");
+        }
         fleet::Event::IncidentClosed(e) => info!(incident = %e.incident, "incident closed"),
         fleet::Event::PolicyChanged(e) => {
             info!(hash = %e.hash, origin = e.origin, changed = e.changed.len(), "the policy changed");

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use covalence_events::fleet::ProvisionLimitChanged;
+use covalence_events::flight::Call;
 use covalence_events::workspace::{BackendKind, InstanceRef, TokenPurpose};
 use covalence_events::{CorrelationId, Generation, Principal, RestartId, WorkspaceId};
 use tokio::sync::Semaphore;
@@ -105,6 +106,7 @@ impl Runtime {
     pub(super) fn work(&self, work: Work, correlation: CorrelationId) {
         match work {
             Work::Workspace { workspace, effect } => self.work_for(workspace, effect, correlation),
+            Work::Fleet(fleet::Effect::RecordFlight(due)) => self.record_flight(due, correlation),
             Work::Fleet(effect) => self.tell(effect, correlation),
         }
     }
@@ -309,7 +311,7 @@ impl Runtime {
             // Says something about this workspace, nothing about the engine.
             Err(Failure::Failed(_) | Failure::Overtaken) => return,
         };
-        self.called(kind, trouble, took);
+        self.called(kind, Call::Start, trouble, took);
         self.adapt(kind, !trouble);
     }
 
@@ -350,8 +352,9 @@ impl Runtime {
             let begun = Instant::now();
             let limit = self.patience(backend.kind());
             let inspection = super::observer::inspect_within(&*backend, workspace, &instance, limit).await;
-            self.called(backend.kind(), matches!(inspection, Inspection::Unknown(_)), begun.elapsed());
-            if !matches!(inspection, Inspection::Unknown(_)) || tries == CONFIRM_TRIES {
+            let failed = matches!(inspection, Inspection::Unknown(_));
+            self.called(backend.kind(), Call::Confirm, failed, begun.elapsed());
+            if !failed || tries == CONFIRM_TRIES {
                 break inspection;
             }
             tries += 1;

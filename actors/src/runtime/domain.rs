@@ -126,8 +126,8 @@ impl Domain for Fleet {
         fleet::evolve(state.unwrap_or_default(), recorded)
     }
 
-    fn react(recorded: &Recorded, _state: &Self::State) -> Vec<Work> {
-        fleet::react(recorded).into_iter().map(Work::Fleet).collect()
+    fn react(recorded: &Recorded, state: &Self::State) -> Vec<Work> {
+        fleet::react(recorded, state).into_iter().map(Work::Fleet).collect()
     }
 
     fn deadline(state: &Self::State, _policy: &Policy, _since: Timestamp) -> Option<Timestamp> {

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use covalence_events::flight::Call;
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::{BackendKind, EvidenceObserved, InstanceRef};
 use covalence_events::{Generation, Principal, WorkspaceId};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::flight::Notes;
 use super::registry::Glance;
 use super::{CommandError, Examined, Runtime, strain};
 use crate::context::Origin;
@@ -54,10 +56,11 @@ impl Runtime {
         let mut turns = tokio::time::interval(watch::TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut batch, mut strain) = (Vec::new(), strain::Seen::default());
+        let mut notes = Notes::new(cell);
         loop {
             let input = tokio::select! {
                 _ = turns.tick() => {
-                    self.feel(&mut watch, &mut strain);
+                    self.feel(&mut watch, &mut strain, &mut notes);
                     Input::Turn
                 }
                 got = signals.recv_many(&mut batch, BATCH), if !signals.is_closed() => match got {
@@ -66,16 +69,17 @@ impl Runtime {
                 },
                 Some(answer) = answers.recv() => answer,
             };
-            self.step(&mut watch, input, &backend, &ear).await;
+            self.step((&mut watch, &mut notes), input, &backend, &ear).await;
             pulse.tick();
         }
     }
 
     /// Tells the watch how hard we are pressed.
-    fn feel(&self, watch: &mut Watch, seen: &mut strain::Seen) {
+    fn feel(&self, watch: &mut Watch, seen: &mut strain::Seen, notes: &mut Notes) {
         let (policy, now) = (self.shared.sight.policy(), self.shared.clock.now().at);
         let (failed, refused) = self.shared.strain.since(seen);
         let p99 = self.shared.strain.append_p99();
+        notes.felt(&self.shared.recorder, p99, (failed, refused), now);
         let felt = [
             Some(Input::AppendsTook(p99)),
             failed.then_some(Input::AppendFailed),
@@ -87,17 +91,25 @@ impl Runtime {
         }
     }
 
-    async fn step(&self, watch: &mut Watch, input: Input, backend: &Arc<dyn Backend>, ear: &Ear) {
+    async fn step(
+        &self,
+        (watch, notes): (&mut Watch, &mut Notes),
+        input: Input,
+        backend: &Arc<dyn Backend>,
+        ear: &Ear,
+    ) {
         if input.is_engine_trouble() {
             self.adapt(backend.kind(), false);
         }
         let (policy, now) = (self.shared.sight.policy(), self.shared.clock.now().at);
+        notes.saw(&self.shared.recorder, &input, now);
         let seen = if input.looks_around() { self.shared.registry.seen(backend.kind()) } else { Vec::new() };
         let outputs = watch.handle(&policy.0, input, &seen, now);
         self.shared.sight.look(backend.kind(), watch, now);
         let patience = watch.patience(&policy.0, now);
         let mut reports = Vec::new();
         for output in outputs {
+            notes.asks(&self.shared.recorder, &output, now);
             match output {
                 Output::List => self.list(backend, ear, patience),
                 Output::Inspect { workspace, generation, instance } => {
@@ -163,12 +175,14 @@ impl Runtime {
     ) {
         let (agents, ear): (Arc<dyn AgentChannel>, Ear) = (Arc::clone(&self.shared.channel), ear.clone());
         self.shared.spawn(async move {
+            let begun = Instant::now();
             let probe = tokio::time::timeout(limit, agents.probe(&url, limit)).await;
             let probe = probe.unwrap_or_else(|_| Probe::Silent {
                 code: "timeout",
                 detail: format!("no answer within {} s", limit.as_secs()),
             });
-            let _ = ear.send(Input::Probed { workspace, generation, probe }).await;
+            let took = begun.elapsed();
+            let _ = ear.send(Input::Probed { workspace, generation, probe, took }).await;
         });
     }
 
@@ -202,7 +216,8 @@ impl Runtime {
     }
 
     /// Tells the observer of a cell how a call of somebody else to its engine went.
-    pub(super) fn called(&self, cell: BackendKind, failed: bool, took: Duration) {
+    pub(super) fn called(&self, cell: BackendKind, call: Call, failed: bool, took: Duration) {
+        self.shared.recorder.called((cell, self.shared.clock.now().at), call, failed, took);
         if let Some(ear) = self.shared.ears.get(&cell) {
             // A full ear has enough to think about.
             let _ = ear.try_send(Input::Called { failed, took });
@@ -247,7 +262,8 @@ impl Runtime {
         let Some(backend) = self.shared.backends.get(&glance.backend) else { return Ok(Examined::Unknown) };
         let begun = Instant::now();
         let inspection = inspect_within(&**backend, workspace, instance, self.patience(glance.backend)).await;
-        self.called(glance.backend, matches!(inspection, Inspection::Unknown(_)), begun.elapsed());
+        let failed = matches!(inspection, Inspection::Unknown(_));
+        self.called(glance.backend, Call::Examine, failed, begun.elapsed());
         let Some(evidence) = watch::inspected(inspection, glance.generation, instance) else {
             return Ok(Examined::Alive);
         };

@@ -34,6 +34,7 @@ mod announce;
 mod calls;
 mod delegations;
 mod drain;
+mod flight;
 mod full_log;
 mod shutdown;
 mod silence;

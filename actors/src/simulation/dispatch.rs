@@ -128,6 +128,7 @@ impl World {
 
     /// Carries out what a fact of the fleet asks for.
     pub(super) fn told_by_fleet(&mut self, effect: fleet::Effect, correlation: CorrelationId) {
+        // A simulated platform has no flight recorder: no decision rests on one.
         let Some((workspace, command, because)) = effect.command() else { return };
         self.carry(Mail::Workspace { workspace, command, origin: Origin::caused_by(correlation, because) });
     }

@@ -298,7 +298,8 @@ impl World {
             Mail::Answered { purpose, reply, took } => self.answered(purpose, reply, took),
             Mail::Signals(signals) => self.observe(Input::Signals(signals)),
             Mail::Probed { workspace, generation, probe } => {
-                self.observe(Input::Probed { workspace, generation, probe });
+                let took = std::time::Duration::ZERO;
+                self.observe(Input::Probed { workspace, generation, probe, took });
             }
             Mail::Workspace { workspace, command, origin } => self.command(workspace, command, origin),
             Mail::Fleet { command, origin } => self.command_fleet(command, origin),
@@ -426,15 +427,15 @@ impl World {
         self.arm(stream);
         for recorded in facts {
             let correlation = recorded.meta.correlation;
-            match (&recorded.fact, stream) {
-                (Fact::Workspace(event), StreamId::Workspace(id)) => {
-                    let state = self.platform.as_ref().and_then(|p| p.workspaces.get(&id)?.state.as_ref());
-                    let effects = state.map(|state| workspace::react(recorded.meta.id, event, state));
-                    effects.into_iter().flatten().for_each(|effect| self.dispatch(id, effect, correlation));
-                }
-                _ => fleet::react(recorded)
-                    .into_iter()
-                    .for_each(|effect| self.told_by_fleet(effect, correlation)),
+            let platform = self.platform.as_ref();
+            if let (Fact::Workspace(event), StreamId::Workspace(id)) = (&recorded.fact, stream) {
+                let state = platform.and_then(|p| p.workspaces.get(&id)?.state.as_ref());
+                let effects = state.map(|state| workspace::react(recorded.meta.id, event, state));
+                effects.into_iter().flatten().for_each(|effect| self.dispatch(id, effect, correlation));
+            } else {
+                let state = platform.and_then(|p| p.fleet.state.as_ref());
+                let effects = state.map(|state| fleet::react(recorded, state));
+                effects.into_iter().flatten().for_each(|effect| self.told_by_fleet(effect, correlation));
             }
         }
     }

@@ -193,14 +193,19 @@ fn a_late_agent_is_asked_for_its_card_and_three_silences_are_a_reason_for_suspic
     let silent = || Probe::Silent { code: "refused", detail: String::new() };
     for tries in 1..=3 {
         let (workspace, generation) = (id(1), Generation(1));
-        let out = story.tell(Input::Probed { workspace, generation, probe: silent() });
+        let out = story.tell(Input::Probed { workspace, generation, probe: silent(), took: Duration::ZERO });
         let expected =
             if tries < 3 { vec![] } else { vec![(id(1), EvidenceSource::Probe, EvidenceClass::Suspicion)] };
         assert_eq!(evidence(&out), expected);
         assert!(asked(&story.turns(5)));
     }
     let probe = Probe::Answered { status: 500 };
-    let out = story.tell(Input::Probed { workspace: id(1), generation: Generation(1), probe });
+    let out = story.tell(Input::Probed {
+        workspace: id(1),
+        generation: Generation(1),
+        probe,
+        took: Duration::ZERO,
+    });
     assert_eq!(evidence(&out), [(id(1), EvidenceSource::Probe, EvidenceClass::Life)], "any answer is life");
 }
 
@@ -212,7 +217,13 @@ fn our_own_failure_to_ask_an_agent_is_no_evidence() {
     for _ in 0..5 {
         let (workspace, generation) = (id(1), Generation(1));
         assert!(
-            evidence(&story.tell(Input::Probed { workspace, generation, probe: probe.clone() })).is_empty()
+            evidence(&story.tell(Input::Probed {
+                workspace,
+                generation,
+                probe: probe.clone(),
+                took: Duration::ZERO
+            }))
+            .is_empty()
         );
         story.turns(5);
     }

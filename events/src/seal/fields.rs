@@ -159,6 +159,7 @@ pub const ALL: &[Fields] = &[
     fields("fleet.incident_opened.v1", &["title"], &[]),
     fields("fleet.incident_noted.v1", &["text"], &[]),
     fields("fleet.incident_closed.v1", &["comment"], &[]),
+    fields("fleet.flight_lost.v1", &[], &[("reason", WORD)]),
     fields("fleet.quarantine_lifted.v1", &[], &[("reason", WORD)]),
     fields("fleet.provision_limit_changed.v1", &[], &[("reason", WORD)]),
     fields("fleet.invariant_violated.v1", &[], &[("invariant", WORD), ("detail", "our own numbers")]),

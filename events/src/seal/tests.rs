@@ -24,6 +24,7 @@ const SOURCES: &[&str] = &[
 const FLEET: &[&str] = &[
     include_str!("../fleet.rs"),
     include_str!("../fleet/brake.rs"),
+    include_str!("../fleet/flight.rs"),
     include_str!("../fleet/incident.rs"),
     include_str!("../fleet/policy.rs"),
     include_str!("../fleet/secret.rs"),

@@ -83,6 +83,8 @@ fn fleet(event: &fleet::Event, recorded: &Recorded, who: &Who) -> (Lane, Vec<Lan
             let members = e.members.iter().take(ALSO_MAX).map(|id| one(*id, who)).collect();
             (plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str())), members)
         }
+        F::FlightRecorded(e) => (plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str())), Vec::new()),
+        F::FlightLost(e) => (plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str())), Vec::new()),
         F::BrakeReleased(e) => {
             let by_person = recorded.meta.principal == Principal::Admin;
             let brake = plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str()));

@@ -5,7 +5,8 @@ use covalence_events::fleet::{
 };
 
 use super::workspace::{cause, cut};
-use super::{Said, Weight, lasting, plain};
+use super::{Said, Weight, between, lasting, plain};
+use crate::flight::why;
 use crate::who::Who;
 
 #[expect(clippy::too_many_lines, reason = "one arm for each fact there is, most of one line")]
@@ -181,6 +182,17 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
                 None => "incident closed".to_owned(),
             },
         ),
+        Event::FlightRecorded(e) => Said::new(
+            Plain,
+            format!(
+                "flight recorded: {} observations of {}",
+                e.counts.observations,
+                lasting(between(e.since, e.until))
+            ),
+        ),
+        Event::FlightLost(e) => {
+            Said::new(Doubt, format!("what was observed before the brake is lost: {}", why(&e.reason)))
+        }
         Event::InvariantViolated(e) => {
             Said::new(Bad, format!("a bug of the platform: {}: {}", e.invariant, cut(&e.detail)))
         }

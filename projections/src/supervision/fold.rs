@@ -202,6 +202,8 @@ impl Supervision {
             | Event::IncidentClosed(_)
             | Event::SecretSet(_)
             | Event::SecretRemoved(_)
+            | Event::FlightRecorded(_)
+            | Event::FlightLost(_)
             | Event::InvariantViolated(_) => {}
         }
     }

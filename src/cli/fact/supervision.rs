@@ -100,6 +100,7 @@ fn of_fleet(word: &str, data: &Value) -> Option<String> {
             fields.after("until", " until "),
             field("reason"),
         ),
+        "flight_recorded" => flight(data),
         "policy_changed" => {
             format!("to {} by {}: {}", hash(&data["hash"]), field("origin"), changes(&data["changed"]))
         }
@@ -115,6 +116,23 @@ fn of_fleet(word: &str, data: &Value) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// How the questions of a flight were answered.
+fn flight(data: &Value) -> String {
+    let count = |name: &str| {
+        let found = data["counts"].pointer(name).and_then(value_text);
+        found.unwrap_or_else(|| "?".to_owned())
+    };
+    format!(
+        "{} observations since {}: {} of {} lists failed, {} of {} looks",
+        count("/observations"),
+        Fields(data).of("since"),
+        count("/lists/failed"),
+        count("/lists/answered"),
+        count("/looks/failed"),
+        count("/looks/answered"),
+    )
 }
 
 fn seconds(data: &Value, name: &str) -> String {

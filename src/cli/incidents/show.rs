@@ -188,6 +188,7 @@ fn text(report: &Report, output: Output) -> String {
             report.left_out
         ));
     }
+    lines.extend(flights(report, output));
     lines.extend(notes(report));
     lines.join("\n")
 }
@@ -249,6 +250,21 @@ fn impact(report: &Report) -> Vec<String> {
     }));
     if impact.not_listed > 0 {
         lines.push(format!("and {} more", impact.not_listed));
+    }
+    lines
+}
+
+/// What the flight recorder left.
+fn flights(report: &Report, output: Output) -> Vec<String> {
+    let flights = report.incident.iter().flat_map(|incident| &incident.flights);
+    let mut lines: Vec<String> = flights
+        .map(|flight| {
+            let summary = printable(&flight.summary());
+            format!("{}  {:>7}  {}: {summary}", clock(flight.at), flight.position, printable(&flight.cell))
+        })
+        .collect();
+    if !lines.is_empty() {
+        lines.insert(0, output.paint(Colour::Dim, "── observed before: `covalence incidents flight` ──"));
     }
     lines
 }

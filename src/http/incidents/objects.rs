@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, get, post, web};
 use covalence_actors::fleet::{Command, NewIncident};
 use covalence_events::{Fact, IncidentId, Position, Timestamp, WorkspaceId, fleet};
+use covalence_incidents::flight;
 use covalence_incidents::incident::{self, INCIDENTS_DEFAULT, INCIDENTS_MAX, Incident, Incidents};
 use covalence_incidents::report::{self, About, Report};
 use covalence_incidents::timeline::{SINCE_DEFAULT, WORKSPACES_MAX};
@@ -107,6 +108,33 @@ pub(crate) async fn show(ctx: Ctx, path: web::Path<String>) -> Answer {
     auth::admin(&ctx)?;
     let about = About::Incident(incident_id(&path)?);
     look_into(&ctx, &about).await
+}
+
+/// Which flight of an incident.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WhichFlight {
+    /// The one at this position of the log, as `flights` of the incident names them; the first without it.
+    position: Option<u64>,
+}
+
+/// What observers saw in the quarter of an hour before a brake engaged, as it came: JSON lines, oldest first. Lists with what
+/// changed in them, looks, probes, calls and heartbeats with their times and errors, and which questions went out.
+#[utoipa::path(
+    tag = "incidents", params(("id" = String, Path), WhichFlight),
+    responses(
+        (status = 200, body = String, content_type = "application/x-ndjson"), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+#[get("/incidents/{id}/flight")]
+pub(crate) async fn show_flight(ctx: Ctx, path: web::Path<String>, query: web::Query<WhichFlight>) -> Answer {
+    auth::admin(&ctx)?;
+    let log = ctx.state.log.as_ref();
+    let incident = incident::find(log, incident_id(&path)?, &who(&ctx)).await.map_err(refused)?;
+    let lines = flight::lines(log, &incident, query.position).await.map_err(refused)?;
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
 }
 
 /// Any span of time, looked into like an incident: also one in which no brake engaged.

@@ -91,7 +91,8 @@ pub(super) fn asked(draft: &mut Draft<'_>, command: &Command) -> Result<(), Reje
         | Command::RecordStranger(_)
         | Command::RecordObserver(_)
         | Command::RecordCircuit(_)
-        | Command::RecordProvisionLimit(_) => {}
+        | Command::RecordProvisionLimit(_)
+        | Command::RecordFlight(_) => {}
     }
     Ok(())
 }
