@@ -37,6 +37,7 @@ use crate::channel::HttpChannel;
 use crate::clock::SystemClock;
 use crate::config::{BackendChoice, Config, keys_dir, token};
 use crate::http::address::Surroundings;
+use crate::http::live::hub::Hub;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 use crate::runtimes::Runtimes;
 use crate::segments::Export;
@@ -73,13 +74,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     sockets.extend(fabric.bridge.map(|socket| Listener { socket }));
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(history.last_at));
-    let (following, upkeep) = (Pulse::new("projections"), Pulse::new("metrics"));
+    let upkeep = Pulse::new("metrics");
     let export = Export::begin(history.exporter, tasks.handle());
-    let mut pulses = vec![history.log.pulse(), export.pulse(), Arc::clone(&following), Arc::clone(&upkeep)];
+    let mut pulses = vec![history.log.pulse(), export.pulse(), Arc::clone(&upkeep)];
     let log: Arc<dyn EventLog> = Arc::new(history.log);
     let views = Arc::new(history.views);
-    let (follower, followed) = (Arc::clone(&views), Arc::clone(&log));
-    tasks.spawn(async move { follower.follow(followed, &following).await });
+    let hub = follow(&log, &views, &tasks, &mut pulses);
     pulses.extend(tell_alarms(&config, (&log, &views, &clock), &tasks)?);
     let past = keep_past(&config, &log, history.erased_at, &tasks)?;
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
@@ -102,6 +102,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log,
         vault: history.vault,
         export: Some(export.status()),
+        hub: Arc::clone(&hub),
         checkpoints: Some(history.checkpoints),
         backends: fabric.backends,
         config: http_config(&config, fabric.chosen, address),
@@ -119,6 +120,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         demo::run(&runtime, &views, address, &shutdown).await?;
     }
     shutdown.cancelled().await;
+    // They would never end by themselves.
+    hub.close();
     handle.stop(true).await;
     if tokio::time::timeout(CALLS_GRACE, state.calls_finished()).await.is_err() {
         warn!("calls were cut off by the shutdown, their outcome is recorded as unknown");
@@ -385,6 +388,23 @@ async fn listen_on_bridge(
             None
         }
     }
+}
+
+/// Makes the read side follow the log, and tells what happens to whoever listens.
+fn follow(
+    log: &Arc<dyn EventLog>,
+    views: &Arc<Views>,
+    tasks: &tokio::runtime::Runtime,
+    pulses: &mut Vec<Arc<Pulse>>,
+) -> Arc<Hub> {
+    let (following, telling) = (Pulse::new("projections"), Pulse::new("live"));
+    pulses.extend([&following, &telling].map(Arc::clone));
+    let (follower, followed) = (Arc::clone(views), Arc::clone(log));
+    tasks.spawn(async move { follower.follow(followed, &following).await });
+    let hub = Arc::new(Hub::default());
+    let (live, told, seen) = (Arc::clone(&hub), Arc::clone(log), Arc::clone(views));
+    tasks.spawn(async move { live.follow(told, seen, &telling).await });
+    hub
 }
 
 fn surroundings(config: &Config) -> Surroundings {

@@ -45,6 +45,7 @@ pub mod fields;
 pub mod health;
 pub mod idempotency;
 pub mod incidents;
+pub mod live;
 pub mod moments;
 pub mod outcome;
 pub mod registry;
@@ -58,6 +59,7 @@ mod tests;
 pub mod view;
 pub mod workspaces;
 
+use live::hub::Hub;
 pub use server::{Listener, listen};
 
 /// What the operator decided about this edge.
@@ -113,6 +115,8 @@ pub struct HttpState {
     pub vault: Vault,
     /// How its export fares, if it has one.
     pub export: Option<Arc<Status>>,
+    /// Who listens to what happens.
+    pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
     /// The adapters, for logs and strangers only.
@@ -157,6 +161,8 @@ pub struct Parts {
     pub vault: Vault,
     /// How its export fares, if it has one.
     pub export: Option<Arc<Status>>,
+    /// Who listens to what happens.
+    pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
     /// The adapters.
@@ -188,6 +194,7 @@ impl HttpState {
             log,
             vault,
             export,
+            hub,
             checkpoints,
             backends,
             mut config,
@@ -207,6 +214,7 @@ impl HttpState {
             log,
             vault,
             export,
+            hub,
             checkpoints,
             backends,
             config,

@@ -7,7 +7,7 @@
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
 //! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`activity`] (what was said), [`delegations`] (tasks
 //! that were handed on), [`secrets`] (which there are), [`supervision`] (what was decided, and
-//! why), [`tail`] (the raw log), [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
+//! why), [`live`] (what is told as it happens), [`tail`] (the raw log), [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
 //! them as fields that can be compared).
 
 pub mod activity;
@@ -15,6 +15,7 @@ pub mod calls;
 pub mod credentials;
 pub mod delegations;
 pub mod history;
+pub mod live;
 pub mod metrics;
 pub mod newest;
 pub mod picture;

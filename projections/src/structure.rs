@@ -2,12 +2,14 @@
 //!
 //! One function, [`wire`], knows which fact is which event. Not every fact is one, and none is more than one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use covalence_events::seal::ERASED;
-use covalence_events::workspace::{BackendKind, CameOnline, Created, Degraded, Event, OnlineVia, Registered};
-use covalence_events::{EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
+use covalence_events::workspace::{
+    BackendKind, CameOnline, Created, Degraded, DelegationOutcome, Event, OnlineVia, Registered,
+};
+use covalence_events::{DelegationId, EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -71,8 +73,12 @@ impl Payload {
 }
 
 /// Every name that [`wire`] gives.
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 13] = [
     "AGENT_CARD_UPDATED",
+    "DELEGATION_COMPLETE",
+    "DELEGATION_FAILED",
+    "DELEGATION_SENT",
+    "DELEGATION_STATUS",
     "WORKSPACE_AWAITING_AGENT",
     "WORKSPACE_DEGRADED",
     "WORKSPACE_OFFLINE",
@@ -93,7 +99,11 @@ pub fn wire(recorded: &Recorded, moment: &Moment) -> Option<StructureEvent> {
     let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) else {
         return None;
     };
-    let (event_type, payload) = translate(event, moment.profiles.get(&workspace)?)?;
+    let profile = moment.profiles.get(&workspace)?;
+    let (event_type, payload) = match delegated(event, moment) {
+        Some(told) => told,
+        None => translate(event, profile)?,
+    };
     Some(StructureEvent {
         id: recorded.meta.id,
         position: recorded.position,
@@ -188,6 +198,45 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
     }
 }
 
+/// Characters of a task in its event (contract 5.1).
+const TASK_PREVIEW: usize = 100;
+/// Characters of an answer in its event (contract 5.2).
+const RESPONSE_PREVIEW: usize = 200;
+
+fn delegated(event: &Event, moment: &Moment) -> Option<(&'static str, Value)> {
+    let cut = |text: &str, max: usize| text.chars().take(max).collect::<String>();
+    let status = |delegation: DelegationId, status: &str| {
+        let target = moment.targets.get(&delegation);
+        let payload = json!({"delegation_id": delegation, "target_id": target, "status": status});
+        Some(("DELEGATION_STATUS", payload))
+    };
+    match event {
+        Event::DelegationRequested(e) => {
+            let preview = cut(&e.task, TASK_PREVIEW);
+            let payload =
+                json!({"delegation_id": e.delegation, "target_id": e.target, "task_preview": preview});
+            Some(("DELEGATION_SENT", payload))
+        }
+        Event::DelegationDispatched(e) => status(e.delegation, "dispatched"),
+        Event::DelegationQueued(e) => status(e.delegation, "queued"),
+        Event::DelegationEnded(e) => Some(match e.outcome {
+            DelegationOutcome::Completed => {
+                let said = e.response.as_ref().map(|said| said.text.as_str()).unwrap_or_default();
+                let preview = cut(said, RESPONSE_PREVIEW);
+                let payload = json!({"delegation_id": e.delegation, "target_id": e.target, "response_preview": preview});
+                ("DELEGATION_COMPLETE", payload)
+            }
+            DelegationOutcome::Failed => {
+                let payload = json!({
+                    "delegation_id": e.delegation, "target_id": e.target, "error": e.error, "reason": e.reason,
+                });
+                ("DELEGATION_FAILED", payload)
+            }
+        }),
+        _ => None,
+    }
+}
+
 fn created(e: &Created) -> Option<(&'static str, Value)> {
     if e.backend != BackendKind::External {
         return None;
@@ -239,6 +288,11 @@ impl Default for Structure {
 }
 
 impl Structure {
+    /// What it says of workspaces besides their facts.
+    pub const fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
     /// The newest of all, newest first; `limit` up to [`NEWEST`].
     pub fn newest(&self, limit: usize) -> Vec<Arc<StructureEvent>> {
         self.newest.overall(limit.min(NEWEST))
@@ -257,7 +311,7 @@ impl Structure {
 
 impl Projection for Structure {
     const NAME: &'static str = "events";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         self.moment.learn(recorded);
@@ -280,6 +334,8 @@ pub struct Moment {
     #[serde(serialize_with = "crate::state::sorted")]
     profiles: HashMap<WorkspaceId, Profile>,
     runtimes: BTreeSet<Arc<str>>,
+    /// Whom each task that is not over was handed to.
+    targets: BTreeMap<DelegationId, WorkspaceId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,6 +352,11 @@ struct Profile {
 }
 
 impl Moment {
+    /// What a workspace is called.
+    pub(crate) fn name(&self, id: WorkspaceId) -> &str {
+        self.profiles.get(&id).map(|profile| profile.name.as_str()).unwrap_or_default()
+    }
+
     /// Takes in the next fact.
     pub fn learn(&mut self, recorded: &Recorded) {
         let (Fact::Workspace(event), Some(id)) = (&recorded.fact, recorded.subject()) else { return };
@@ -318,6 +379,10 @@ impl Moment {
             self.change(id, |profile| profile.name.clone_from(&e.name));
         } else if let Event::TierChanged(e) = event {
             self.change(id, |profile| profile.tier = e.tier);
+        } else if let Event::DelegationRequested(e) = event {
+            self.targets.insert(e.delegation, e.target);
+        } else if let Event::DelegationEnded(e) = event {
+            self.targets.remove(&e.delegation);
         } else if let Event::Erased(_) = event {
             self.change(id, |profile| ERASED.clone_into(&mut profile.name));
         } else {

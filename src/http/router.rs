@@ -9,7 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{
-    a2a, activity, admin, delegations, error, events, health, incidents, moments, registry, secrets,
+    a2a, activity, admin, delegations, error, events, health, incidents, live, moments, registry, secrets,
     workspaces,
 };
 
@@ -92,6 +92,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(registry::discover)
         .service(registry::list_peers)
         .service(registry::check_access)
+        .service(live::socket)
+        .service(live::events)
         .service(events::all)
         .service(events::of_workspace)
         .configure(supervision)

@@ -10,6 +10,7 @@ mod delegations;
 mod document;
 mod incidents;
 mod lifecycle;
+mod live;
 mod moments;
 mod platform;
 mod projections;

@@ -204,6 +204,9 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
     let runtime = Runtime::start(Recovery::default(), ports, Settings::default(), Vec::new()).await.unwrap();
     let views = Arc::new(Views::new());
     drop(views.start(Arc::clone(&log)));
+    let hub = Arc::new(crate::http::live::hub::Hub::default());
+    let (live, told, seen) = (Arc::clone(&hub), Arc::clone(&log), Arc::clone(&views));
+    tokio::spawn(async move { live.follow(told, seen, &covalence_events::pulse::Pulse::new("live")).await });
     HttpState::new(Parts {
         runtime,
         history: History::new(Arc::clone(&log), None),
@@ -212,6 +215,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         log,
         vault,
         export: None,
+        hub,
         checkpoints: None,
         backends,
         config,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 
 /// Reads whose answers depend on something besides the facts. All others of the API's document are compared.
-const NOT_OF_THE_LOG_ALONE: [(&str, &str); 12] = [
+const NOT_OF_THE_LOG_ALONE: [(&str, &str); 14] = [
     ("/health", "the server's own life"),
     ("/ready", "the server's own life"),
     ("/metrics", "counts what this run did"),
@@ -22,6 +22,8 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 12] = [
     ("/admin/log/segments", "files beside the log"),
     ("/admin/log/segments/{name}", "files beside the log"),
     ("/admin/log/checkpoints", "files beside the log"),
+    ("/ws", "what happens from now on"),
+    ("/workspaces/{id}/events/stream", "what happens from now on, without an end"),
 ];
 
 /// Workspaces that the reads of one workspace are compared for.
