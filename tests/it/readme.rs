@@ -50,6 +50,22 @@ async fn everything_to_try_works_as_it_is_written() {
     }
 }
 
+#[tokio::test]
+async fn the_way_to_a_remote_agent_works_as_it_is_written() {
+    let platform = Platform::start(Settings::default().arg("--demo")).await;
+    let programs = Path::new(COVALENCE).parent().expect("a folder");
+    fs::create_dir(platform.home().join("target")).unwrap();
+    std::os::unix::fs::symlink(programs, platform.home().join("target/debug")).unwrap();
+    wait_for_team(&platform).await;
+    let text = fs::read_to_string(root().join("docs/remote-agents.md")).expect("it is there");
+    let blocks = text.split("```sh try\n").skip(1).map(|block| block.split("```").next().expect("an end"));
+    // One terminal, and its agent goes with it whatever happens.
+    let script: String = std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n").chain(blocks).collect();
+    let printed = run(&platform, &script);
+    assert!(printed.contains("Agent message: HELLO"), "{printed}");
+    assert!(printed.lines().any(|line| line.contains("DIG")), "{printed}");
+}
+
 /// Waits until all five are online, and as many agents run.
 async fn wait_for_team(platform: &Platform) {
     let anybody = platform.anonymous();
