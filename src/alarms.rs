@@ -1,15 +1,16 @@
 //! Alarms reach somebody: follows the log and posts what a person should know of to a configured address, as JSON.
 //!
 //! # Guarantees
-//! - At least once, in the log's order: the position in `<data-dir>/alarms-position` moves on only after the receiver has
-//!   accepted, so a crash repeats the last notice and loses none. Each has the fact's `id` to tell a repetition by.
+//! - At least once, in the log's order: it follows the log under the name [`SUBSCRIPTION`], and a notice is settled only after the
+//!   receiver has accepted it, so a crash repeats the last one and loses none. Each has the fact's `id` to tell a repetition by.
 //! - The same condition is told once: an alarm that is on is not told again, and its end is told with `"resolved": true`.
-//! - Nothing else waits for it, and it holds no queue of its own: the log is the queue. What is older than
-//!   [`STALE_AFTER`] when it could be told at last is left out.
+//! - What can't be told is parked, with the reason, and told when a person replays it: what a receiver refuses for good (4xx but
+//!   408 and 429), and what nobody accepted within [`STALE_AFTER`]. Neither holds up what comes later.
 //!
 //! # Caveats
-//! - A receiver that says that it will never take a notice (4xx but 408 and 429) is not asked again about that one.
-//! - The first start with an address begins at the log's present end.
+//! - The first start with an address begins at the log's present end; one after a version that kept its position in
+//!   `<data-dir>/alarms-position` goes on from there.
+//! - After a restore of the log to an earlier point it begins at the log's end, and says so.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,16 +19,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use covalence_events::fleet::Event;
-use covalence_events::log::{EventLog, ReadError, Subscription};
-use covalence_events::pulse::Pulse;
+use covalence_events::log::ReadError;
+use covalence_events::pulse::{IDLE_ROUND, Pulse};
 use covalence_events::{Fact, Position, Recorded, Timestamp, WorkspaceId};
-use covalence_projections::Views;
+use covalence_projections::subscriptions::place::Nack;
+use covalence_projections::subscriptions::{Ask, Category, Definition, Name, Refused, Start, Wanted};
+use covalence_projections::{Subscriptions, Views};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 use url::Url;
+use uuid::Uuid;
 
 use crate::metrics_names::{ALARM_NOTICES, OUTCOME};
 
+/// The name under which it follows the log.
+pub const SUBSCRIPTION: &str = "alarms";
 /// A receiver that takes longer is not one that wakes anybody.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Before the second try, doubling up to [`RETRY_CAP`].
@@ -40,8 +46,6 @@ pub const STALE_AFTER: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 const TOLD_MAX: usize = 4096;
 /// Facts read at a time.
 const BATCH: usize = 256;
-/// Facts without a notice after which the position is written all the same, so that a restart reads little again.
-const POSITION_EVERY: u64 = 10_000;
 /// Pause before the log is read again after its store failed.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
@@ -51,7 +55,7 @@ pub struct Alarms {
     webhook: Url,
     file: PathBuf,
     http: reqwest::Client,
-    log: Arc<dyn EventLog>,
+    subscriptions: Arc<Subscriptions>,
     views: Arc<Views>,
     /// Conditions that were told to be on.
     told: BTreeSet<(String, Option<WorkspaceId>)>,
@@ -64,18 +68,19 @@ pub struct Alarms {
 enum Answer {
     Accepted,
     Later,
-    Never,
+    /// With this status.
+    Never(u16),
 }
 
 impl Alarms {
-    /// Ready to follow the log; keeps its position in the data directory.
+    /// Ready to follow the log.
     ///
     /// # Errors
     /// No HTTP client could be made.
     pub fn new(
         webhook: Url,
         data_dir: &Path,
-        log: Arc<dyn EventLog>,
+        subscriptions: Arc<Subscriptions>,
         views: Arc<Views>,
     ) -> Result<Self, reqwest::Error> {
         // The program installs it at its start; whoever uses this module alone gets it here.
@@ -91,7 +96,7 @@ impl Alarms {
         let file = data_dir.join("alarms-position");
         let (http, told) = (builder.build()?, BTreeSet::new());
         let pulse = Pulse::new("alarms");
-        Ok(Self { webhook, file, http, log, views, told, retry_base: RETRY_BASE, pulse })
+        Ok(Self { webhook, file, http, subscriptions, views, told, retry_base: RETRY_BASE, pulse })
     }
 
     /// The same with another pause before the second try.
@@ -106,61 +111,104 @@ impl Alarms {
         Arc::clone(&self.pulse)
     }
 
-    /// Follows the log until it is closed.
+    /// Follows the log for as long as the platform runs.
     pub async fn run(mut self, now: impl Fn() -> Timestamp) {
-        let mut told = match read_position(&self.file) {
-            Ok(Some(position)) => position,
-            Ok(None) => self.log.head(),
-            Err(error) => {
-                error!(file = %self.file.display(), %error, "the position of told alarms can't be read: beginning at the log's end");
-                self.log.head()
-            }
-        };
-        self.keep(told);
+        let Ok(name) = Name::try_from(SUBSCRIPTION.to_owned()) else { return };
         info!(host = self.webhook.host_str().unwrap_or_default(), "telling alarms");
+        let mut lease = None;
         loop {
-            let mut facts = Subscription::new(Arc::clone(&self.log), told.next());
-            match self.follow(&mut facts, &mut told, &now).await {
-                Ok(()) => return,
-                Err(error @ ReadError::Corrupt { .. }) => {
+            let followed = match self.begin(&name, &now).await {
+                Ok(()) => self.follow(&name, &mut lease, &now).await,
+                Err(error) => Err(error),
+            };
+            match followed {
+                Ok(()) => continue,
+                Err(Refused::Read(error @ ReadError::Corrupt { .. })) => {
                     error!(%error, "alarms are not told any more");
                     return;
                 }
-                Err(error @ ReadError::Store { .. }) => {
-                    warn!(%error, "reading the log failed, trying again");
-                    tokio::time::sleep(READ_RETRY).await;
+                Err(Refused::PlaceLost(why)) => {
+                    error!(why, "the place of told alarms is of another log: beginning at its end");
+                    if let Err(error) = self.subscriptions.remove_own(&name).await {
+                        warn!(%error, "the place of told alarms could not be removed");
+                    }
                 }
+                Err(error) => warn!(%error, "following the log for alarms failed, trying again"),
             }
+            lease = None;
+            self.pulse.waiting(tokio::time::sleep(READ_RETRY), || true).await;
         }
     }
 
+    /// Sees to the subscription: made at the first start, where the file of an earlier version says, else at the log's end.
+    async fn begin(&self, name: &Name, now: &impl Fn() -> Timestamp) -> Result<(), Refused> {
+        match self.subscriptions.show(name).await {
+            Err(Refused::NoSuch) => {}
+            known => return known.map(drop),
+        }
+        let start = match read_position(&self.file) {
+            Ok(position) => position.map_or(Start::End, Start::After),
+            Err(error) => {
+                error!(file = %self.file.display(), %error, "the position of told alarms can't be read: beginning at the log's end");
+                Start::End
+            }
+        };
+        let wanted = Wanted { category: Some(Category::Fleet), ..Wanted::default() };
+        self.subscriptions.create(Definition::ours(name.clone(), wanted, start, now())).await?;
+        // Its place is kept elsewhere now; left behind, it would be taken for one after the next restore.
+        match std::fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(file = %self.file.display(), %error, "the old position of told alarms can't be removed");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Tells what one delivery holds.
     async fn follow(
         &mut self,
-        facts: &mut Subscription,
-        told: &mut Position,
+        name: &Name,
+        lease: &mut Option<Uuid>,
         now: &impl Fn() -> Timestamp,
-    ) -> Result<(), ReadError> {
-        let mut kept = *told;
-        let (log, pulse) = (Arc::clone(&self.log), Arc::clone(&self.pulse));
-        while let Some(batch) = pulse.waiting(facts.next(BATCH), || *told >= log.head()).await? {
-            for recorded in &batch {
-                if let Some(notice) = self.notice(recorded, now()) {
-                    self.tell(&notice).await;
-                    self.keep(recorded.position);
-                    kept = recorded.position;
+    ) -> Result<(), Refused> {
+        let ask = Ask {
+            consumer: "the platform".to_owned(),
+            lease: *lease,
+            limit: BATCH,
+            wait: IDLE_ROUND,
+            standby: false,
+        };
+        let batch = self.subscriptions.fetch_own(name, &ask).await?;
+        self.pulse.tick();
+        *lease = Some(batch.lease);
+        let mut settled = Vec::new();
+        for delivered in &batch.facts {
+            let position = delivered.fact.position;
+            let Some(notice) = self.notice(&delivered.fact, delivered.replayed) else {
+                settled.push(position);
+                continue;
+            };
+            let since = if delivered.replayed { now() } else { delivered.fact.meta.at };
+            match self.tell(&notice, since + STALE_AFTER, now).await {
+                Ok(()) => {
+                    settled.push(position);
+                    self.subscriptions.ack(name, batch.lease, &std::mem::take(&mut settled), None).await?;
                 }
-                *told = recorded.position;
+                Err(reason) => {
+                    let nack = Nack { reason, retry_after: None, park: true };
+                    self.subscriptions.nack(name, batch.lease, &[position], &nack).await?;
+                }
             }
-            if told.0 - kept.0 >= POSITION_EVERY {
-                self.keep(*told);
-                kept = *told;
-            }
+        }
+        if !settled.is_empty() {
+            self.subscriptions.ack(name, batch.lease, &settled, None).await?;
         }
         Ok(())
     }
 
     /// What is told of a fact, if anything is.
-    fn notice(&mut self, recorded: &Recorded, now: Timestamp) -> Option<Value> {
+    fn notice(&mut self, recorded: &Recorded, replayed: bool) -> Option<Value> {
         let Fact::Fleet(event) = &recorded.fact else { return None };
         let (kind, workspace, message, resolved) = told_of(event)?;
         if let Event::AlarmRaised(_) | Event::AlarmResolved(_) = event {
@@ -175,13 +223,10 @@ impl Alarms {
             while self.told.len() > TOLD_MAX {
                 self.told.pop_first();
             }
-            if !changed {
+            // A person wants to have it told, whatever was told before.
+            if !changed && !replayed {
                 return None;
             }
-        }
-        if now - recorded.meta.at > STALE_AFTER {
-            metrics::counter!(ALARM_NOTICES, OUTCOME => "stale").increment(1);
-            return None;
         }
         let name = workspace.and_then(|id| self.views.roster.read().get(id)).map(|row| row.name.clone());
         let text = match &name {
@@ -203,19 +248,24 @@ impl Alarms {
         }))
     }
 
-    /// Posts it until it is accepted, or refused for good.
-    async fn tell(&self, notice: &Value) {
+    /// Posts it until it is accepted; else says why it is given up: refused for good, or not accepted in time.
+    async fn tell(
+        &self,
+        notice: &Value,
+        stale: Timestamp,
+        now: &impl Fn() -> Timestamp,
+    ) -> Result<(), String> {
         let mut pause = self.retry_base;
-        loop {
+        while now() <= stale {
             match self.post(notice).await {
                 Answer::Accepted => {
                     metrics::counter!(ALARM_NOTICES, OUTCOME => "accepted").increment(1);
-                    return;
+                    return Ok(());
                 }
-                Answer::Never => {
+                Answer::Never(status) => {
                     metrics::counter!(ALARM_NOTICES, OUTCOME => "refused").increment(1);
-                    error!(kind = %notice["kind"], "the receiver of alarms refuses this one for good");
-                    return;
+                    error!(kind = %notice["kind"], "the receiver of alarms refuses this one for good: parked");
+                    return Err(format!("the receiver refused it: HTTP {status}"));
                 }
                 Answer::Later => {
                     metrics::counter!(ALARM_NOTICES, OUTCOME => "retried").increment(1);
@@ -224,6 +274,8 @@ impl Alarms {
                 }
             }
         }
+        metrics::counter!(ALARM_NOTICES, OUTCOME => "stale").increment(1);
+        Err(format!("not accepted within {} h", STALE_AFTER.num_hours()))
     }
 
     async fn post(&self, notice: &Value) -> Answer {
@@ -233,7 +285,7 @@ impl Alarms {
                 let status = response.status();
                 warn!(status = status.as_u16(), "the receiver of alarms did not take one");
                 let never = status.is_client_error() && !matches!(status.as_u16(), 408 | 429);
-                if never { Answer::Never } else { Answer::Later }
+                if never { Answer::Never(status.as_u16()) } else { Answer::Later }
             }
             // The address may hold a secret and stays out of the log.
             Err(error) => {
@@ -241,13 +293,6 @@ impl Alarms {
                 warn!(error = format!("{error:#}"), "the receiver of alarms is not reached, trying again");
                 Answer::Later
             }
-        }
-    }
-
-    /// Writes the position; a failure costs a repetition after the next start.
-    fn keep(&self, position: Position) {
-        if let Err(error) = write_position(&self.file, position) {
-            warn!(file = %self.file.display(), %error, "the position of told alarms can't be written");
         }
     }
 }
@@ -297,14 +342,6 @@ fn read_position(file: &Path) -> io::Result<Option<Position>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Whole or not at all: written beside, then moved over.
-fn write_position(file: &Path, position: Position) -> io::Result<()> {
-    let beside = file.with_extension("new");
-    std::fs::write(&beside, format!("{position}\n"))?;
-    std::fs::File::open(&beside)?.sync_data()?;
-    std::fs::rename(&beside, file)
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use anyhow::Context as _;
 use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::fleet::Command;
 use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
-use covalence_events::Timestamp;
 use covalence_events::fleet::{PlatformStarted, TailRepaired};
 use covalence_events::keyring::Keyring;
 use covalence_events::log::EventLog;
@@ -23,7 +22,8 @@ use covalence_events::log::sled::{Opened, Options, SledLog};
 use covalence_events::pulse::Pulse;
 use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, ERASED_TAG};
-use covalence_projections::{History as Past, Rebuilder, Views};
+use covalence_events::{Timestamp, WorkspaceId};
+use covalence_projections::{History as Past, Rebuilder, Subscriptions, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -80,7 +80,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let log: Arc<dyn EventLog> = Arc::new(history.log);
     let views = Arc::new(history.views);
     let hub = follow(&log, &views, &tasks, &mut pulses);
-    pulses.extend(tell_alarms(&config, (&log, &views, &clock), &tasks)?);
+    let subscriptions = subscriptions(&config, &log, history.erased).await?;
+    pulses.extend(tell_alarms(&config, (&subscriptions, &views, &clock), &tasks)?);
     let past = keep_past(&config, &log, history.erased_at, &tasks)?;
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
     let ports = Ports {
@@ -99,6 +100,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         views: Arc::clone(&views),
         history: past,
         rebuilder: Rebuilder::new(Arc::clone(&views), Arc::clone(&log), tasks.handle().clone()),
+        subscriptions,
         log,
         vault: history.vault,
         export: Some(export.status()),
@@ -151,16 +153,30 @@ fn describe_metrics() {
 /// Alarms go to the configured address, if there is one; answers the pulse of what sends them.
 fn tell_alarms(
     config: &Config,
-    (log, views, clock): (&Arc<dyn EventLog>, &Arc<Views>, &Arc<dyn Clock>),
+    (subscriptions, views, clock): (&Arc<Subscriptions>, &Arc<Views>, &Arc<dyn Clock>),
     tasks: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Option<Arc<Pulse>>> {
     let Some(webhook) = config.alarms.webhook.clone() else { return Ok(None) };
-    let (log, views, clock) = (Arc::clone(log), Arc::clone(views), Arc::clone(clock));
-    let alarms = Alarms::new(webhook, &config.data_dir, log, views)
+    let (subscriptions, views, clock) = (Arc::clone(subscriptions), Arc::clone(views), Arc::clone(clock));
+    let alarms = Alarms::new(webhook, &config.data_dir, subscriptions, views)
         .context("the client that posts alarms could not be made")?;
     let pulse = alarms.pulse();
     tasks.spawn(alarms.run(move || clock.now().at));
     Ok(Some(pulse))
+}
+
+/// Who follows the log under a name; what they said of those who were erased is forgotten, also where a crash came in between.
+async fn subscriptions(
+    config: &Config,
+    log: &Arc<dyn EventLog>,
+    erased: Vec<WorkspaceId>,
+) -> anyhow::Result<Arc<Subscriptions>> {
+    let opened = Subscriptions::open(config.data_dir.join(data_dir::SUBSCRIPTIONS), Arc::clone(log))
+        .context("reading the subscriptions")?;
+    for id in erased {
+        opened.forget(id).await.context("forgetting what was said of erased workspaces")?;
+    }
+    Ok(Arc::new(opened))
 }
 
 /// The past, with the snapshots that make it quick; none that may hold what was erased meanwhile.
@@ -199,6 +215,8 @@ struct History {
     last_at: Option<Timestamp>,
     /// When a workspace was last erased.
     erased_at: Option<Timestamp>,
+    /// Workspaces that were erased.
+    erased: Vec<WorkspaceId>,
 }
 
 /// Opens the log and folds every fact once, into the actors' states and into the projections.
@@ -207,7 +225,7 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     data_dir::create(&config.data_dir)?;
     let mut recovery = Recovery::default();
     let mut views = Views::new();
-    let (mut last_at, mut erased_at) = (None, None);
+    let (mut last_at, mut erased_at, mut erased) = (None, None, Vec::new());
     let keys = Keyring::open(&keys_dir(&config.data_dir), config.access.encryption_key.clone())?;
     let keys = Arc::new(keys);
     let options = Options { keys: Some(Arc::clone(&keys)), ..Options::default() };
@@ -217,6 +235,7 @@ async fn open(config: &Config) -> anyhow::Result<History> {
         last_at = last_at.max(Some(recorded.meta.at));
         if recorded.fact.tag() == ERASED_TAG {
             erased_at = erased_at.max(Some(recorded.meta.at));
+            erased.extend(recorded.subject());
         }
     })?;
     if let Some(repair) = &opened.repaired {
@@ -234,6 +253,7 @@ async fn open(config: &Config) -> anyhow::Result<History> {
         views,
         last_at,
         erased_at,
+        erased,
     })
 }
 

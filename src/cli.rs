@@ -37,6 +37,7 @@ mod send;
 mod serve;
 mod status;
 mod strangers;
+mod subscriptions;
 mod supervision;
 mod timeline;
 mod value;
@@ -146,6 +147,8 @@ enum Command {
     Log(log::Log),
     /// List the projections, and fold them anew from the log
     Projections(projections::Projections),
+    /// Follow the log under a name, and see who does
+    Subscriptions(subscriptions::Subscriptions),
     /// Build images of runtimes
     Images(images::Images),
     /// List and remove instances that the log does not know
@@ -186,6 +189,7 @@ impl Cli {
             Command::Incidents(command) => command.run(&shared).await,
             Command::Log(command) => command.run(&shared).await,
             Command::Projections(command) => command.run(&shared).await,
+            Command::Subscriptions(command) => command.run(&shared).await,
             Command::Images(command) => command.run(&shared).await,
             Command::Strangers(command) => command.run(&shared).await,
             Command::Config(command) => command.run(&shared),

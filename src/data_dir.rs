@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// What makes answers about the past quick. Disposable: made again from the log.
 pub const SNAPSHOTS: &str = "snapshots";
 
+/// How far those are who follow the log under a name.
+pub const SUBSCRIPTIONS: &str = "subscriptions";
+
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {

@@ -23,7 +23,7 @@ use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Status;
 use covalence_events::vault::Vault;
 use covalence_events::workspace::BackendKind;
-use covalence_projections::{History, Rebuilder, Views};
+use covalence_projections::{History, Rebuilder, Subscriptions, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use subtle::ConstantTimeEq as _;
 use tokio_util::task::TaskTracker;
@@ -53,6 +53,7 @@ pub mod request;
 pub mod router;
 pub mod secrets;
 pub mod server;
+pub mod subscriptions;
 pub mod supervision;
 #[cfg(test)]
 mod tests;
@@ -109,6 +110,8 @@ pub struct HttpState {
     pub history: History,
     /// Folds the read side anew.
     pub rebuilder: Rebuilder,
+    /// Who follows the log under a name.
+    pub subscriptions: Arc<Subscriptions>,
     /// The log, for reading it raw and for waiting on outcomes.
     pub log: Arc<dyn EventLog>,
     /// What seals and opens secrets.
@@ -155,6 +158,8 @@ pub struct Parts {
     pub history: History,
     /// Folds the read side anew.
     pub rebuilder: Rebuilder,
+    /// Who follows the log under a name.
+    pub subscriptions: Arc<Subscriptions>,
     /// The log.
     pub log: Arc<dyn EventLog>,
     /// What seals and opens secrets.
@@ -191,6 +196,7 @@ impl HttpState {
             views,
             history,
             rebuilder,
+            subscriptions,
             log,
             vault,
             export,
@@ -211,6 +217,7 @@ impl HttpState {
             views,
             history,
             rebuilder,
+            subscriptions,
             log,
             vault,
             export,

@@ -7,7 +7,8 @@
 //! Read in this order: [`projection`], [`runner`], then the questions: [`roster`] (what is there), [`credentials`] (who
 //! may speak for whom), [`structure`] (what a canvas is told), [`calls`] (how calls went), [`activity`] (what was said), [`delegations`] (tasks
 //! that were handed on), [`secrets`] (which there are), [`supervision`] (what was decided, and
-//! why), [`live`] (what is told as it happens), [`tail`] (the raw log), [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
+//! why), [`live`] (what is told as it happens), [`tail`] (the raw log), [`subscriptions`] (who follows it under a name),
+//! [`history`] (all of them as they were), [`rebuild`] (all of them anew), and [`picture`] (all of
 //! them as fields that can be compared).
 
 pub mod activity;
@@ -26,6 +27,7 @@ pub mod runner;
 pub mod secrets;
 mod state;
 pub mod structure;
+pub mod subscriptions;
 pub mod supervision;
 pub mod tail;
 pub mod view;
@@ -40,4 +42,5 @@ pub use projection::{ApplyError, Projection};
 pub use rebuild::Rebuilder;
 pub use roster::{Roster, Row, Status};
 pub use runner::{Behind, Views};
+pub use subscriptions::Subscriptions;
 pub use view::View;

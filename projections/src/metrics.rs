@@ -12,6 +12,14 @@ pub const STALLED: &str = "covalence_projection_stalled";
 pub const SNAPSHOTS_DAMAGED: &str = "covalence_snapshots_damaged_total";
 /// Counter: rebuilds that ended, by projection and outcome.
 pub const REBUILDS: &str = "covalence_projection_rebuilds_total";
+/// Gauge: facts of the log after a subscription's checkpoint.
+pub const SUBSCRIPTION_LAG: &str = "covalence_subscription_lag_events";
+/// Gauge: facts that a subscription's consumer was given and has not settled.
+pub const SUBSCRIPTION_OPEN: &str = "covalence_subscription_open_events";
+/// Gauge: facts that a subscription has put aside.
+pub const SUBSCRIPTION_PARKED: &str = "covalence_subscription_parked_events";
+/// Label: which subscription.
+pub const SUBSCRIPTION: &str = "subscription";
 /// Label: what a rebuild came to.
 pub const OUTCOME: &str = "outcome";
 /// Label: which projection.
@@ -27,6 +35,13 @@ pub fn describe() {
         "snapshots that were found damaged, and are made again"
     );
     describe_counter!(REBUILDS, Unit::Count, "rebuilds of projections that ended, by outcome");
+    describe_gauge!(SUBSCRIPTION_LAG, Unit::Count, "facts of the log after the subscription's checkpoint");
+    describe_gauge!(
+        SUBSCRIPTION_OPEN,
+        Unit::Count,
+        "facts that the subscription's consumer was given and has not settled"
+    );
+    describe_gauge!(SUBSCRIPTION_PARKED, Unit::Count, "facts that the subscription has put aside");
     describe_gauge!(
         STALLED,
         Unit::Count,

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use covalence_events::fleet::{AlarmRaised, AlarmResolved, StrangerFound};
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::log::{Ack, Append, Expected};
+use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::{BootId, CorrelationId, EventId, Meta, NewEvent, Principal, StreamId};
+use covalence_projections::subscriptions::Standing;
 
 use super::*;
 
@@ -64,10 +65,46 @@ fn resolved(kind: &str) -> AlarmResolved {
     AlarmResolved { kind: kind.to_owned(), workspace: None }
 }
 
-fn start(url: Url, dir: &Path, log: &Arc<MemoryLog>) -> tokio::task::JoinHandle<()> {
+/// A platform's part that tells alarms, over a log and a data directory.
+struct Teller {
+    subscriptions: Arc<Subscriptions>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn start(url: Url, dir: &Path, log: &Arc<MemoryLog>) -> Teller {
     let log = Arc::clone(log) as Arc<dyn EventLog>;
-    let alarms = Alarms::new(url, dir, log, Arc::new(Views::new())).unwrap();
-    tokio::spawn(alarms.retrying_after(Duration::from_millis(1)).run(chrono::Utc::now))
+    let subscriptions = Arc::new(Subscriptions::open(dir.join("subscriptions"), log).unwrap());
+    let alarms = Alarms::new(url, dir, Arc::clone(&subscriptions), Arc::new(Views::new())).unwrap();
+    let task = tokio::spawn(alarms.retrying_after(Duration::from_millis(1)).run(chrono::Utc::now));
+    Teller { subscriptions, task }
+}
+
+fn name() -> Name {
+    SUBSCRIPTION.to_owned().try_into().unwrap()
+}
+
+impl Teller {
+    /// Waits until this holds.
+    async fn until(&self, what: &str, holds: impl Fn(&Standing) -> bool) {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        let reached = async {
+            while !self.subscriptions.show(&name()).await.is_ok_and(|standing| holds(&standing)) {
+                tick.tick().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), reached).await;
+        assert!(in_time.is_ok(), "not {what}: {:?}", self.subscriptions.show(&name()).await);
+    }
+
+    async fn told(&self, position: Position) {
+        self.until("told", |standing| standing.checkpoint >= position && standing.open == 0).await;
+    }
 }
 
 async fn next(hearing: &mut tokio::sync::mpsc::Receiver<Value>) -> (String, bool) {
@@ -76,17 +113,9 @@ async fn next(hearing: &mut tokio::sync::mpsc::Receiver<Value>) -> (String, bool
     (heard["kind"].as_str().unwrap().to_owned(), heard["resolved"].as_bool().unwrap())
 }
 
-/// Waits until this much is known to be told.
-async fn kept(dir: &Path, position: Position) {
-    let file = dir.join("alarms-position");
-    let mut tick = tokio::time::interval(Duration::from_millis(10));
-    let written = async {
-        while read_position(&file).unwrap() != Some(position) {
-            tick.tick().await;
-        }
-    };
-    let in_time = tokio::time::timeout(Duration::from_secs(10), written).await;
-    assert!(in_time.is_ok(), "never kept {position}: {:?}", read_position(&file));
+/// As a version before subscriptions left it.
+fn write_position(dir: &Path, position: Position) {
+    std::fs::write(dir.join("alarms-position"), format!("{position}\n")).unwrap();
 }
 
 #[actix_web::test]
@@ -95,8 +124,8 @@ async fn an_alarm_and_its_end_are_told_once_each_and_again_when_it_comes_back() 
     let (dir, log) = (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::new()));
     let now = chrono::Utc::now();
     record(&log, now, raised("before")).await;
-    let _task = start(url, dir.path(), &log);
-    kept(dir.path(), Position(1)).await;
+    let teller = start(url, dir.path(), &log);
+    teller.told(Position(1)).await;
     record(&log, now, raised("a")).await;
     record(&log, now, raised("a")).await;
     let stranger = StrangerFound {
@@ -117,35 +146,75 @@ async fn an_alarm_and_its_end_are_told_once_each_and_again_when_it_comes_back() 
 async fn a_receiver_that_is_unwell_is_asked_again_until_it_accepts() {
     let (url, mut hearing) = receiver(&[503, 429, 204]);
     let (dir, log) = (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::new()));
-    write_position(&dir.path().join("alarms-position"), Position(0)).unwrap();
+    write_position(dir.path(), Position(0));
     let position = record(&log, chrono::Utc::now(), raised("a")).await;
-    let _task = start(url, dir.path(), &log);
+    let teller = start(url, dir.path(), &log);
     for _ in 0..3 {
         assert_eq!(next(&mut hearing).await.0, "a");
     }
-    kept(dir.path(), position).await;
+    teller.told(position).await;
 }
 
 #[actix_web::test]
-async fn a_notice_that_is_refused_for_good_does_not_hold_up_the_next() {
+async fn a_notice_that_is_refused_for_good_holds_up_nothing_and_is_told_when_it_is_replayed() {
     let (url, mut hearing) = receiver(&[400, 200]);
     let (dir, log) = (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::new()));
-    write_position(&dir.path().join("alarms-position"), Position(0)).unwrap();
+    write_position(dir.path(), Position(0));
     record(&log, chrono::Utc::now(), raised("a")).await;
-    record(&log, chrono::Utc::now(), raised("b")).await;
-    let _task = start(url, dir.path(), &log);
+    let last = record(&log, chrono::Utc::now(), raised("b")).await;
+    let teller = start(url, dir.path(), &log);
     assert_eq!((next(&mut hearing).await.0, next(&mut hearing).await.0), ("a".to_owned(), "b".to_owned()));
+    teller.told(last).await;
+    let parked = teller.subscriptions.parked(&name()).await.unwrap();
+    assert_eq!(parked.len(), 1);
+    assert_eq!(
+        (parked[0].0, parked[0].1.reason.as_str()),
+        (Position(1), "the receiver refused it: HTTP 400")
+    );
+    assert_eq!(teller.subscriptions.replay(&name(), None).await.unwrap().0, 1);
+    assert_eq!(next(&mut hearing).await.0, "a", "though it was said to be on before");
+    teller.until("empty", |standing| standing.parked + standing.open == 0).await;
 }
 
 #[actix_web::test]
-async fn after_a_restart_it_goes_on_where_it_was_and_leaves_out_what_is_old() {
+async fn the_position_of_an_earlier_version_is_gone_on_from_once_and_what_is_old_is_parked() {
     let (url, mut hearing) = receiver(&[200]);
     let (dir, log) = (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::new()));
     let now = chrono::Utc::now();
     let told = record(&log, now, raised("told")).await;
-    write_position(&dir.path().join("alarms-position"), told).unwrap();
-    record(&log, now - STALE_AFTER - chrono::TimeDelta::seconds(1), raised("old")).await;
-    record(&log, now, raised("missed")).await;
-    let _task = start(url, dir.path(), &log);
+    write_position(dir.path(), told);
+    let old = now - STALE_AFTER - chrono::TimeDelta::seconds(1);
+    let stale = record(&log, old, raised("old")).await;
+    let last = record(&log, now, raised("missed")).await;
+    let teller = start(url.clone(), dir.path(), &log);
     assert_eq!(next(&mut hearing).await, ("missed".to_owned(), false));
+    teller.told(last).await;
+    let parked = teller.subscriptions.parked(&name()).await.unwrap();
+    assert_eq!((parked[0].0, parked[0].1.reason.as_str()), (stale, "not accepted within 24 h"));
+    assert!(!dir.path().join("alarms-position").exists());
+    drop(teller);
+    let teller = start(url, dir.path(), &log);
+    record(&log, now, raised("later")).await;
+    assert_eq!(next(&mut hearing).await.0, "later", "nothing is told twice after a start");
+    drop(teller);
+}
+
+#[actix_web::test]
+async fn after_a_restore_of_the_log_to_an_earlier_point_what_comes_is_told() {
+    let (url, mut hearing) = receiver(&[200]);
+    let (dir, log) = (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::new()));
+    write_position(dir.path(), Position(0));
+    for kind in ["a", "b"] {
+        record(&log, chrono::Utc::now(), raised(kind)).await;
+    }
+    let teller = start(url.clone(), dir.path(), &log);
+    teller.told(Position(2)).await;
+    drop(teller);
+    while hearing.try_recv().is_ok() {}
+    let restored = Arc::new(MemoryLog::new());
+    record(&restored, chrono::Utc::now(), raised("a")).await;
+    let teller = start(url, dir.path(), &restored);
+    teller.told(Position(1)).await;
+    record(&restored, chrono::Utc::now(), raised("c")).await;
+    assert_eq!(next(&mut hearing).await.0, "c");
 }

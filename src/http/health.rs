@@ -142,6 +142,7 @@ pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
 #[get("/metrics")]
 pub(crate) async fn metrics(ctx: Ctx) -> HttpResponse {
     gauges::set(&ctx.state);
+    ctx.state.subscriptions.measure().await;
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8")))
         .body(ctx.state.metrics.render())

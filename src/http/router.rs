@@ -10,7 +10,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{
     a2a, activity, admin, delegations, error, events, health, incidents, live, moments, registry, secrets,
-    workspaces,
+    subscriptions, workspaces,
 };
 
 /// The document's head.
@@ -32,6 +32,7 @@ use crate::http::{
         (name = "supervision", description = "what was decided about restarts and why, holds, the policy"),
         (name = "incidents", description = "why something happened or did not, and what happened when"),
         (name = "events", description = "what happened, in the wire contract's names"),
+        (name = "subscriptions", description = "who follows the log under a name, how far they are, and what they put aside"),
         (name = "operations", description = "health, metrics, the raw log, output, strangers"),
     )
 )]
@@ -110,6 +111,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(admin::segments::check_checkpoints)
         .service(admin::projections::list)
         .service(admin::projections::rebuild)
+        .configure(subscriptions)
         .service(admin::logs)
         .service(admin::strangers)
         .service(admin::remove_stranger);
@@ -157,6 +159,23 @@ fn incident_objects(config: &mut ServiceConfig<'_>) {
         .service(incidents::objects::show_flight)
         .service(incidents::objects::note)
         .service(incidents::objects::close);
+}
+
+/// Who follows the log under a name.
+fn subscriptions(config: &mut ServiceConfig<'_>) {
+    config
+        .service(subscriptions::create)
+        .service(subscriptions::list)
+        .service(subscriptions::show)
+        .service(subscriptions::remove)
+        .service(subscriptions::list_parked)
+        .service(subscriptions::replay)
+        .service(subscriptions::discard)
+        .service(subscriptions::consume::fetch)
+        .service(subscriptions::consume::ack)
+        .service(subscriptions::consume::nack)
+        .service(subscriptions::consume::release)
+        .service(subscriptions::consume::follow);
 }
 
 /// The operator's hand.

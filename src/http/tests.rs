@@ -15,5 +15,6 @@ mod moments;
 mod platform;
 mod projections;
 mod registry;
+mod subscriptions;
 mod supervision;
 mod tokens;

@@ -37,5 +37,6 @@ mod roster_and_actor;
 mod second_server;
 mod secrets;
 mod storm;
+mod subscriptions;
 mod support;
 mod tidy;

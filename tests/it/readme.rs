@@ -60,7 +60,8 @@ async fn the_way_to_a_remote_agent_works_as_it_is_written() {
     let text = fs::read_to_string(root().join("docs/remote-agents.md")).expect("it is there");
     let blocks = text.split("```sh try\n").skip(1).map(|block| block.split("```").next().expect("an end"));
     // One terminal, and its agent goes with it whatever happens.
-    let script: String = std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n").chain(blocks).collect();
+    let script: String =
+        std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n").chain(blocks).collect();
     let printed = run(&platform, &script);
     assert!(printed.contains("Agent message: HELLO"), "{printed}");
     assert!(printed.lines().any(|line| line.contains("DIG")), "{printed}");

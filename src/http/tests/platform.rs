@@ -19,7 +19,7 @@ use covalence_events::log::memory::MemoryLog;
 use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, InstanceRef};
 use covalence_events::{Generation, Position, WorkspaceId};
-use covalence_projections::{History, Rebuilder, Views};
+use covalence_projections::{History, Rebuilder, Subscriptions, Views};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -210,6 +210,9 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
     HttpState::new(Parts {
         runtime,
         history: History::new(Arc::clone(&log), None),
+        subscriptions: Arc::new(
+            Subscriptions::open(keys_dir().join("subscriptions"), Arc::clone(&log)).unwrap(),
+        ),
         rebuilder: Rebuilder::new(Arc::clone(&views), Arc::clone(&log), tokio::runtime::Handle::current()),
         views,
         log,

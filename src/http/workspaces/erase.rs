@@ -47,5 +47,14 @@ pub(crate) async fn erase(ctx: Ctx, path: web::Path<String>) -> Answer {
         )
         .detail(detail)
     })?;
+    ctx.state.subscriptions.forget(id).await.map_err(|error| {
+        let detail = format!("what consumers of subscriptions said of it could not be removed: {error}");
+        ApiError::unavailable(
+            "erase_incomplete",
+            "erased from the log, not yet from subscriptions — retry",
+            RETRY,
+        )
+        .detail(detail)
+    })?;
     Ok(settled(&ctx, receipt.position, StatusCode::OK, ErasedView { status: "erased" }).await)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 
 /// Reads whose answers depend on something besides the facts. All others of the API's document are compared.
-const NOT_OF_THE_LOG_ALONE: [(&str, &str); 14] = [
+const NOT_OF_THE_LOG_ALONE: [(&str, &str); 15] = [
     ("/health", "the server's own life"),
     ("/ready", "the server's own life"),
     ("/metrics", "counts what this run did"),
@@ -24,6 +24,7 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 14] = [
     ("/admin/log/checkpoints", "files beside the log"),
     ("/ws", "what happens from now on"),
     ("/workspaces/{id}/events/stream", "what happens from now on, without an end"),
+    ("/admin/subscriptions", "kept beside the log"),
 ];
 
 /// Workspaces that the reads of one workspace are compared for.
