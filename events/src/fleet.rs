@@ -34,6 +34,8 @@ vocabulary! {
         PlatformStopped = "fleet.platform_stopped.v1",
         /// A damaged end of the log was cut off at open.
         TailRepaired = "fleet.tail_repaired.v1",
+        /// Something of the log was damaged or missing at open, and was mended without losing a fact.
+        LogMended = "fleet.log_mended.v1",
         /// A requested restart may begin.
         RestartAdmitted = "fleet.restart_admitted.v1",
         /// A requested restart has to wait.
@@ -120,6 +122,7 @@ impl Event {
             | Self::PlatformStarted(_)
             | Self::PlatformStopped(_)
             | Self::TailRepaired(_)
+            | Self::LogMended(_)
             | Self::EngineLost(_)
             | Self::EngineFound(_)
             | Self::StrangerFound(_)
@@ -175,6 +178,17 @@ pub struct TailRepaired {
     pub cut_bytes: u64,
     /// What was wrong with them.
     pub reason: String,
+}
+
+/// See [`Event::LogMended`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogMended {
+    /// A stable word for what was damaged: `store` (what sled keeps beside its files), `high_water`.
+    pub part: String,
+    /// What was wrong with it.
+    pub reason: String,
+    /// A stable word for what was done: `set_aside`, `written_anew`.
+    pub action: String,
 }
 
 /// See [`Event::RestartAdmitted`].

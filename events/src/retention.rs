@@ -69,7 +69,9 @@ impl Class {
                 | "tokens_revoked"
                 | "went_offline",
             )
-            | ("fleet", "platform_started" | "platform_stopped" | "tail_repaired") => Some(Self::Lifecycle),
+            | ("fleet", "platform_started" | "platform_stopped" | "tail_repaired" | "log_mended") => {
+                Some(Self::Lifecycle)
+            }
             (
                 "workspace",
                 "confirm_requested" | "death_refuted" | "drain_ended" | "drain_requested"

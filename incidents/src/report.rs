@@ -312,7 +312,11 @@ fn is_sign(event: &Recorded, before: Option<&Arc<Recorded>>) -> bool {
         Fact::Fleet(fact) => match fact {
             F::ObserverChanged(e) => e.score > e.from || e.pause_ms.is_some(),
             F::CircuitChanged(e) => e.state == fleet::CircuitState::Open,
-            F::EngineLost(_) | F::PlatformStopped(_) | F::TailRepaired(_) | F::InvariantViolated(_) => true,
+            F::EngineLost(_)
+            | F::PlatformStopped(_)
+            | F::TailRepaired(_)
+            | F::LogMended(_)
+            | F::InvariantViolated(_) => true,
             _ => is_change(event),
         },
     }

@@ -158,6 +158,10 @@ impl Scene {
             F::PlatformStarted(e) => self.platform.started(mark, e.head == Position(0)),
             F::PlatformStopped(_) => self.platform.stopped = Some(mark),
             F::TailRepaired(e) => self.platform.log.push((mark, format!("its end was torn: {}", e.reason))),
+            F::LogMended(e) => self
+                .platform
+                .log
+                .push((mark, format!("its {} was damaged: {}", e.part.replace('_', "-"), e.reason))),
             F::ObserverChanged(e) => self.platform.observer(mark, e),
             F::InvariantViolated(e) => {
                 self.platform.bugs.push((mark, format!("`{}` did not hold: {}", e.invariant, e.detail)));

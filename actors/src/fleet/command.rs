@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use covalence_events::fleet::{
-    BrakeReading, CircuitChanged, EngineLost, FlightLost, FlightRecorded, Mode, ObserverChanged,
+    BrakeReading, CircuitChanged, EngineLost, FlightLost, FlightRecorded, LogMended, Mode, ObserverChanged,
     PlatformStarted, PlatformStopped, ProvisionLimitChanged, RestartOutcome, Scope, StrangerFound, Strategy,
     TailRepaired,
 };
@@ -205,6 +205,8 @@ pub enum Command {
     RecordStop(PlatformStopped),
     /// The log's end was cut at open.
     RecordRepair(TailRepaired),
+    /// Something of the log was mended at open.
+    RecordMended(LogMended),
     /// A backend does not answer.
     RecordEngineLost(EngineLost),
     /// A backend answers.
@@ -252,6 +254,7 @@ impl Command {
             Self::RecordStart(_) => "record_start",
             Self::RecordStop(_) => "record_stop",
             Self::RecordRepair(_) => "record_repair",
+            Self::RecordMended(_) => "record_mended",
             Self::RecordEngineLost(_) => "record_engine_lost",
             Self::RecordEngineFound { .. } => "record_engine_found",
             Self::RecordStranger(_) => "record_stranger",

@@ -115,6 +115,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
         }
         Command::RecordStop(stopped) => drop(draft.push(stopped.clone())),
         Command::RecordRepair(repaired) => drop(draft.push(repaired.clone())),
+        Command::RecordMended(mended) => drop(draft.push(mended.clone())),
         Command::RecordObserver(changed) => drop(draft.push(changed.clone())),
         Command::RecordCircuit(changed) => {
             draft.push(changed.clone());

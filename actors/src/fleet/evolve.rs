@@ -115,6 +115,7 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         // For people: no decision rests on them.
         Event::PlatformStopped(_)
         | Event::TailRepaired(_)
+        | Event::LogMended(_)
         | Event::ObserverChanged(_)
         | Event::ProvisionLimitChanged(_)
         | Event::IncidentNoted(_)

@@ -104,6 +104,7 @@ pub fn react(recorded: &Recorded, state: &State) -> Vec<Effect> {
         Event::PlatformStarted(_)
         | Event::PlatformStopped(_)
         | Event::TailRepaired(_)
+        | Event::LogMended(_)
         | Event::RestartDeferred(_)
         | Event::RestartSettled(_)
         | Event::RestartProved(_)

@@ -102,6 +102,7 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         fleet::Event::PlatformStarted(_)
         | fleet::Event::PlatformStopped(_)
         | fleet::Event::TailRepaired(_)
+        | fleet::Event::LogMended(_)
         | fleet::Event::RestartSettled(_)
         | fleet::Event::RestartProved(_)
         | fleet::Event::GraceStarted(_)

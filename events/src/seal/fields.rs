@@ -128,6 +128,11 @@ pub const ALL: &[Fields] = &[
     fields("fleet.platform_started.v1", &[], &[("version", "ours"), ("backend", WORD)]),
     fields("fleet.platform_stopped.v1", &[], &[("reason", WORD)]),
     fields("fleet.tail_repaired.v1", &[], &[("reason", WORD)]),
+    fields(
+        "fleet.log_mended.v1",
+        &[],
+        &[("part", WORD), ("reason", "the store's own words about its files"), ("action", WORD)],
+    ),
     fields("fleet.restart_admitted.v1", &[], &[("overridden", WORD)]),
     fields("fleet.restart_deferred.v1", &[], &[("rule", WORD)]),
     fields("fleet.restart_suppressed.v1", &[], &[("rule", WORD)]),

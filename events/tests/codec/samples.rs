@@ -438,6 +438,12 @@ fn fleet() -> Vec<f::Event> {
         .into(),
         f::PlatformStopped { reason: "signal".to_owned(), workspaces_stopped: false }.into(),
         f::TailRepaired { kept: Position(98), cut_bytes: 4096, reason: "checksum differs".to_owned() }.into(),
+        f::LogMended {
+            part: "store".to_owned(),
+            reason: "open the store: read corrupted data".to_owned(),
+            action: "set_aside".to_owned(),
+        }
+        .into(),
         f::RestartAdmitted {
             workspace,
             restart,

@@ -327,6 +327,7 @@ impl Standing {
             F::PlatformStarted(_)
             | F::PlatformStopped(_)
             | F::TailRepaired(_)
+            | F::LogMended(_)
             | F::HoldReleased(_)
             | F::GraceStarted(_) => true,
             F::EngineLost(e) => self.is_engine(&e.engine),

@@ -55,9 +55,11 @@ fn fleet(event: &fleet::Event, recorded: &Recorded, who: &Who) -> (Lane, Vec<Lan
         (own().unwrap_or_else(platform), tokens(inputs).into_iter().collect())
     };
     match event {
-        F::PlatformStarted(_) | F::PlatformStopped(_) | F::TailRepaired(_) | F::InvariantViolated(_) => {
-            (platform(), own().into_iter().collect())
-        }
+        F::PlatformStarted(_)
+        | F::PlatformStopped(_)
+        | F::TailRepaired(_)
+        | F::LogMended(_)
+        | F::InvariantViolated(_) => (platform(), own().into_iter().collect()),
         F::AlarmRaised(_) | F::AlarmResolved(_) => (platform(), own().into_iter().collect()),
         F::RestartAdmitted(e) => decided(e.inputs.as_deref()),
         F::RestartDeferred(e) => decided(e.inputs.as_deref()),

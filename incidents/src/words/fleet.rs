@@ -30,6 +30,19 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
             Bad,
             format!("a damaged end of the log was cut off after {}: {} bytes", e.kept, e.cut_bytes),
         ),
+        Event::LogMended(e) => Said::new(
+            Bad,
+            format!(
+                "the log's {} was damaged, and {}: {}",
+                e.part.replace('_', "-"),
+                match e.action.as_str() {
+                    "set_aside" => "the log is whole without what was set aside",
+                    "written_anew" => "was written anew",
+                    other => other,
+                },
+                e.reason
+            ),
+        ),
         Event::RestartAdmitted(e) => {
             let cost = e.cost.map(|cost| format!(", costs {cost}")).unwrap_or_default();
             let passed = match e.overridden.as_slice() {

@@ -194,6 +194,7 @@ impl Supervision {
             // incidents are read from the log itself.
             Event::PlatformStopped(_)
             | Event::TailRepaired(_)
+            | Event::LogMended(_)
             | Event::EngineLost(_)
             | Event::EngineFound(_)
             | Event::StrangerFound(_)

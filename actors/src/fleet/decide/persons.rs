@@ -86,6 +86,7 @@ pub(super) fn asked(draft: &mut Draft<'_>, command: &Command) -> Result<(), Reje
         | Command::RecordStart(_)
         | Command::RecordStop(_)
         | Command::RecordRepair(_)
+        | Command::RecordMended(_)
         | Command::RecordEngineLost(_)
         | Command::RecordEngineFound { .. }
         | Command::RecordStranger(_)
