@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::fleet::Command;
 use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
-use covalence_events::fleet::{PlatformStarted, TailRepaired};
+use covalence_events::fleet::{LogMended, PlatformStarted, TailRepaired};
 use covalence_events::keyring::Keyring;
 use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
@@ -241,6 +241,14 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     if let Some(repair) = &opened.repaired {
         warn!(kept = %repair.kept, cut_bytes = repair.cut_bytes, reason = repair.reason, "the log's torn end was cut off and kept aside");
     }
+    for mended in mended(&opened) {
+        warn!(
+            part = mended.part,
+            reason = mended.reason,
+            action = mended.action,
+            "the log was mended, and lost nothing"
+        );
+    }
     info!(head = %opened.head, workspaces = recovery.workspaces(), "log opened");
     let (exporter, checkpoints) = (segments::exporter(config, &log)?, log.checkpoints());
     Ok(History {
@@ -255,6 +263,21 @@ async fn open(config: &Config) -> anyhow::Result<History> {
         erased_at,
         erased,
     })
+}
+
+/// What was damaged of the log beside its facts.
+fn mended(opened: &Opened) -> Vec<LogMended> {
+    let said = |part: &str, action: &str, reason: String| LogMended {
+        part: part.to_owned(),
+        action: action.to_owned(),
+        reason,
+    };
+    let store = opened.mended.as_ref().map(|store| said("store", "set_aside", store.reason.clone()));
+    let high_water = opened.high_water_missing.then(|| {
+        let reason = "missing or unreadable: a loss at the log's end could not have been noticed";
+        said("high_water", "written_anew", reason.to_owned())
+    });
+    store.into_iter().chain(high_water).collect()
 }
 
 /// What the platform says first in every run.
@@ -272,7 +295,8 @@ fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec
         workspaces: recovery.workspaces() as u64,
         head: opened.head,
     });
-    repaired.into_iter().chain([started]).collect()
+    let mended = mended(opened).into_iter().map(Command::RecordMended);
+    repaired.into_iter().chain(mended).chain([started]).collect()
 }
 
 fn settings(config: &Config) -> Settings {

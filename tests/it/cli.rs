@@ -1,9 +1,11 @@
 //! The commands as a person and a script see them: exit codes, what goes to which stream, and nothing from our own
 //! environment.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use covalence_events::log::sled::{Options, SledLog};
 use covalence_events::log::{Ack, Append, EventLog as _, Expected};
@@ -156,6 +158,49 @@ async fn a_whole_log_verifies_and_one_in_use_is_refused_by_its_state() {
     let json: serde_json::Value = serde_json::from_slice(&whole.stdout).unwrap();
     assert_eq!((&json["events"], &json["head"]), (&3.into(), &3.into()));
     assert_eq!(json["problems"], serde_json::json!([]));
+}
+
+/// All bytes below a directory, with the time at which each file was changed.
+fn contents(of: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(of).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            let changed = path.metadata().unwrap().modified().unwrap();
+            found.insert(path.clone(), (std::fs::read(&path).unwrap(), changed));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn commands_that_look_into_a_stopped_log_change_no_byte_and_no_time_of_the_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = write_log(dir.path(), 30).await;
+    let data = dir.path().join(".covalence");
+    // As `kill -9` leaves it: with work for whoever opens it next.
+    let crashed = dir.path().join("crashed");
+    let copied = Command::new("cp").arg("-a").arg(&data).arg(&crashed).status().unwrap();
+    assert!(copied.success());
+    log.close().await;
+    drop(log);
+    for data in [data, crashed] {
+        let before = contents(&data);
+        let named = data.display().to_string();
+        let backup = dir.path().join("backup").display().to_string();
+        for command in [
+            &["log", "verify"][..],
+            &["log", "backup", &backup],
+            &["log", "checkpoint", "ls"],
+            &["incidents", "ls"],
+        ] {
+            let looked = run(dir.path(), &[], &[command, &["--data-dir", &named]].concat());
+            assert_eq!(looked.status.code(), Some(0), "{command:?}: {}", stderr(&looked));
+            assert_eq!(contents(&data), before, "{command:?}");
+        }
+    }
 }
 
 #[test]

@@ -37,8 +37,11 @@ mod boot;
 mod copy;
 mod decode;
 mod directory;
+mod ending;
 mod index;
 mod layers;
+mod mend;
+mod opening;
 mod queue;
 mod raw;
 mod read;
@@ -54,6 +57,7 @@ mod writer;
 pub use boot::Repair;
 pub use directory::FORMAT;
 pub use index::{RECENT_EVENTS_MAX, RECENT_IDS_MAX};
+pub use mend::Mended;
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 pub use raw::ClosedLog;
 pub(super) use rebuild::{Rebuild, high_water};
@@ -65,7 +69,7 @@ use decode::Decoder;
 pub use directory::is_there;
 use directory::{Directory, HighWater};
 use index::{Full, Index};
-use layers::{Layers, Purpose};
+use opening::Opening;
 use queue::{Queue, Refused};
 use read::{Gathered, Query};
 use roll::{Roll, Roller};
@@ -124,6 +128,8 @@ pub struct Opened {
     pub streams: usize,
     /// The repair of a torn end, if one was needed. To be recorded as a fact.
     pub repaired: Option<Repair>,
+    /// What was set aside because the log did not open with it. To be recorded as a fact.
+    pub mended: Option<Mended>,
     /// The acknowledged position that was given up because [`Options::accept_loss`] said so.
     pub accepted_loss: Option<Position>,
     /// The log has facts, but nothing says how far it was acknowledged: a loss at its end can't be ruled out.
@@ -249,19 +255,9 @@ impl SledLog {
     ) -> Result<(Self, Opened), OpenError> {
         let directory = Directory::take(path)?;
         let (high_water, acknowledged) = directory.high_water()?;
-        let blobs = Blobs::new(directory.blobs());
-        let purpose = if options.roll_events.is_some() { Purpose::Write } else { Purpose::Copy };
-        let (layers, heads) = Layers::open(&directory, options.cache_bytes, &disk, purpose)?;
-        let decoder = Decoder { keys: options.keys.as_deref() };
-        let mut scanned = boot::scan(&directory, (&layers, heads), (&blobs, decoder), visit)?;
+        let Opening { layers, blobs, mut scanned, lost, mended } =
+            opening::read(&directory, (options, &disk), acknowledged, visit)?;
         let head = scanned.index.head();
-        let lost = acknowledged.filter(|&acknowledged| acknowledged > head);
-        if let Some(high_water) = lost.filter(|_| !options.accept_loss) {
-            if let Some(reason) = scanned.torn_reason() {
-                tracing::error!(%head, reason, "acknowledged facts are in a damaged end of the log");
-            }
-            return Err(OpenError::Lost { path: path.to_owned(), head, high_water });
-        }
         if let Some(keys) = &options.keys {
             scanned.settle_keys(path, keys, options.accept_loss)?;
         }
@@ -286,6 +282,7 @@ impl SledLog {
             head,
             streams: scanned.index.streams(),
             repaired,
+            mended,
             accepted_loss: lost,
             high_water_missing: acknowledged.is_none() && head > Position(0),
         };

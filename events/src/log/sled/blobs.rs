@@ -73,10 +73,11 @@ impl Blobs {
         let mut used = self.used();
         *used.entry(*digest).or_default() += 1;
         let path = self.path(digest);
-        if path.exists() {
-            return Ok(());
-        }
         let folder = path.parent().unwrap_or(&self.root);
+        if path.exists() {
+            // Its content was synced before it got its name; of the name, a process that was killed may not have seen to it.
+            return sync_dir(folder);
+        }
         if !folder.exists() {
             fs::create_dir_all(folder)?;
             sync_dir(&self.root)?;

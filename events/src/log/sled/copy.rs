@@ -17,6 +17,11 @@ pub(super) fn copy(path: &Path, scratch: &Path) -> Result<(), OpenError> {
     exists(path)?;
     // Held until the copy is made: a server that starts meanwhile would write into what is being copied.
     let _lock = hold(path)?;
+    copy_into(path, scratch)
+}
+
+/// The same of a log that the caller knows to be there, and holds.
+pub(super) fn copy_into(path: &Path, scratch: &Path) -> Result<(), OpenError> {
     let private = fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch);
     private.map_err(failed(scratch, "create a directory for a copy"))?;
     for name in ["format", "high-water"] {
@@ -35,8 +40,8 @@ pub(super) fn copy(path: &Path, scratch: &Path) -> Result<(), OpenError> {
     for name in ["blobs", "archive"] {
         let linked = match fs::canonicalize(path.join(name)) {
             Ok(target) => symlink(target, scratch.join(name)),
-            // A log that was never rolled has no archive.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && name == "archive" => Ok(()),
+            // A log that was never rolled has no archive; one that lost its large payloads is read as far as it goes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         };
         linked.map_err(failed(path, "point at the log's archive and its large payloads"))?;

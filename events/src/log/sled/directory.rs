@@ -29,7 +29,10 @@ const FORMAT_UNROLLED: u32 = 1;
 const STORE: &str = "store";
 
 /// The directory of parts that were rolled.
-const ARCHIVE: &str = "archive";
+pub(super) const ARCHIVE: &str = "archive";
+
+/// The directory of large payloads.
+pub(super) const BLOBS: &str = "blobs";
 
 /// Ends the names of databases that are not finished, or not wanted any more.
 const UNFINISHED: &str = "tmp";
@@ -71,6 +74,8 @@ impl Directory {
             fs::create_dir_all(&path).map_err(failed(&path, "create a directory"))?;
         }
         sync_dir(root).map_err(failed(root, "sync the log's directory"))?;
+        // A process that was killed may have left a folder in it whose name is only in memory.
+        sync_dir(&directory.blobs()).map_err(failed(root, "sync the directory of large payloads"))?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent).map_err(failed(parent, "sync the data directory"))?;
         }
@@ -90,6 +95,11 @@ impl Directory {
     /// The numbers of sled's databases, oldest first.
     pub(super) fn stores(&self) -> Result<Vec<u32>, OpenError> {
         stores(&self.root).map_err(failed(&self.root, "list the log's directory"))
+    }
+
+    /// Where sled's databases are, oldest first.
+    pub(super) fn store_places(&self) -> Result<Vec<PathBuf>, OpenError> {
+        Ok(self.stores()?.into_iter().map(|number| self.store(number)).collect())
     }
 
     /// Removes databases that were never finished, or not removed as a whole.
@@ -122,7 +132,7 @@ impl Directory {
 
     /// Large payloads.
     pub(super) fn blobs(&self) -> PathBuf {
-        self.root.join("blobs")
+        self.root.join(BLOBS)
     }
 
     /// What repairs cut off.
@@ -133,6 +143,7 @@ impl Directory {
     /// Opens the high-water mark and reads it. `None` if there is none, or none that can be believed.
     pub(super) fn high_water(&self) -> Result<(HighWater, Option<Position>), OpenError> {
         let path = self.root.join("high-water");
+        let is_new = !path.exists();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -140,6 +151,10 @@ impl Directory {
             .truncate(false)
             .open(&path)
             .map_err(failed(&path, "open the high-water mark"))?;
+        if is_new {
+            // A sync of the file says nothing about its name.
+            sync_dir(&self.root).map_err(failed(&path, "keep the high-water mark"))?;
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed(&path, "read the high-water mark"))?;
         Ok((HighWater { file }, parse_high_water(&bytes)))

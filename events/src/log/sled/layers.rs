@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::sled::IVec;
@@ -40,9 +41,10 @@ pub(super) enum Purpose {
 pub(super) type Heads = HashMap<StreamId, Version>;
 
 impl Layers {
-    /// Opens everything.
+    /// Opens everything, with the databases at these places, oldest first.
     pub(super) fn open(
         directory: &Directory,
+        places: &[PathBuf],
         cache_bytes: u64,
         disk: &Arc<dyn Disk>,
         purpose: Purpose,
@@ -58,10 +60,8 @@ impl Layers {
             directory.tidy()?;
         }
         let mut stores = Vec::new();
-        let numbers = directory.stores()?;
-        for (index, &number) in numbers.iter().enumerate() {
-            let path = directory.store(number);
-            let store = Store::open(&path, cache_bytes, Arc::clone(disk))?;
+        for (index, path) in places.iter().enumerate() {
+            let store = Store::open(path, cache_bytes, Arc::clone(disk))?;
             let first = store.first().map_err(|reason| OpenError::Store {
                 path: path.clone(),
                 step: "look for the first fact",
@@ -75,15 +75,15 @@ impl Layers {
             drop(store);
             if tidy {
                 tracing::info!(store = %path.display(), "a database that is in the archive is removed");
-                discard(&path).map_err(failed(&path, "remove what was archived"))?;
-                if index + 1 == numbers.len() {
+                discard(path).map_err(failed(path, "remove what was archived"))?;
+                if index + 1 == places.len() {
                     // Its successor was lost with whatever it held; the high-water mark knows whether that was anything.
-                    fs::create_dir(&path).map_err(failed(&path, "create a directory"))?;
+                    fs::create_dir(path).map_err(failed(path, "create a directory"))?;
                 }
                 sync_dir(directory.root()).map_err(failed(directory.root(), "sync the log's directory"))?;
             }
-            if index + 1 == numbers.len() && tidy {
-                stores.push(Arc::new(Store::open(&path, cache_bytes, Arc::clone(disk))?));
+            if index + 1 == places.len() && tidy {
+                stores.push(Arc::new(Store::open(path, cache_bytes, Arc::clone(disk))?));
             }
         }
         Ok((Self { archive: Arc::new(archive), stores }, heads))
@@ -206,6 +206,13 @@ fn archived_whole(directory: &Directory, archive: &Archive, store: &Store) -> Re
         archive.link_at(head).map_err(|error| failed(error.to_string()))?,
         store.link(head).map_err(failed)?,
     );
+    let first = store.first().map_err(failed)?.map_or(Position(0), Position);
+    for part in archive.parts().iter().filter(|part| part.last() >= first && part.first() <= head) {
+        for number in 0..part.segments() {
+            // Once the database is gone, this is the only place that has these facts.
+            part.segment(number).map_err(|error| failed(error.to_string()))?;
+        }
+    }
     match links {
         (Some(archived), Some(stored)) if archived == stored => Ok(()),
         _ => Err(OpenError::Damaged {

@@ -1,12 +1,17 @@
 //! The log's frames as they are, of an open log and of one that nobody has open.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::blobs::Blobs;
+use super::copy::copy_into;
 use super::decode::Decoder;
-use super::directory::{Directory, exists};
+use super::directory::{Directory, exists, failed, hold};
 use super::layers::{Layers, Purpose};
+use super::mend::bare_copies;
 use super::scavenge::Survey;
 use super::store::{Disk, RealDisk};
 use super::{CACHE_BYTES_DEFAULT, Shared, verify};
@@ -53,36 +58,57 @@ impl Shared {
     }
 }
 
-/// A log that nobody has open, held while it is read. Nothing in it is repaired or changed.
+/// A log that nobody has open, held while it is read. Nothing of it is repaired, or changed in any byte: its databases are
+/// read in a copy of their own, below the directory for temporary files, which takes as much room as they do.
 #[derive(Debug)]
 pub struct ClosedLog {
+    root: PathBuf,
     layers: Layers,
     blobs: Blobs,
     head: Position,
     high_water: Option<Position>,
     keys: Option<Arc<Keyring>>,
-    // Last, so that the lock outlives the store.
-    directory: Directory,
+    /// Why the databases had to be read without what sled keeps beside their files.
+    mendable: Option<String>,
+    // Last, so that they outlive the databases.
+    _copy: TempDir,
+    _lock: Option<File>,
 }
 
 impl ClosedLog {
     /// Takes the log in a directory. Blocks.
     ///
     /// # Errors
-    /// When there is none, somebody has it open, or the store can't be opened.
+    /// When there is none, somebody has it open, it can't be copied, or the store can't be opened.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         exists(path)?;
-        let directory = Directory::take(path)?;
+        let lock = hold(path)?;
+        let copy = tempfile::Builder::new().prefix("covalence-log-").tempdir();
+        let copy = copy.map_err(failed(&std::env::temp_dir(), "make a directory for a copy of the log"))?;
+        copy_into(path, copy.path())?;
+        let directory = Directory::take(copy.path())?;
         let (_, high_water) = directory.high_water()?;
+        let reaches = |opened: &Result<(Layers, Position), OpenError>| match opened {
+            Ok((_, head)) => Some(*head),
+            Err(_) => None,
+        };
+        let mut opened = open(&directory, &directory.store_places()?);
+        let mut mendable = None;
+        if reaches(&opened).is_none_or(|head| high_water > Some(head)) {
+            let bare = bare_copies(path, &copy.path().join("bare")).map_err(failed(path, "copy the log"))?;
+            let without = open(&directory, &bare);
+            if reaches(&without) > reaches(&opened) {
+                mendable = Some(match &opened {
+                    Ok((_, head)) => format!("with it the log ends at {head}"),
+                    Err(error) => error.to_string(),
+                });
+                opened = without;
+            }
+        }
+        let (layers, head) = opened?;
         let blobs = Blobs::new(directory.blobs());
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (layers, _) = Layers::open(&directory, CACHE_BYTES_DEFAULT, &disk, Purpose::Look)?;
-        let head = layers.head().map_err(|reason| OpenError::Store {
-            path: path.to_owned(),
-            step: "look for the log's end",
-            reason,
-        })?;
-        Ok(Self { layers, blobs, head, high_water, keys: None, directory })
+        let root = path.to_owned();
+        Ok(Self { root, layers, blobs, head, high_water, keys: None, mendable, _copy: copy, _lock: lock })
     }
 
     /// The same, with keys to read sealed fields by; nothing else needs them.
@@ -105,11 +131,31 @@ impl ClosedLog {
     /// When the checkpoints can't be read.
     pub fn verify(&self) -> Result<Verified, ReadError> {
         let until = verify::Until::End { high_water: self.high_water };
-        let keys = checkpoint::Book::new(self.directory.root()).keys();
+        let keys = checkpoint::Book::new(&self.root).keys();
         let decoder = Decoder { keys: self.keys.as_deref() };
-        let verified = verify::verify(&self.layers, (&self.blobs, decoder), until, &keys);
-        checkpoint::complete(verified, self.directory.root(), self)
+        let mut verified = verify::verify(&self.layers, (&self.blobs, decoder), until, &keys);
+        if let Some(reason) = &self.mendable {
+            verified.problems.insert(
+                0,
+                format!(
+                    "what sled keeps beside its files is damaged, the next start sets it aside: {reason}"
+                ),
+            );
+        }
+        checkpoint::complete(verified, &self.root, self)
     }
+}
+
+/// Opens the databases at these places, and looks how far they go.
+fn open(directory: &Directory, places: &[PathBuf]) -> Result<(Layers, Position), OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (layers, _) = Layers::open(directory, places, CACHE_BYTES_DEFAULT, &disk, Purpose::Look)?;
+    let head = layers.head().map_err(|reason| OpenError::Store {
+        path: directory.root().to_owned(),
+        step: "look for the log's end",
+        reason,
+    })?;
+    Ok((layers, head))
 }
 
 impl Frames for ClosedLog {

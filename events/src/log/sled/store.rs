@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ::sled::{Batch, Config, Db, IVec, Tree};
 
 use super::directory::{failed, sync_dir};
+use super::mend::snapshots;
 use crate::id::Position;
 use crate::log::OpenError;
 use crate::log::frame::{Frames, Link, locate};
@@ -88,6 +89,8 @@ impl Store {
     pub(super) fn open(path: &Path, cache_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let file = path.join("db");
         released(&file).map_err(failed(&file, "wait for the store's last holder"))?;
+        remove_unfinished_snapshots(path)
+            .map_err(failed(path, "remove snapshots that were never finished"))?;
         let opened = guarded(|| {
             let config =
                 Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
@@ -235,6 +238,16 @@ impl Store {
     }
 }
 
+/// sled takes a snapshot that a crash kept it from renaming for its newest, whole or not.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    for snapshot in snapshots(path)? {
+        if snapshot.extension().is_some_and(|extension| extension == "generating") {
+            std::fs::remove_file(snapshot)?;
+        }
+    }
+    Ok(())
+}
+
 fn key_position(key: &[u8]) -> Result<u64, String> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| "a key of the wrong length".to_owned())
 }
@@ -242,7 +255,7 @@ fn key_position(key: &[u8]) -> Result<u64, String> {
 /// Waits until nobody holds sled's own lock, for [`RELEASE`] at most. Who asks has the log's lock already, so what holds this
 /// one can only be a remnant: a thread of sled's that a store just dropped has not ended yet, or a child between `fork`
 /// and `exec`.
-fn released(file: &Path) -> io::Result<()> {
+pub(super) fn released(file: &Path) -> io::Result<()> {
     let file = match File::open(file) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -262,7 +275,10 @@ fn released(file: &Path) -> io::Result<()> {
 pub(super) fn guarded<T>(step: impl FnOnce() -> ::sled::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string()),
+        // Its words for damage end in a backtrace that is never there.
+        Ok(Err(error)) => {
+            Err(error.to_string().replace(" backtrace ()", "").replace(" at file offset None", ""))
+        }
         Err(panic) => Err(format!("the store panicked: {}", panic_text(panic.as_ref()))),
     }
 }

@@ -15,6 +15,7 @@ use crate::log::Expected;
 use crate::log::conformance::{event, stream, to};
 use crate::log::frame::{self, Frame};
 
+mod mending;
 mod retention;
 mod rolling;
 
