@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use covalence_events::log::sled::{Options, SledLog};
@@ -54,7 +55,7 @@ fn killed_again_and_again(kind: &str, kills: u64) -> u64 {
     let mut seed = knob("COVALENCE_LOG_SEED", u64::from(std::process::id())) | 1;
     println!("{kills} kills, COVALENCE_LOG_SEED={seed}");
     let started = Instant::now();
-    let (mut acknowledged, mut repaired, mut archived) = (0, 0, 0);
+    let (mut acknowledged, mut repaired, mut mended, mut archived) = (0, 0, 0, 0);
     let mut dir = TempDir::new().expect("a directory for the log");
     let mut expected = BTreeMap::new();
     for round in 0..kills {
@@ -63,7 +64,8 @@ fn killed_again_and_again(kind: &str, kills: u64) -> u64 {
             expected.clear();
         }
         let path = dir.path().join("log");
-        let victim = Victim::start(kind, &path);
+        let mut victim = Victim::start(kind, &path, Stdio::inherit());
+        assert!(victim.is_ready(), "the victim opens the log");
         // The instant of death is the point here, not a wait for something.
         std::thread::park_timeout(Duration::from_millis(random(&mut seed) % LIFE_MAX_MS));
         let reported = victim.kill();
@@ -74,10 +76,11 @@ fn killed_again_and_again(kind: &str, kills: u64) -> u64 {
             panic!("round {round}: {wrong}");
         }
         repaired += usize::from(found.repaired);
+        mended += usize::from(found.mended);
         archived += found.archived.0;
     }
     println!(
-        "{acknowledged} acknowledged events, {repaired} torn ends cut, {archived} read from archives, in {:.1?}",
+        "{acknowledged} acknowledged events, {repaired} torn ends cut, {mended} mended, {archived} read from archives, in {:.1?}",
         started.elapsed()
     );
     assert!(acknowledged > 0, "the children were killed before they did anything");

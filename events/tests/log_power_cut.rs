@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use covalence_events::log::sled::{Options, SledLog};
@@ -119,7 +119,8 @@ fn cut(
     life_ms: u64,
     acknowledged: &mut BTreeMap<covalence_events::Position, covalence_events::EventId>,
 ) -> (usize, Found) {
-    let victim = Victim::start(kind, &disk.log());
+    let mut victim = Victim::start(kind, &disk.log(), Stdio::inherit());
+    assert!(victim.is_ready(), "the victim opens the log");
     // The instant of the cut is the point here, not a wait for something.
     std::thread::park_timeout(Duration::from_millis(life_ms));
     run(Command::new("kill").args(["-STOP", &victim.process.id().to_string()]));
@@ -145,7 +146,7 @@ fn cut_again_and_again(kind: &str) {
     let mut seed = knob("COVALENCE_LOG_SEED", u64::from(std::process::id())) | 1;
     println!("{cuts} power cuts, COVALENCE_LOG_SEED={seed}");
     let started = Instant::now();
-    let (mut events, mut repaired, mut archived) = (0, 0, 0);
+    let (mut events, mut repaired, mut mended, mut archived) = (0, 0, 0, 0);
     let (mut disk, mut acknowledged) = (Disk::new(), BTreeMap::new());
     for round in 0..cuts {
         if round > 0 && round % CUTS_PER_DISK == 0 {
@@ -158,10 +159,11 @@ fn cut_again_and_again(kind: &str) {
         }
         events += count;
         repaired += usize::from(found.repaired);
+        mended += usize::from(found.mended);
         archived += found.archived.0;
     }
     println!(
-        "{events} acknowledged events, {repaired} torn ends cut, {archived} read from archives, in {:.1?}",
+        "{events} acknowledged events, {repaired} torn ends cut, {mended} mended, {archived} read from archives, in {:.1?}",
         started.elapsed()
     );
     assert!(events > 0, "the power was cut before anything was acknowledged");

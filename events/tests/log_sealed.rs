@@ -268,7 +268,7 @@ async fn segments_hold_what_is_sealed_and_stay_erased_when_restored() {
     let checked = check::check(&segments, &[], &[]).await.unwrap();
     assert_eq!(checked.problems, Vec::<String>::new());
     assert!(checked.sealed > 30);
-    restore(&segments, &place.path("events"), Until::End, true).await.unwrap();
+    restore(Some(&segments), &place.path("events"), Until::End, true).await.unwrap();
     let (log, seen) = place.open();
     assert!(seen.iter().any(|event| shown(event).contains(ERASED)));
     let verified = log.verify().await.unwrap();

@@ -87,7 +87,7 @@ async fn segments_and_a_checkpoint_of_the_first_format_are_understood() {
     assert!(segments.segments().await.unwrap().len() > 2);
     let checked = check::check(&segments, &[], &[]).await.unwrap();
     assert_eq!((checked.problems, checked.checkpoints), (vec![], 1));
-    let restored = restore(&segments, &dir.path().join("events"), Until::End, false).await.unwrap();
+    let restored = restore(Some(&segments), &dir.path().join("events"), Until::End, false).await.unwrap();
     assert_eq!(restored.chain, fs::read_to_string(dir.path().join("chain")).unwrap());
     let (log, seen) = open(dir.path());
     assert_eq!(seen, written(dir.path()));

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use covalence_events::log::conformance::{event, stream};
@@ -16,6 +17,9 @@ use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::{EventId, Position};
 
 const WRITERS: u64 = 8;
+
+/// What a victim says once it has the log.
+const READY: &str = "ready";
 
 /// What a test program is when it is started as its own victim, at a path.
 pub(crate) type Life = fn(&Path);
@@ -51,7 +55,7 @@ pub(crate) fn rolled() -> Options {
 /// Appends until it is killed.
 pub(crate) fn append_for_ever(log: SledLog) {
     let log: Arc<dyn EventLog> = Arc::new(log);
-    report("ready\n");
+    report(&format!("{READY}\n"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let tasks: Vec<_> =
@@ -99,26 +103,34 @@ pub(crate) fn knob(name: &str, otherwise: u64) -> u64 {
 /// A victim at work.
 pub(crate) struct Victim {
     pub(crate) process: Child,
+    ready: Receiver<()>,
     reader: Option<JoinHandle<Vec<(Position, EventId)>>>,
 }
 
 impl Victim {
-    /// Starts this very program as one, and waits until it appends.
-    pub(crate) fn start(kind: &str, path: &Path) -> Self {
+    /// Starts this very program as one. What it says of errors goes to `words`.
+    pub(crate) fn start(kind: &str, path: &Path, words: Stdio) -> Self {
         let program = std::env::current_exe().expect("the test's own path");
         let mut process = Command::new(program)
             .arg(kind)
             .arg(path)
             .stdout(Stdio::piped())
+            .stderr(words)
             .spawn()
             .expect("the child starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        assert_eq!(lines.next().expect("the child speaks").expect("text"), "ready");
-        Self { process, reader: Some(std::thread::spawn(move || reported(lines))) }
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let (begins, ready) = channel();
+        let reader = Some(std::thread::spawn(move || reported(lines, &begins)));
+        Self { process, ready, reader }
+    }
+
+    /// Waits until it appends or is dead; whether it came so far.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.recv().is_ok()
     }
 
     /// Kills it. What it had acknowledged.
-    pub(crate) fn kill(mut self) -> Vec<(Position, EventId)> {
+    pub(crate) fn kill(&mut self) -> Vec<(Position, EventId)> {
         self.end();
         self.reader.take().and_then(|reader| reader.join().ok()).expect("the reader ends")
     }
@@ -138,8 +150,13 @@ impl Drop for Victim {
     }
 }
 
-fn reported(lines: std::io::Lines<BufReader<ChildStdout>>) -> Vec<(Position, EventId)> {
-    lines.map_while(Result::ok).filter_map(|line| parse(&line)).collect()
+fn reported(lines: std::io::Lines<BufReader<ChildStdout>>, begins: &Sender<()>) -> Vec<(Position, EventId)> {
+    let mut lines = lines.map_while(Result::ok);
+    if lines.next().as_deref() == Some(READY) {
+        // Nobody may be interested.
+        let _ = begins.send(());
+    }
+    lines.filter_map(|line| parse(&line)).collect()
 }
 
 /// A line that the kill cut short is no report.
@@ -152,6 +169,8 @@ fn parse(line: &str) -> Option<(Position, EventId)> {
 pub(crate) struct Found {
     /// Whether it had a torn end.
     pub(crate) repaired: bool,
+    /// Whether it was opened without what sled keeps beside its files.
+    pub(crate) mended: bool,
     /// How far it was archived.
     pub(crate) archived: Position,
     /// What is wrong with it.
@@ -168,7 +187,7 @@ pub(crate) fn compare(path: &Path, acknowledged: &BTreeMap<Position, EventId>) -
         Ok((log, opened)) => (log.archived(), opened),
         Err(error) => {
             let wrong = Some(format!("it does not open: {error}"));
-            return Found { repaired: false, archived: Position(0), wrong };
+            return Found { repaired: false, mended: false, archived: Position(0), wrong };
         }
     };
     let gap = found.iter().enumerate().find(|(index, (position, _))| position.0 != *index as u64 + 1);
@@ -177,10 +196,13 @@ pub(crate) fn compare(path: &Path, acknowledged: &BTreeMap<Position, EventId>) -
         acknowledged.iter().filter(|(position, id)| there(position) != Some(&(**position, **id))).count();
     let wrong = match (gap, gone) {
         (Some((_, (position, _))), _) => Some(format!("a gap before position {position}")),
+        (None, 0) if opened.high_water_missing && !acknowledged.is_empty() => {
+            Some("nothing says how far it was acknowledged".to_owned())
+        }
         (None, 0) => None,
         (None, gone) => Some(format!("{gone} of {} acknowledged events are gone", acknowledged.len())),
     };
-    Found { repaired: opened.repaired.is_some(), archived, wrong }
+    Found { repaired: opened.repaired.is_some(), mended: opened.mended.is_some(), archived, wrong }
 }
 
 /// Xorshift: repeatable, and random enough for instants.
