@@ -108,10 +108,10 @@ fn s3(url: &Url) -> Result<Place, SegmentError> {
 /// The command that makes a log anew.
 pub fn restore_command(from: &Destination, data_dir: &Path) -> String {
     let from = match from {
-        Destination::Off => "<backup>".to_owned(),
-        from => from.to_string(),
+        Destination::Off => String::new(),
+        from => format!("--from {from} "),
     };
-    format!("covalence log restore --from {from} --data-dir {} --move-aside", data_dir.display())
+    format!("covalence log restore {from}--data-dir {} --move-aside", data_dir.display())
 }
 
 /// Facts may have been lost, and segments may have them.
@@ -130,9 +130,17 @@ pub fn remedy(error: &anyhow::Error, config: &Config) -> Option<String> {
         return Some(format!("make it of its segments: `{command}`; or, for a new one, move them away"));
     }
     match error.downcast_ref::<OpenError>()? {
-        OpenError::Lost { .. } | OpenError::Damaged { .. } | OpenError::Store { .. } => Some(format!(
-            "`{command}` makes a log of the segments, says what they lack, and keeps the damaged one beside it"
-        )),
+        OpenError::Lost { .. } | OpenError::Damaged { .. } | OpenError::Store { .. } => {
+            let sources = match config.segments.to {
+                Destination::Off => "what is left of this one (`--from` adds a backup)",
+                Destination::Directory(_) | Destination::S3(_) => {
+                    "the segments and of what is left of this one"
+                }
+            };
+            Some(format!(
+                "`{command}` makes a log of {sources}, says what is lacking, and keeps the damaged one beside it"
+            ))
+        }
         OpenError::KeysMissing { .. } => {
             Some("segments don't hold keys: bring `keys` back from where it is kept".to_owned())
         }

@@ -212,6 +212,9 @@ pub(super) struct Frame<'a> {
     digest: blake3::Hash,
 }
 
+/// More bytes than any frame has: an envelope takes a few hundred, and a payload that is larger than [`INLINE_PAYLOAD_MAX`] lies apart.
+pub(super) const FRAME_BYTES_MAX: usize = 2 * INLINE_PAYLOAD_MAX;
+
 /// What is wrong with bytes that should be a frame.
 pub(super) type Wrong = &'static str;
 
@@ -240,6 +243,13 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Frame<'a> {
+    /// Reads a frame that may begin here, among bytes of any kind; `None` where none does. Quick where none does.
+    pub(super) fn find(bytes: &'a [u8]) -> Option<Self> {
+        let length = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
+        let likely = length < FRAME_BYTES_MAX && bytes.get(PREFIX) == Some(&FORMAT);
+        if likely { Self::read(bytes).ok() } else { None }
+    }
+
     /// Reads the first frame of `bytes` and checks its checksum. Not its place, and not the chain.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Wrong> {
         let mut cursor = Cursor { bytes, at: 0 };

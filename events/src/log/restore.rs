@@ -1,4 +1,7 @@
-//! A log from segments: the same frames, the same chain, in a directory of its own.
+//! A log from segments, and from what is left of the log that is there: the same frames, the same chain, in a directory of its own.
+//!
+//! Where a segment is missing or damaged, and behind the last, it goes on with what lies intact in the files of the log that is
+//! replaced ([`Remains`]).
 //!
 //! It is made beside its place and moved there when it is whole, so that a restore that was interrupted has changed
 //! nothing.
@@ -7,12 +10,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::OpenError;
 use super::checkpoint::{Book, hex};
 use super::frame::{Frame, Frames, Payload};
 use super::order::Order;
 use super::segments::walk::Walk;
 use super::segments::{Place, Segment, SegmentError};
-use super::sled::{Rebuild, high_water};
+use super::sled::{Rebuild, Remains, high_water};
 use crate::envelope::Timestamp;
 use crate::id::Position;
 
@@ -36,13 +40,15 @@ pub struct Restored {
     pub chain: String,
     /// When the last fact happened.
     pub at: Option<Timestamp>,
+    /// Facts that were in no sound segment, and came from what is left of the log that was there.
+    pub salvaged: u64,
     /// Checkpoints that came along.
     pub checkpoints: usize,
     /// The last position that was acknowledged, as far as the directory that was moved aside says.
     pub high_water: Option<Position>,
     /// Where the log is that was there before.
     pub moved_to: Option<PathBuf>,
-    /// The first and the last position that were asked for, or acknowledged, and are in no segment.
+    /// The first and the last position that were asked for, or acknowledged, and were found nowhere.
     pub missing: Option<(Position, Position)>,
 }
 
@@ -55,11 +61,17 @@ pub enum RestoreError {
         /// What.
         path: PathBuf,
     },
-    /// Nothing had happened by then.
-    #[error("the segments in `{place}` have no fact that early")]
+    /// Nothing had happened by then, or nothing is left.
+    #[error("{from} no fact that early")]
     Nothing {
+        /// What has none.
+        from: String,
+    },
+    /// There is nothing that a log could be made of.
+    #[error("there is no log in `{path}` of which something could be left: name a place that has segments")]
+    NoSource {
         /// Where.
-        place: String,
+        path: PathBuf,
     },
     /// The file system said no.
     #[error("{step} `{path}`", path = path.display())]
@@ -77,14 +89,14 @@ pub enum RestoreError {
     Segments(#[from] SegmentError),
 }
 
-/// Makes the log at `path` from segments. With `move_aside`, a log that is there is kept under another name; without,
-/// it is an error.
+/// Makes the log at `path` from the segments of a place, and from what is left of the log that is there. With `move_aside`, that one
+/// is kept under another name; without, it is an error that it is there.
 ///
 /// # Errors
 /// Whatever is wrong with the segments up to where they are wanted, and what the file system refuses. Nothing at `path`
 /// has changed then.
 pub async fn restore(
-    place: &Place,
+    place: Option<&Place>,
     path: &Path,
     until: Until,
     move_aside: bool,
@@ -98,13 +110,16 @@ pub async fn restore(
     if is_there && !move_aside {
         return Err(RestoreError::NotEmpty { path: path.to_owned() });
     }
+    if !is_there && place.is_none() {
+        return Err(RestoreError::NoSource { path: path.to_owned() });
+    }
     // Held until the old log is out of the way, so that no server begins on it meanwhile.
     let held = if is_there { Some(high_water(path).map_err(SegmentError::from)?) } else { None };
     let beside = sibling(path, "restoring");
     if beside.exists() {
         fs::remove_dir_all(&beside).map_err(failed("removing what an interrupted restore left beside"))?;
     }
-    let mut restored = match build(place, &beside, until).await {
+    let mut restored = match build((place, is_there.then_some(path)), &beside, until).await {
         Ok(restored) => restored,
         Err(error) => {
             // Nobody wants half a log; what was wrong is more important than that it can't be removed.
@@ -145,48 +160,136 @@ fn sibling(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-async fn build(place: &Place, path: &Path, until: Until) -> Result<Restored, RestoreError> {
-    let mut walk = Walk::begin(place).await?;
-    if walk.promised().is_none() {
-        return Err(SegmentError::None { place: place.shown().to_owned() }.into());
+async fn build(
+    (place, old): (Option<&Place>, Option<&Path>),
+    path: &Path,
+    until: Until,
+) -> Result<Restored, RestoreError> {
+    let mut walk = None;
+    if let Some(place) = place {
+        let begun = Walk::begin(place).await?;
+        if begun.promised().is_none() {
+            return Err(SegmentError::None { place: place.shown().to_owned() }.into());
+        }
+        walk = Some((place, begun));
     }
     let mut building = Building {
         log: Rebuild::begin(path).map_err(SegmentError::from)?,
         order: Order::default(),
         until,
         at: None,
+        done: false,
     };
-    while !building.is_done()
-        && let Some(segment) = walk.next().await?
-    {
-        let name = segment.name;
-        // Seconds of writing, with flushes between.
-        let done = tokio::task::spawn_blocking(move || {
-            let goes_on = building.take(&segment);
-            (building, goes_on)
-        });
-        let (back, goes_on) = done.await.map_err(|error| SegmentError::Io {
-            step: format!("restoring `{name}`"),
-            source: io::Error::other(error),
-        })?;
-        building = back;
-        if !goes_on.map_err(|problem| problem.at(place, name))? {
+    let (mut remains, mut salvaged) = (None, 0);
+    loop {
+        let flaw;
+        (building, flaw) = match &mut walk {
+            Some((place, walk)) => follow(walk, place, building).await?,
+            None => (building, None),
+        };
+        let before = building.order.next;
+        if let Some(old) = old.filter(|_| !building.is_done()) {
+            (building, remains) = salvage(building, remains, old.to_owned()).await?;
+        }
+        let after = building.order.next;
+        salvaged += after.0 - before.0;
+        if building.is_done() {
+            break;
+        }
+        let more = walk.as_mut().is_some_and(|(_, walk)| walk.skip_to(after, building.order.link));
+        if !more || after == before {
+            if let Some(flaw) = flaw.filter(|_| more) {
+                return Err(flaw.into());
+            }
             break;
         }
     }
     let (chain, at) = (hex(&building.order.link), building.at);
     let head = building.log.finish().map_err(SegmentError::from)?;
     if head == Position(0) {
-        return Err(RestoreError::Nothing { place: place.shown().to_owned() });
+        let from = match place {
+            Some(place) => format!("the segments in `{}` have", place.shown()),
+            None => "what is left of the log has".to_owned(),
+        };
+        return Err(RestoreError::Nothing { from });
     }
-    let (checkpoints, _) = place.checkpoints(head).await?;
-    Book::new(path).add(&checkpoints).map_err(|source| RestoreError::Io {
-        path: path.to_owned(),
-        step: "writing the checkpoints of",
-        source,
-    })?;
+    let failed = |step| move |source| RestoreError::Io { path: path.to_owned(), step, source };
+    let mut checkpoints = match place {
+        Some(place) => place.checkpoints(head).await?.0,
+        None => Vec::new(),
+    };
+    if let Some(old) = old {
+        let own = Book::new(old).read().map_err(failed("reading the checkpoints of"))?.0;
+        checkpoints.extend(own.into_iter().filter(|own| own.position <= head));
+        checkpoints.sort_by_key(|checkpoint| checkpoint.position);
+        checkpoints.dedup();
+    }
+    Book::new(path).add(&checkpoints).map_err(failed("writing the checkpoints of"))?;
     let checkpoints = checkpoints.len();
-    Ok(Restored { head, chain, at, checkpoints, high_water: None, moved_to: None, missing: None })
+    Ok(Restored { head, chain, at, salvaged, checkpoints, high_water: None, moved_to: None, missing: None })
+}
+
+/// Takes what the segments have, up to the first that is missing or damaged; and what is wrong with that.
+async fn follow(
+    walk: &mut Walk,
+    place: &Place,
+    mut building: Building,
+) -> Result<(Building, Option<SegmentError>), RestoreError> {
+    while !building.is_done() {
+        let segment = match walk.next().await {
+            Ok(Some(segment)) => segment,
+            Ok(None) => break,
+            Err(flaw @ (SegmentError::Gap { .. } | SegmentError::Damaged { .. })) => {
+                return Ok((building, Some(flaw)));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let name = segment.name;
+        let taken;
+        (building, taken) = aside(building, move |building| building.take(&segment)).await?;
+        taken.map_err(|problem| problem.at(place, name))?;
+    }
+    Ok((building, None))
+}
+
+/// Takes what is left of the log that was there, and continues the chain.
+async fn salvage(
+    building: Building,
+    remains: Option<Remains>,
+    old: PathBuf,
+) -> Result<(Building, Option<Remains>), RestoreError> {
+    let path = old.clone();
+    let failed =
+        move |source| RestoreError::Io { path, step: "looking for what is left of the log in", source };
+    let (building, remains) = aside(building, move |building| {
+        let remains = match remains {
+            Some(remains) => remains,
+            None => Remains::of(&old, building.order.next).map_err(failed.clone())?,
+        };
+        while !building.is_done()
+            && let Some(piece) =
+                remains.piece(building.order.next, building.order.link).map_err(failed.clone())?
+        {
+            building.take(&piece).map_err(|problem| problem.of(&old))?;
+        }
+        Ok::<_, RestoreError>(remains)
+    })
+    .await?;
+    Ok((building, Some(remains?)))
+}
+
+/// Does what takes seconds of reading and writing on a thread that may block.
+async fn aside<T: Send + 'static>(
+    mut building: Building,
+    step: impl FnOnce(&mut Building) -> T + Send + 'static,
+) -> Result<(Building, T), RestoreError> {
+    let done = tokio::task::spawn_blocking(move || {
+        let done = step(&mut building);
+        (building, done)
+    });
+    done.await.map_err(|error| {
+        SegmentError::Io { step: "restoring".to_owned(), source: io::Error::other(error) }.into()
+    })
 }
 
 struct Building {
@@ -194,14 +297,26 @@ struct Building {
     order: Order,
     until: Until,
     at: Option<Timestamp>,
+    /// Something came that is not wanted any more.
+    done: bool,
 }
 
 enum Problem {
     Frame(Position, &'static str),
-    Log(super::OpenError),
+    Log(OpenError),
 }
 
 impl Problem {
+    fn of(self, old: &Path) -> RestoreError {
+        let error = match self {
+            Self::Frame(position, reason) => {
+                OpenError::Damaged { path: old.to_owned(), position, reason: reason.to_owned() }
+            }
+            Self::Log(error) => error,
+        };
+        SegmentError::from(error).into()
+    }
+
     fn at(self, place: &Place, name: super::segments::Name) -> RestoreError {
         let error = match self {
             Self::Frame(position, wrong) => SegmentError::Damaged {
@@ -218,14 +333,18 @@ impl Problem {
 impl Building {
     /// Whether all that is wanted is there.
     fn is_done(&self) -> bool {
-        matches!(self.until, Until::Position(position) if self.order.next > position)
+        self.done || matches!(self.until, Until::Position(position) if self.order.next > position)
     }
 
-    /// Takes a segment's appends; whether more are wanted.
-    fn take(&mut self, segment: &Segment) -> Result<bool, Problem> {
-        if segment.removal().is_some() {
-            return self.thinned(segment);
-        }
+    /// Takes a segment's appends, as far as they are wanted.
+    fn take(&mut self, segment: &Segment) -> Result<(), Problem> {
+        let goes_on = if segment.removal().is_some() { self.thinned(segment) } else { self.appends(segment) };
+        self.done |= !goes_on?;
+        Ok(())
+    }
+
+    /// Takes appends; whether more are wanted.
+    fn appends(&mut self, segment: &Segment) -> Result<bool, Problem> {
         let mut append = Vec::new();
         for frame in Frames::new(&segment.frames) {
             let frame = frame.map_err(|wrong| Problem::Frame(self.order.next, wrong))?;

@@ -46,6 +46,7 @@ mod queue;
 mod raw;
 mod read;
 mod rebuild;
+mod remains;
 mod roll;
 mod scavenge;
 mod store;
@@ -61,6 +62,7 @@ pub use mend::Mended;
 pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 pub use raw::ClosedLog;
 pub(super) use rebuild::{Rebuild, high_water};
+pub(super) use remains::Remains;
 pub use scavenge::{PACE_BYTES_PER_SECOND, PartReport, Retention, Scavenged, Survey};
 pub use writer::CHUNK_BYTES_MAX;
 

@@ -1,4 +1,4 @@
-//! `covalence log restore`: a log made of segments.
+//! `covalence log restore`: a log made of segments, and of what is left of a damaged one.
 
 use clap::Args;
 use covalence_events::Position;
@@ -17,15 +17,16 @@ const EXAMPLES: &str = "\
 Examples:
   covalence log restore --from /media/usb/covalence
   covalence log restore --from .covalence/segments --move-aside
+  covalence log restore --move-aside
   covalence log restore --from s3://backups/covalence --to 2026-03-01T03:07:00Z --data-dir /tmp/then";
 
 #[expect(clippy::doc_markdown, reason = "these comments are help texts, where backticks would show")]
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Restore {
-    /// Where the segments are: a directory, or s3://bucket/prefix
+    /// Where the segments are: a directory, or s3://bucket/prefix; without, only what is left of the log that is there
     #[arg(long, value_name = "PLACE")]
-    from: Destination,
+    from: Option<Destination>,
     /// Up to this position, or what had happened by this time (RFC 3339); otherwise all there is
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     to: Option<When>,
@@ -36,7 +37,7 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
-        let place = source(&self.from)?;
+        let place = self.from.as_ref().map(source).transpose()?;
         let path = log_path(shared)?;
         let until = match self.to {
             None => Until::End,
@@ -46,7 +47,7 @@ impl Restore {
         if let Some(data_dir) = path.parent() {
             crate::data_dir::create(data_dir).map_err(anyhow::Error::from)?;
         }
-        let restored = restore(&place, &path, until, self.move_aside).await.map_err(failure)?;
+        let restored = restore(place.as_ref(), &path, until, self.move_aside).await.map_err(failure)?;
         let output = shared.output();
         if output.json {
             return output.document(&document(&restored));
@@ -68,11 +69,12 @@ fn failure(error: RestoreError) -> Failure {
         RestoreError::Segments(SegmentError::Log(OpenError::Locked { .. })) => {
             Some("stop the server first".to_owned())
         }
+        RestoreError::NoSource { .. } => Some("name it with `--from`".to_owned()),
         RestoreError::Segments(_) | RestoreError::Nothing { .. } | RestoreError::Io { .. } => None,
     };
     let exit = match &error {
         RestoreError::NotEmpty { .. } => Exit::Refused,
-        RestoreError::Segments(SegmentError::None { .. }) => Exit::NotFound,
+        RestoreError::NoSource { .. } | RestoreError::Segments(SegmentError::None { .. }) => Exit::NotFound,
         RestoreError::Segments(_) | RestoreError::Nothing { .. } | RestoreError::Io { .. } => Exit::Failure,
     };
     Failure { exit, error: error.into(), hint }
@@ -89,9 +91,15 @@ fn lines(restored: &Restored) -> Vec<String> {
         format!("chain        {}", restored.chain),
         format!("checkpoints  {}", restored.checkpoints),
     ];
+    if restored.salvaged > 0 {
+        lines.push(format!(
+            "salvaged     {} of them, which were in no sound segment, from what was left of the log",
+            restored.salvaged
+        ));
+    }
     lines.extend(restored.moved_to.as_ref().map(|path| format!("moved aside  {}", path.display())));
     lines.push(match restored.missing {
-        Some((from, to)) => format!("missing      positions {from} to {to} are in no segment"),
+        Some((from, to)) => format!("missing      positions {from} to {to} were found nowhere"),
         None => "missing      nothing that is known of".to_owned(),
     });
     lines
@@ -102,6 +110,7 @@ fn document(restored: &Restored) -> serde_json::Value {
         "head": restored.head,
         "at": restored.at.map(rfc3339),
         "chain": restored.chain,
+        "salvaged": restored.salvaged,
         "checkpoints": restored.checkpoints,
         "moved_to": restored.moved_to,
         "missing": restored.missing.map(|(from, to)| json!({ "from": from, "to": to })),

@@ -50,7 +50,7 @@ impl Logs {
     }
 
     async fn restore(&self, until: Until) -> Result<Restored, RestoreError> {
-        restore(&self.place(), &self.path("restored"), until, false).await
+        restore(Some(&self.place()), &self.path("restored"), until, false).await
     }
 
     async fn names(&self) -> Vec<Name> {
@@ -246,9 +246,9 @@ async fn a_log_that_is_there_is_kept_and_what_it_had_acknowledged_is_missed() {
     logs.fill(&[vec![10; 3]]).await;
     let (log, _) = SledLog::open(&logs.path("log"), &Options::default()).unwrap();
     let place = logs.place();
-    let refused = restore(&place, &logs.path("log"), Until::End, false).await.unwrap_err();
+    let refused = restore(Some(&place), &logs.path("log"), Until::End, false).await.unwrap_err();
     assert!(matches!(refused, RestoreError::NotEmpty { .. }), "{refused}");
-    let held = restore(&place, &logs.path("log"), Until::End, true).await.unwrap_err();
+    let held = restore(Some(&place), &logs.path("log"), Until::End, true).await.unwrap_err();
     assert!(matches!(held, RestoreError::Segments(SegmentError::Log(OpenError::Locked { .. }))), "{held}");
     log.append(to(stream(), Expected::Any, vec![event("later"); 1]), Ack::Durable).await.unwrap();
     log.close().await;
@@ -257,7 +257,7 @@ async fn a_log_that_is_there_is_kept_and_what_it_had_acknowledged_is_missed() {
     fs::write(&store, "no store").unwrap();
     let error = SledLog::open(&logs.path("log"), &Options::default()).unwrap_err();
     assert!(matches!(error, OpenError::Store { .. } | OpenError::Lost { .. }), "{error}");
-    let restored = restore(&place, &logs.path("log"), Until::End, true).await.unwrap();
+    let restored = restore(Some(&place), &logs.path("log"), Until::End, true).await.unwrap();
     assert_eq!(restored.missing, Some((Position(4), Position(4))));
     assert_eq!(fs::read_to_string(restored.moved_to.unwrap().join("store/db")).unwrap(), "no store");
     assert_eq!(SledLog::open(&logs.path("log"), &Options::default()).unwrap().1.head, Position(3));

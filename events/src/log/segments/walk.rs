@@ -61,6 +61,12 @@ impl Walk {
         Ok(Some(segment))
     }
 
+    /// Goes on behind what was found elsewhere; whether there is anything behind that.
+    pub(in crate::log) fn skip_to(&mut self, next: Position, link: Link) -> bool {
+        (self.next, self.link) = (next, link);
+        self.promised().is_some_and(|last| last >= next)
+    }
+
     /// The last position that the names promise.
     pub fn promised(&self) -> Option<Position> {
         self.names.iter().map(|name| name.last).max()

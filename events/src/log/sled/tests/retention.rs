@@ -192,7 +192,7 @@ async fn a_log_without_its_old_heartbeats_is_backed_up_and_restored_as_it_is() {
     assert!(!check(&segments, &[], &[other]).await.unwrap().problems.is_empty());
 
     let restored = place.dir.path().join("restored");
-    let back = restore(&segments, &restored, Until::End, false).await.unwrap();
+    let back = restore(Some(&segments), &restored, Until::End, false).await.unwrap();
     assert_eq!((back.head, back.chain), (log.head(), log.verify().await.unwrap().chain));
     let (log, _) = SledLog::open(&restored, &options()).unwrap();
     assert_eq!(log.read_all(Position(1), usize::MAX).await.unwrap(), after);
