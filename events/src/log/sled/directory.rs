@@ -165,7 +165,9 @@ impl Directory {
         let found = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return write_durably(&path, format!("{FORMAT_UNROLLED}\n").as_bytes())
+                // Of a log that was rolled it is lost, and an older program must not take it for one that was not.
+                let format = if self.archive().exists() { FORMAT } else { FORMAT_UNROLLED };
+                return write_durably(&path, format!("{format}\n").as_bytes())
                     .map_err(failed(&path, "write the format"));
             }
             Err(error) => return Err(failed(&path, "read the format")(error)),
@@ -271,7 +273,8 @@ pub(super) fn hold(root: &Path) -> Result<Option<File>, OpenError> {
     }
 }
 
-fn lock(root: &Path) -> Result<File, OpenError> {
+/// Takes the log's lock, and writes down who has it.
+pub(super) fn lock(root: &Path) -> Result<File, OpenError> {
     let path = root.join("LOCK");
     let file = OpenOptions::new()
         .read(true)
@@ -315,6 +318,16 @@ impl HighWater {
     /// Makes it durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+/// The high-water mark of a log that is only looked at. `None` if there is none, or none that can be believed.
+pub(super) fn read_high_water(root: &Path) -> Result<Option<Position>, OpenError> {
+    let path = root.join("high-water");
+    match fs::read(&path) {
+        Ok(bytes) => Ok(parse_high_water(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&path, "read the high-water mark")(error)),
     }
 }
 

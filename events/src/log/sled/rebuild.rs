@@ -1,10 +1,11 @@
 //! A log made anew from frames that were read elsewhere: the same bytes, all of them in its archive.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use super::ROLL_EVENTS_DEFAULT;
-use super::directory::Directory;
+use super::directory::{Directory, lock, read_high_water};
 use crate::envelope::StreamId;
 use crate::id::{Position, Version};
 use crate::log::OpenError;
@@ -12,11 +13,10 @@ use crate::log::archive::Builder;
 use crate::log::frame::{Frame, GENESIS, Link};
 use crate::log::segments::Segment;
 
-/// How far a log was acknowledged that nobody has open, whatever is wrong with it; it is held until the first is dropped.
-pub(crate) fn high_water(path: &Path) -> Result<(Directory, Option<Position>), OpenError> {
-    let directory = Directory::take(path)?;
-    let (_, acknowledged) = directory.high_water()?;
-    Ok((directory, acknowledged))
+/// How far a log was acknowledged that nobody has open, whatever is wrong with it, its format too; it is held until the first is
+/// dropped. Nothing in it is changed but its lock.
+pub(crate) fn high_water(path: &Path) -> Result<(File, Option<Position>), OpenError> {
+    Ok((lock(path)?, read_high_water(path)?))
 }
 
 /// See the module. Nothing of it counts until [`Rebuild::finish`] has returned.
