@@ -153,7 +153,7 @@ fn cut_again_and_again(kind: &str) -> u64 {
         if round % CUTS_PER_DISK == 0 {
             owed = Owed::default();
         }
-        let most = if random(&mut seed) % 4 == 0 { CHANGES_OF_AN_OPEN } else { CHANGES_MAX };
+        let most = if random(&mut seed).is_multiple_of(4) { CHANGES_OF_AN_OPEN } else { CHANGES_MAX };
         let changes = 1 + random(&mut seed) % most;
         let cut = cut(&mut owed, kind, changes, random(&mut seed));
         if let Some(wrong) = cut.found.wrong {

@@ -99,7 +99,7 @@ pub(crate) fn all() -> Vec<Fact> {
     let workspace = workspace.chain(sessions()).chain(drains());
     workspace
         .map(Fact::Workspace)
-        .chain(fleet().into_iter().chain(policy()).chain(choices()).map(Fact::Fleet))
+        .chain(platform().into_iter().chain(fleet()).chain(policy()).chain(choices()).map(Fact::Fleet))
         .collect()
 }
 
@@ -426,8 +426,8 @@ fn drains() -> Vec<w::Event> {
     ]
 }
 
-fn fleet() -> Vec<f::Event> {
-    let (workspace, restart, cause) = (id::<WorkspaceId>(1), id::<RestartId>(3), w::RestartCause::Hung);
+/// What the platform says of itself and of its log.
+fn platform() -> Vec<f::Event> {
     vec![
         f::PlatformStarted {
             version: "0.1.0".to_owned(),
@@ -444,6 +444,12 @@ fn fleet() -> Vec<f::Event> {
             action: "set_aside".to_owned(),
         }
         .into(),
+    ]
+}
+
+fn fleet() -> Vec<f::Event> {
+    let (workspace, restart, cause) = (id::<WorkspaceId>(1), id::<RestartId>(3), w::RestartCause::Hung);
+    vec![
         f::RestartAdmitted {
             workspace,
             restart,

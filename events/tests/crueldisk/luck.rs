@@ -88,7 +88,7 @@ impl Luck {
             }
             match change {
                 Change::Write { at, bytes } if self.hundred() < self.torn => {
-                    self.tear(&mut content, *at, bytes)
+                    self.tear(&mut content, *at, bytes);
                 }
                 Change::Write { .. } | Change::Resize(_) => {
                     change.apply(&mut content);

@@ -48,7 +48,7 @@ impl Ending {
         };
         let len = file.metadata()?.len();
         let mut headers = Vec::new();
-        for offset in (0..len).step_by(SEGMENT_BYTES as usize) {
+        for offset in (0..len.div_ceil(SEGMENT_BYTES)).map(|number| number * SEGMENT_BYTES) {
             let mut header = [0; HEADER_BYTES];
             if len - offset >= HEADER_BYTES as u64 {
                 file.read_exact_at(&mut header, offset)?;
@@ -99,8 +99,10 @@ impl Ending {
 fn parse(header: [u8; HEADER_BYTES]) -> Option<(u64, u64)> {
     let number = |from: usize| header.get(from..from + 8)?.try_into().ok().map(u64::from_le_bytes);
     let crc = u32::from_le_bytes(header.get(..4)?.try_into().ok()?) ^ u32::MAX;
-    let (at, stable) = (number(4)? ^ i64::MAX as u64, number(12)? ^ i64::MAX as u64);
-    // Both are signed in sled; a negative one is none.
-    let sound = crc == crc32fast::hash(&header[4..]) && at <= i64::MAX as u64 && stable <= i64::MAX as u64;
-    sound.then_some((at, stable))
+    if crc != crc32fast::hash(&header[4..]) {
+        return None;
+    }
+    // Both are signed in sled, and kept with all bits but the sign's turned round; a negative one is none.
+    let turned = |number: u64| u64::try_from(number.cast_signed() ^ i64::MAX).ok();
+    Some((turned(number(4)?)?, turned(number(12)?)?))
 }

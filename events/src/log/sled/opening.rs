@@ -88,7 +88,7 @@ pub(super) fn read(
         }
         Ok(None) => {}
         Err(why) => {
-            tracing::warn!(why, "the log does not open without what sled keeps beside its files either")
+            tracing::warn!(why, "the log does not open without what sled keeps beside its files either");
         }
     }
     if short && options.accept_loss { read_once() } else { Err(failure) }
