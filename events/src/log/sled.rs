@@ -410,7 +410,9 @@ impl EventLog for SledLog {
             Err(error) => return ready(Err(error)),
         };
         match self.shared.queue.push(request) {
-            Ok(()) => Box::pin(async move { answer.await.unwrap_or(Err(AppendError::Closed)) }),
+            Ok(()) => {
+                Box::pin(async move { answer.await.map_or(Err(AppendError::Closed), |reply| reply.result) })
+            }
             Err(Refused::Full) => ready(Err(AppendError::Busy)),
             Err(Refused::Closed) => ready(Err(AppendError::Closed)),
         }

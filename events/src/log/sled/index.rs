@@ -20,13 +20,16 @@ pub const RECENT_IDS_MAX: usize = 131_072;
 /// Facts kept decoded, so that live readers never go to the disk. At about 1 KiB each this is 16 MiB.
 pub const RECENT_EVENTS_MAX: usize = 16_384;
 
+/// A map by ids. The platform draws them itself, so nobody can choose ones that collide; and each fact asks ten maps.
+pub(super) type ById<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// What is known of one database.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) store: Arc<Store>,
     /// First position of each chunk, which is its key. Ascending.
     chunks: Vec<u64>,
-    streams: HashMap<StreamId, Places>,
+    streams: ById<StreamId, Places>,
     facts: u64,
     /// When its first fact happened.
     began: Option<Timestamp>,
@@ -41,7 +44,7 @@ struct Places {
 
 impl Live {
     fn new(store: Arc<Store>) -> Self {
-        Self { store, chunks: Vec::new(), streams: HashMap::new(), facts: 0, began: None }
+        Self { store, chunks: Vec::new(), streams: ById::default(), facts: 0, began: None }
     }
 
     /// The key of the chunk that holds a position, if this database reaches back to it.
@@ -74,8 +77,8 @@ pub(super) struct Index {
     /// Databases that are not in the archive, oldest first; the last is written to.
     live: Vec<Live>,
     /// The last version of each stream.
-    heads: HashMap<StreamId, u64>,
-    ids: HashMap<EventId, u64>,
+    heads: ById<StreamId, u64>,
+    ids: ById<EventId, u64>,
     id_order: VecDeque<EventId>,
     recent: VecDeque<Arc<Recorded>>,
     head: u64,
@@ -91,7 +94,7 @@ impl Index {
             archive: Arc::clone(&layers.archive),
             live: Vec::new(),
             heads: heads.into_iter().map(|(stream, version)| (stream, version.0)).collect(),
-            ids: HashMap::new(),
+            ids: ById::default(),
             id_order: VecDeque::new(),
             recent: VecDeque::new(),
             head: layers.archive.last().0,
@@ -257,15 +260,14 @@ impl Index {
         self.id_order.push_back(id);
     }
 
-    /// Keeps a fact decoded. They come in order of their positions.
-    pub(super) fn keep(&mut self, event: Arc<Recorded>) {
+    /// Keeps a fact decoded. They come in order of their positions. Answers the one that is not kept any more instead.
+    pub(super) fn keep(&mut self, event: Arc<Recorded>) -> Option<Arc<Recorded>> {
         if self.will_be_forgotten(event.position, RECENT_EVENTS_MAX) {
-            return;
+            return Some(event);
         }
-        if self.recent.len() == RECENT_EVENTS_MAX {
-            self.recent.pop_front();
-        }
+        let oldest = if self.recent.len() == RECENT_EVENTS_MAX { self.recent.pop_front() } else { None };
         self.recent.push_back(event);
+        oldest
     }
 
     /// Forgets the text of an owner's facts that are kept decoded.

@@ -3,25 +3,33 @@
 //! It takes everything that waits and makes one commit of it; while anybody waits for an append it never waits for more,
 //! because while it commits the next commit's appends gather by themselves. What callers can do, they do before they
 //! queue: encoding, digests. What is left here is order: expectations, positions, the chain, the flush.
+//!
+//! What a caller allocated goes back with its answer, and it frees it (`request`): a thread that only frees what others only allocate
+//! makes all of them wait for each other in the allocator, which took more than half of this one's time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::Shared;
 use super::directory::HighWater;
 use super::index::{self, Index};
 use super::store::Store;
-use crate::codec::CodecError;
-use crate::envelope::{NewEvent, Recorded, StreamId};
-use crate::id::{EventId, Position, Version};
-use crate::keyring::{Keyring, KeyringError};
-use crate::log::frame::{Draft, Link};
-use crate::log::{Ack, Append, AppendError, Expected, Receipt};
+use crate::envelope::StreamId;
+use crate::id::Position;
+use crate::keyring::KeyringError;
+use crate::log::frame::Link;
+use crate::log::{AppendError, Receipt};
 use crate::metrics as names;
 use crate::{seal, workspace};
+
+mod plan;
+mod request;
+
+use plan::{Plan, Spare};
+pub(super) use request::Request;
 
 /// Bytes of frames per value. sled keeps up to 16 values in a leaf and moves leaves over 128 KiB to files that it never
 /// syncs; 16 × 6 KiB stays below that with room for keys and for the one frame that may be larger than the rest.
@@ -32,95 +40,6 @@ const HIGH_WATER_SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// Free space is looked at once in so many commits: with at most a few MiB a commit, the reserve can't be used up between.
 const SPACE_CHECK_EVERY_COMMITS: u32 = 16;
-
-/// An append that waits, encoded.
-#[derive(Debug)]
-pub(super) struct Request {
-    streams: Vec<StreamDraft>,
-    ack: Ack,
-    reply: oneshot::Sender<Result<Receipt, AppendError>>,
-    queued: Instant,
-    weight: usize,
-}
-
-#[derive(Debug)]
-struct StreamDraft {
-    stream: StreamId,
-    expected: Expected,
-    events: Vec<(NewEvent, Draft)>,
-}
-
-impl Request {
-    /// Encodes an append.
-    pub(super) fn new(
-        appends: Vec<Append>,
-        ack: Ack,
-        reply: oneshot::Sender<Result<Receipt, AppendError>>,
-        keys: Option<&Keyring>,
-    ) -> Result<Self, AppendError> {
-        let queued = Instant::now();
-        let mut weight = 0;
-        let mut streams = Vec::with_capacity(appends.len());
-        for append in appends {
-            let mut events = Vec::with_capacity(append.events.len());
-            for mut event in append.events {
-                // The log keeps microseconds; a receipt says what a reader will see.
-                event.meta.at = chrono::DateTime::from_timestamp_micros(event.meta.at.timestamp_micros())
-                    .unwrap_or(event.meta.at);
-                let payload = encode(append.stream, &mut event, keys)
-                    .map_err(|error| AppendError::Invalid(error.to_string().into()))?;
-                let draft = Draft::new(append.stream, &event, payload);
-                weight += draft.weight();
-                events.push((event, draft));
-            }
-            streams.push(StreamDraft { stream: append.stream, expected: append.expected, events });
-        }
-        Ok(Self { streams, ack, reply, queued, weight })
-    }
-
-    /// Bytes that it holds.
-    pub(super) const fn weight(&self) -> usize {
-        self.weight
-    }
-
-    /// Whether its caller waits for the flush.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.ack == Ack::Durable
-    }
-
-    fn ids(&self) -> impl Iterator<Item = EventId> + Clone {
-        self.streams.iter().flat_map(|draft| &draft.events).map(|(event, _)| event.meta.id)
-    }
-}
-
-/// Packs a fact and seals its fields. Of what was erased, nothing is recorded any more.
-fn encode(stream: StreamId, event: &mut NewEvent, keys: Option<&Keyring>) -> Result<Vec<u8>, CodecError> {
-    let Some(keys) = keys else { return event.fact.encode() };
-    let owner = seal::owner(stream, &event.fact);
-    if keys.is_erased(owner) {
-        event.fact = seal::erased(&event.fact)?;
-    }
-    seal::seal((event.meta.id, event.fact.tag()), owner, event.fact.encode()?, keys)
-}
-
-/// An answer that waits for the flush.
-struct Pending {
-    reply: oneshot::Sender<Result<Receipt, AppendError>>,
-    receipt: Receipt,
-    queued: Instant,
-}
-
-/// One commit in the making.
-struct Plan {
-    next: Position,
-    link: Link,
-    chunks: Vec<(Position, Vec<u8>)>,
-    events: Vec<Arc<Recorded>>,
-    versions: HashMap<StreamId, Version>,
-    ids: HashMap<EventId, usize>,
-    elsewhere: Vec<(blake3::Hash, Vec<u8>)>,
-    pending: Vec<Pending>,
-}
 
 struct Meters {
     duration: metrics::Histogram,
@@ -140,6 +59,7 @@ pub(super) struct Writer {
     link: Link,
     commits: u32,
     meters: Meters,
+    spare: Spare,
 }
 
 impl Drop for Writer {
@@ -166,8 +86,9 @@ impl Writer {
             head: metrics::gauge!(names::HEAD),
         };
         let high_water_synced = Instant::now();
+        let spare = Spare::default();
         let mut writer =
-            Self { shared, store, high_water, high_water_synced, publish, link, commits: 0, meters };
+            Self { shared, store, high_water, high_water_synced, publish, link, commits: 0, meters, spare };
         if let Err(reason) = writer.check_space() {
             writer.shared.stop_writing(&reason);
         }
@@ -193,60 +114,47 @@ impl Writer {
     fn commit(&mut self, requests: VecDeque<Request>) {
         if let Some(reason) = self.shared.read_only.get() {
             for request in requests {
-                answer(request.reply, Err(AppendError::ReadOnly { reason: Arc::clone(reason) }));
+                request.refuse(AppendError::ReadOnly { reason: Arc::clone(reason) });
             }
             return;
         }
-        let plan = self.plan(requests);
+        let mut spare = std::mem::take(&mut self.spare);
+        let mut plan = self.plan(requests, &mut spare);
+        self.spare = spare;
         if plan.events.is_empty() {
             return plan.answer(&self.meters);
         }
         if let Err(reason) = self.write(&plan) {
             let reason = self.shared.stop_writing(&reason);
-            for pending in plan.pending {
-                answer(pending.reply, Err(AppendError::ReadOnly { reason: Arc::clone(&reason) }));
-            }
-            return;
+            return plan.refuse(&AppendError::ReadOnly { reason });
         }
         self.link = plan.link;
         let erased = self.destroy_keys(&plan);
         self.publish(&plan, &erased);
+        self.spare.keep(&mut plan.chunks);
         plan.answer(&self.meters);
     }
 
     /// Decides each request in order, against the log and what this commit has already taken.
-    fn plan(&self, requests: VecDeque<Request>) -> Plan {
+    fn plan(&self, requests: VecDeque<Request>, spare: &mut Spare) -> Plan {
         let index = self.shared.index();
-        let mut plan = Plan {
-            next: index.head().next(),
-            link: self.link,
-            chunks: Vec::new(),
-            events: Vec::with_capacity(requests.len()),
-            versions: HashMap::new(),
-            ids: HashMap::new(),
-            elsewhere: Vec::new(),
-            pending: Vec::with_capacity(requests.len()),
-        };
+        let mut plan = Plan::new(&index, self.link, requests.len());
         for request in requests {
             match self.repeated(&request, &plan, &index) {
                 Ok(None) => {}
                 Ok(Some(receipt)) => {
-                    plan.reply(
-                        request.ack,
-                        Pending { reply: request.reply, receipt, queued: request.queued },
-                    );
+                    plan.repeat(request, receipt);
                     continue;
                 }
                 Err(error) => {
-                    answer(request.reply, Err(error));
+                    request.refuse(error);
                     continue;
                 }
             }
-            if let Some(conflict) = conflict(&request, &plan, &index) {
-                answer(request.reply, Err(conflict));
-                continue;
+            match plan.conflict(&request, &index) {
+                Some(conflict) => request.refuse(conflict),
+                None => plan.take(request, &index, spare),
             }
-            plan.take(request, &index);
         }
         plan
     }
@@ -340,11 +248,12 @@ impl Writer {
             index.add(event.position, event.stream, event.meta.id);
             // It may have been encoded before its text was erased.
             let keys = self.shared.keys.as_deref();
-            if keys.is_some_and(|keys| keys.is_erased(seal::owner(event.stream, &event.fact))) {
-                index.keep(index::erased(event));
+            let kept = if keys.is_some_and(|keys| keys.is_erased(seal::owner(event.stream, &event.fact))) {
+                index::erased(event)
             } else {
-                index.keep(Arc::clone(event));
-            }
+                Arc::clone(event)
+            };
+            self.spare.forgotten.extend(index.keep(kept));
         }
         for owner in erased {
             index.forget(*owner);
@@ -375,82 +284,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-impl Plan {
-    /// Gives a request its positions and puts its frames into chunks.
-    fn take(&mut self, request: Request, index: &Index) {
-        let total = request.streams.iter().map(|draft| draft.events.len()).sum::<usize>();
-        let first = self.events.len();
-        for draft in request.streams {
-            let mut version = self.version(draft.stream, index);
-            for (event, mut frame) in draft.events {
-                version = version.next();
-                let last = self.events.len() + 1 == first + total;
-                self.push(&mut frame, (self.next, version), last);
-                self.elsewhere.extend(frame.elsewhere.take());
-                self.ids.insert(event.meta.id, self.events.len());
-                self.events.push(Arc::new(Recorded {
-                    position: self.next,
-                    stream: draft.stream,
-                    version,
-                    meta: event.meta,
-                    fact: event.fact,
-                }));
-                self.next = self.next.next();
-            }
-            self.versions.insert(draft.stream, version);
-        }
-        let receipt = Receipt { events: self.events[first..].to_vec() };
-        self.reply(request.ack, Pending { reply: request.reply, receipt, queued: request.queued });
-    }
-
-    fn push(&mut self, frame: &mut Draft, place: (Position, Version), last: bool) {
-        let fits = self
-            .chunks
-            .last()
-            .is_some_and(|(_, chunk)| chunk.len() + frame.finished_len() <= CHUNK_BYTES_MAX);
-        if !fits {
-            self.chunks.push((place.0, Vec::with_capacity(CHUNK_BYTES_MAX)));
-        }
-        if let Some((_, chunk)) = self.chunks.last_mut() {
-            self.link = frame.finish(place, last, &self.link, chunk);
-        }
-    }
-
-    fn version(&self, stream: StreamId, index: &Index) -> Version {
-        self.versions.get(&stream).copied().unwrap_or_else(|| index.version(stream))
-    }
-
-    fn reply(&mut self, ack: Ack, pending: Pending) {
-        match ack {
-            Ack::Accepted => answer(pending.reply, Ok(pending.receipt)),
-            Ack::Durable => self.pending.push(pending),
-        }
-    }
-
-    fn answer(self, meters: &Meters) {
-        for pending in self.pending {
-            answer(pending.reply, Ok(pending.receipt));
-            meters.duration.record(pending.queued.elapsed());
-        }
-    }
-}
-
-fn conflict(request: &Request, plan: &Plan, index: &Index) -> Option<AppendError> {
-    request.streams.iter().find_map(|draft| {
-        let actual = plan.version(draft.stream, index);
-        (!draft.expected.agrees(actual)).then_some(AppendError::Conflict {
-            stream: draft.stream,
-            expected: draft.expected,
-            actual,
-        })
-    })
-}
-
-fn answer(reply: oneshot::Sender<Result<Receipt, AppendError>>, result: Result<Receipt, AppendError>) {
-    // Nobody listens where the caller dropped its future; the append counts all the same.
-    let _ = reply.send(result);
 }
 
 fn in_full(error: &KeyringError) -> String {
