@@ -115,18 +115,12 @@ impl Store {
         Ok(Self { path: path.to_owned(), db, tree, file, disk })
     }
 
-    /// Writes chunks so that they are all there or none, and durable on return.
+    /// Writes chunks in order, durable on return. After a crash before that some may be there, from the first on; a batch would
+    /// leave none, and wait for a marker of its own before it (see `docs/decisions/0001-sled-needs-its-own-fsync.md`).
     pub(super) fn commit(&self, chunks: &[(Position, Vec<u8>)]) -> Result<(), String> {
         guarded(|| {
-            // One insert is atomic on its own and costs half of a batch.
-            if let [(first, bytes)] = chunks {
+            for (first, bytes) in chunks {
                 self.tree.insert(first.0.to_be_bytes(), bytes.as_slice())?;
-            } else {
-                let mut batch = Batch::default();
-                for (first, bytes) in chunks {
-                    batch.insert(&first.0.to_be_bytes(), bytes.as_slice());
-                }
-                self.tree.apply_batch(batch)?;
             }
             self.db.flush().map(|_| ())
         })
