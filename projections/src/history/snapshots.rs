@@ -18,8 +18,8 @@ use super::snapshot::{self, Unusable};
 use crate::metrics as names;
 use crate::runner::Views;
 
-/// Facts between two snapshots: at about five microseconds to read and fold one, half a second. An estimate until
-/// `projections/examples/past_of_a_large_log.rs` has run on ten million facts.
+/// Facts between two snapshots: at about five microseconds to read and fold one, half a second. `events/benches/log/large` measures
+/// it.
 pub const EVERY: u64 = 100_000;
 /// Snapshots kept at most, so that the whole log up to ten million facts has one each [`EVERY`].
 const COUNT_MAX: u64 = 128;
