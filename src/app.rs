@@ -62,23 +62,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     describe_metrics();
     let history = open(&config).await?;
     let admin_token = admin_token(&config)?;
-    let socket = bind(config.server.listen)?;
-    let address = socket.local_addr().context("the listener has no address")?;
+    let (socket, address) = bind(config.server.listen)?;
 
     let tasks = effects().context("starting the threads for effects")?;
     let fabric = tasks
         .spawn(backends(config.clone(), history.recovery.backends().collect(), address))
         .await
         .context("a backend could not be set up")??;
-    let mut sockets = vec![Listener { socket }];
-    sockets.extend(fabric.bridge.map(|socket| Listener { socket }));
+    let sockets =
+        [Some(socket), fabric.bridge].into_iter().flatten().map(|socket| Listener { socket }).collect();
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_after(history.last_at));
     let upkeep = Pulse::new("metrics");
     let export = Export::begin(history.exporter, tasks.handle());
     let mut pulses = vec![history.log.pulse(), export.pulse(), Arc::clone(&upkeep)];
-    let log: Arc<dyn EventLog> = Arc::new(history.log);
-    let views = Arc::new(history.views);
+    let (log, views): (Arc<dyn EventLog>, _) = (Arc::new(history.log), Arc::new(history.views));
     let hub = follow(&log, &views, &tasks, &mut pulses);
     let subscriptions = subscriptions(&config, &log, history.erased).await?;
     pulses.extend(tell_alarms(&config, (&subscriptions, &views, &clock), &tasks)?);
@@ -303,9 +301,11 @@ fn settings(config: &Config) -> Settings {
     Settings { policy: config.supervision.clone(), arbiters: ACTOR_THREADS, ..Settings::default() }
 }
 
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("listening on {address}: choose another with `--listen` or `PORT`"))
+fn bind(wished: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let socket = TcpListener::bind(wished)
+        .with_context(|| format!("listening on {wished}: choose another with `--listen` or `PORT`"))?;
+    let address = socket.local_addr().context("the listener has no address")?;
+    Ok((socket, address))
 }
 
 /// What runs workspaces.
