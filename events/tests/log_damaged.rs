@@ -21,7 +21,7 @@ use covalence_events::{Position, Recorded};
 use tempfile::TempDir;
 
 /// Facts of one append.
-const APPEND: u64 = 3;
+const APPEND: usize = 3;
 /// Bits that are flipped in a database, spread over what is written of it.
 const FLIPS_OF_A_DATABASE: usize = 24;
 /// The same for any other file.
@@ -57,7 +57,7 @@ impl Home {
             exporting.await.unwrap();
         }
         let facts = open(dir.path()).unwrap();
-        assert_eq!(facts.len() as u64, 65 * APPEND);
+        assert_eq!(facts.len(), 65 * APPEND);
         Self { dir, facts }
     }
 
@@ -172,7 +172,7 @@ fn is_held(left: &Path, frames: &[Vec<u8>], from: usize) -> bool {
         .filter(|(path, _)| path.file_name().is_some_and(|name| name == "db"))
         .map(|(_, bytes)| bytes)
         .collect();
-    let append = frames.iter().skip(from).take(APPEND as usize);
+    let append = frames.iter().skip(from).take(APPEND);
     append.len() > 0
         && append.clone().all(|frame| {
             stores.iter().any(|store| store.windows(frame.len()).any(|window| window == frame.as_slice()))

@@ -9,6 +9,9 @@ use crate::id::Position;
 use crate::log::sled::{ClosedLog, Mended, Options, SledLog};
 use crate::log::{Ack, EventLog as _, Expected, OpenError};
 
+/// The beginning of a file's name, whether sled always stumbles over it, and what happens to it.
+type Damage<'a> = (&'a str, bool, &'a dyn Fn(&Path));
+
 /// A log of 40 facts that was opened twice, so that it has a snapshot which says something.
 async fn filled() -> Place {
     let place = Place::new();
@@ -74,8 +77,8 @@ async fn what_sled_keeps_beside_its_file_is_set_aside_if_it_keeps_the_log_from_o
     let other = filled().await;
     one(&other.open().0, Ack::Durable).await.unwrap();
     let foreign = fs::read(snapshot(&other)).unwrap();
-    // Whether sled always stumbles over it: what it says of another log's pages may happen to do no harm.
-    let damages: [(&str, bool, &dyn Fn(&Path)); 6] = [
+    // What a snapshot says of another log's pages may happen to do no harm.
+    let damages: [Damage<'_>; 6] = [
         ("snap.", true, &flip_a_bit),
         ("snap.", true, &|path| fs::write(path, "").unwrap()),
         ("snap.", true, &|path| fs::write(path.with_extension("FFFFFFFFFFFF"), "a newer one").unwrap()),
