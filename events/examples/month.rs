@@ -63,10 +63,10 @@ async fn simulate(path: &Path, workspaces: i64, days: i64) {
         }
         let now = start + TimeDelta::days(day + 1);
         log.settle().await;
-        let (retention, head) = (log.retention(), log.head());
-        let run = move || retention.run((&Rules::default(), now), head, u64::MAX, &|| true);
+        let (retention, head) = (log.scavenger(), log.head());
+        let run = move || retention.run((&Rules::default(), now), head, u64::MAX, &|_| true);
         tokio::task::spawn_blocking(run).await.expect("it ends").expect("the archive is rolled up");
-        let per_day = rolled_up(&log, now, workspaces).await;
+        let per_day = rolled_up(&log, workspaces).await;
         println!(
             "{:>5} {pending:>11} {:>12.1} {per_day:>36.2} {:>8} {:>19.1}",
             day + 1,
@@ -118,11 +118,11 @@ fn beat(at: Timestamp, boot: BootId, (uptime, renamed): (i64, bool)) -> NewEvent
 }
 
 /// Kilobytes that the parts from which heartbeats were removed take for a workspace and a day.
-async fn rolled_up(log: &SledLog, now: Timestamp, workspaces: i64) -> f64 {
-    let retention = log.retention();
-    let survey = move || retention.survey(&Rules { heartbeats: None }, now);
-    let survey = tokio::task::spawn_blocking(survey).await.expect("it ends").expect("the archive reads");
-    let thinned = survey.parts.iter().filter(|part| part.removed > 0);
+async fn rolled_up(log: &SledLog, workspaces: i64) -> f64 {
+    let retention = log.scavenger();
+    let survey = move || retention.survey(&Rules::default());
+    let parts = tokio::task::spawn_blocking(survey).await.expect("it ends").expect("the archive reads");
+    let thinned = parts.iter().filter(|part| part.removed > 0);
     let (bytes, positions) =
         thinned.fold((0, 0), |sum, part| (sum.0 + part.bytes, sum.1 + part.last.0 - part.first.0 + 1));
     let days = positions as f64 / (DAY / BEAT) as f64 / workspaces as f64;

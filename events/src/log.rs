@@ -134,6 +134,12 @@ pub enum ReadError {
         #[source]
         source: CodecError,
     },
+    /// What was there left the log when it was too old.
+    #[error("what was at position {position} was removed by retention")]
+    Removed {
+        /// Where.
+        position: Position,
+    },
     /// The store failed.
     #[error("the log's store failed to read {what}: {reason}")]
     Store {

@@ -1,20 +1,25 @@
 //! What becomes of facts when they are old: a rule, without a clock.
 //!
 //! Only what says again and again that nothing has changed ever expires: heartbeats. What is left of them are hourly
-//! summaries, and the first and the last of each run of them between two other facts of their workspace, so that every state
-//! folded from the log is the same with them and without. Lifecycle, supervision, what operators did and how calls ended are kept for
-//! ever.
-
-use std::collections::HashMap;
+//! summaries, the first and the last of each run of them between two other facts of their workspace ([`Sieve`]), and a workspace's
+//! very last ones ([`Rhythm`]), so that every state folded from the log is the same with them and without. Lifecycle, supervision,
+//! what operators did and how calls ended are kept for ever.
 
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{StreamId, Timestamp};
-use crate::id::Position;
+use crate::envelope::Timestamp;
 use crate::workspace::HeartbeatReceived;
+
+mod rhythm;
+mod sieve;
+
+pub use rhythm::{INTERVALS_KEPT, Rhythm};
+pub use sieve::{Seen, Sieve};
 
 /// Heartbeats older than this are rolled up (decision 8).
 pub const HEARTBEATS_DEFAULT: chrono::TimeDelta = chrono::TimeDelta::days(7);
+/// The shortest that they may be kept one by one: an incident of last night is looked into the next morning.
+pub const HEARTBEATS_MIN: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
 /// What kind of fact a tag is of, as far as its age matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,76 +218,6 @@ impl Hour {
         self.errors = self.errors.saturating_add(other.errors);
         self.worst_permille = self.worst_permille.max(other.worst_permille);
         self.tasks_max = self.tasks_max.max(other.tasks_max);
-    }
-}
-
-/// Finds what goes, in one pass over a stretch of the log whose facts are all old enough.
-#[derive(Debug, Default)]
-pub struct Sieve {
-    runs: HashMap<StreamId, Run>,
-    gone: Vec<Position>,
-}
-
-/// A run of heartbeats between two other facts of their stream. Calls don't end one: they change nothing that heartbeats say.
-#[derive(Debug, Default)]
-struct Run {
-    begun: bool,
-    /// The last one, if it is not the first.
-    last: Option<(Position, Weight)>,
-    /// The last one that said something about money.
-    spend: Option<Position>,
-}
-
-/// What a heartbeat says besides that the agent lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weight {
-    Light,
-    Spend,
-    Card,
-}
-
-/// What a fact is to a run of heartbeats.
-#[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
-    /// One that is old enough to go.
-    Beat(&'a HeartbeatReceived),
-    /// It leaves the run alone.
-    Call,
-    /// It ends the run.
-    Other,
-}
-
-impl Sieve {
-    /// Takes the next fact of a stream.
-    pub fn add(&mut self, stream: StreamId, position: Position, seen: Seen<'_>) {
-        let run = self.runs.entry(stream).or_default();
-        let beat = match seen {
-            Seen::Beat(beat) => beat,
-            Seen::Call => return,
-            Seen::Other => {
-                *run = Run::default();
-                return;
-            }
-        };
-        if !std::mem::replace(&mut run.begun, true) {
-            return;
-        }
-        let weight = match (&beat.agent_card, beat.monthly_spend) {
-            (Some(_), _) => Weight::Card,
-            (None, Some(_)) => Weight::Spend,
-            (None, None) => Weight::Light,
-        };
-        match run.last.replace((position, weight)) {
-            Some((position, Weight::Light)) => self.gone.push(position),
-            Some((position, Weight::Spend)) => self.gone.extend(run.spend.replace(position)),
-            Some((_, Weight::Card)) | None => {}
-        }
-    }
-
-    /// The positions of what goes, in order.
-    pub fn finish(mut self) -> Vec<Position> {
-        self.gone.sort_unstable();
-        self.gone
     }
 }
 

@@ -119,6 +119,19 @@ impl History {
         self.inner.snapshots.as_ref().map_or(Ok(()), Snapshots::remove_all)
     }
 
+    /// Throws away what is kept of the past between two positions, also what is being made: facts were removed there, and what was
+    /// folded before knows more than a fold would say today. The snapshots are made again when the next one comes due.
+    pub fn forget_between(&self, first: Position, last: Position) {
+        let mut thrown = self.inner.thrown();
+        *thrown += 1;
+        let mut recent = self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|(at, _)| !(first..=last).contains(at));
+        drop(recent);
+        if let Some(snapshots) = &self.inner.snapshots {
+            snapshots.remove_between(first, last);
+        }
+    }
+
     /// Throws all snapshots away if one was written at a time or before: the last erasure, whose end a crash may have kept
     /// from us.
     ///

@@ -192,7 +192,7 @@ impl Views {
                         return;
                     }
                 }
-                Err(error @ ReadError::Store { .. }) => {
+                Err(error @ (ReadError::Store { .. } | ReadError::Removed { .. })) => {
                     tracing::warn!(%error, "reading the log failed, trying again");
                     tokio::time::sleep(READ_RETRY).await;
                 }

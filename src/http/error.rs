@@ -262,7 +262,10 @@ impl From<CommandError> for ApiError {
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
-        Self::internal("query failed", error)
+        match error {
+            ReadError::Removed { .. } => Self::not_found("removed_by_retention", error.to_string()),
+            ReadError::Corrupt { .. } | ReadError::Store { .. } => Self::internal("query failed", error),
+        }
     }
 }
 

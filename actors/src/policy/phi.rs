@@ -9,10 +9,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use covalence_events::retention::INTERVALS_KEPT;
+
 use super::Policy;
 
 /// Intervals that are remembered; older ones are forgotten.
 pub const SAMPLES_MAX: usize = 100;
+// What is remembered is folded from the log, and old heartbeats leave it but for these.
+const _: () = assert!(SAMPLES_MAX <= INTERVALS_KEPT, "the log keeps the heartbeats that they come from");
 /// Intervals are kept in tenths of a second: finer than any network, and small.
 const TICK: Duration = Duration::from_millis(100);
 

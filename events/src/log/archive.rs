@@ -220,7 +220,7 @@ impl Archive {
         let gap = removal.and_then(|signed| {
             signed.removal.gaps.iter().find(|gap| gap.last() == position).map(removal::Gap::after)
         });
-        gap.map(Some).ok_or_else(|| failed(position, "its fact was removed by retention".to_owned()))
+        gap.map(Some).ok_or(ReadError::Removed { position })
     }
 
     /// Shows the frame of a position, if it is there and was not removed.

@@ -321,6 +321,11 @@ impl<'a> Frame<'a> {
         self.meta().map(|meta| meta.at)
     }
 
+    /// The run of the platform that recorded it.
+    pub(super) fn boot(&self) -> Result<BootId, Wrong> {
+        self.meta().map(|meta| meta.boot)
+    }
+
     /// The wire tag.
     pub(super) const fn tag(&self) -> &'a str {
         self.tag

@@ -18,6 +18,10 @@ use crate::retention::Hour;
 /// Before what is signed, so that a signature can't be taken for one of anything else.
 const DOMAIN: &[u8] = b"covalence removal 1\n";
 
+/// The fact at each position that is a multiple of this stays, whatever it says: what is kept beside the log at such positions is bound
+/// to it by the chain's link there, and is a fold up to just that fact.
+pub const KEPT_EVERY: u64 = 10_000;
+
 /// Positions in a row whose facts were removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {

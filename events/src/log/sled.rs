@@ -63,7 +63,7 @@ pub use queue::{QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 pub use raw::ClosedLog;
 pub(super) use rebuild::{Rebuild, high_water};
 pub(super) use remains::Remains;
-pub use scavenge::{PACE_BYTES_PER_SECOND, PartReport, Retention, Scavenged, Survey};
+pub use scavenge::{PACE_BYTES_PER_SECOND, PartReport, Progress, Scavenged, Scavenger, Watch};
 pub use writer::CHUNK_BYTES_MAX;
 
 use blobs::Blobs;
@@ -214,8 +214,8 @@ impl SledLog {
     }
 
     /// What removes facts that are too old.
-    pub fn retention(&self) -> Retention {
-        Retention::new(Arc::clone(&self.shared))
+    pub fn scavenger(&self) -> Scavenger {
+        Scavenger::new(Arc::clone(&self.shared))
     }
 
     /// The roller's pulse.

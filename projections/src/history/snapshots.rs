@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use covalence_events::log::Frames;
+use covalence_events::log::removal::KEPT_EVERY;
 use covalence_events::{Position, Timestamp};
 
 use super::snapshot::{self, Unusable};
@@ -21,6 +22,8 @@ use crate::runner::Views;
 /// Facts between two snapshots: at about five microseconds to read and fold one, half a second. `events/benches/log/large` measures
 /// it.
 pub const EVERY: u64 = 100_000;
+// A snapshot is a fold up to the fact at its position, and bound to the log by the chain there: that fact has to stay.
+const _: () = assert!(EVERY.is_multiple_of(KEPT_EVERY), "retention keeps the facts on the grid");
 /// Snapshots kept at most, so that the whole log up to ten million facts has one each [`EVERY`].
 const COUNT_MAX: u64 = 128;
 /// Bytes of all snapshots together at most, judged by the newest.
@@ -156,6 +159,15 @@ impl Snapshots {
         let there = self.there();
         let written = there.iter().filter_map(|at| fs::metadata(file(&self.path, *at)).ok()?.modified().ok());
         written.min().map(Timestamp::from)
+    }
+
+    /// Throws away those between two positions.
+    pub(super) fn remove_between(&self, first: Position, last: Position) {
+        let gone: Vec<u64> = self.there().range(first.0..=last.0).copied().collect();
+        for at in gone {
+            self.there().remove(&at);
+            remove(&file(&self.path, at));
+        }
     }
 
     /// Throws all of them away.

@@ -6,15 +6,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::blocks::Blocks;
 use super::build::payload_of;
 use super::table::{Extent, Row, Table};
-use crate::envelope::StreamId;
+use crate::envelope::{StreamId, Timestamp};
 use crate::id::{Position, Version};
 use crate::log::ReadError;
-use crate::log::frame::Link;
+use crate::log::frame::{Frames, Link};
 use crate::log::removal::Signed;
 use crate::log::segments::Segment;
 
@@ -57,6 +57,8 @@ pub(in crate::log) struct Part {
     blocks: Arc<Blocks>,
     /// What was removed from the segment that was asked about last.
     removal: Mutex<Option<(usize, Arc<Signed>)>>,
+    /// When its last fact happened, once somebody has asked.
+    ended: OnceLock<Option<Timestamp>>,
     /// Whether its directory goes when nobody reads it any more.
     retired: AtomicBool,
 }
@@ -93,6 +95,7 @@ impl Part {
             table,
             blocks,
             removal: Mutex::default(),
+            ended: OnceLock::new(),
             retired: AtomicBool::new(false),
         };
         for piece in &part.table.pieces {
@@ -142,6 +145,17 @@ impl Part {
     /// Facts that were removed from it.
     pub(in crate::log) fn removed(&self) -> u64 {
         self.table.pieces.iter().map(|piece| piece.removed).sum()
+    }
+
+    /// When the last fact of it that is there happened.
+    pub(in crate::log) fn ended(&self) -> Result<Option<Timestamp>, ReadError> {
+        if let Some(ended) = self.ended.get() {
+            return Ok(*ended);
+        }
+        let block = self.blocks().checked_sub(1).map(|last| self.block(last)).transpose()?.flatten();
+        let last =
+            block.as_ref().and_then(|block| Frames::new(block).map_while(Result::ok).last()?.at().ok());
+        Ok(*self.ended.get_or_init(|| last))
     }
 
     /// Removes its directory once nobody reads it any more.

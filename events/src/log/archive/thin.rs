@@ -13,7 +13,7 @@ use crate::id::Position;
 use crate::log::ReadError;
 use crate::log::checkpoint::Signer;
 use crate::log::frame::{Frame, Frames, Payload};
-use crate::log::removal::Gap;
+use crate::log::removal::{Gap, KEPT_EVERY};
 use crate::retention::{Class, Hour, Rules, Seen, Sieve};
 use crate::seal;
 use crate::workspace::{Event, HeartbeatReceived};
@@ -32,17 +32,20 @@ pub(in crate::log) struct Thinning {
 /// How fast, and whether at all any more: asked after each segment with its bytes; `false` stops.
 pub(in crate::log) type Pace<'a> = &'a dyn Fn(usize) -> bool;
 
+/// The position from which on heartbeats of a stream stay.
+pub(in crate::log) type Kept<'a> = &'a dyn Fn(StreamId) -> Result<Position, ReadError>;
+
 /// The positions of what goes, in order. `None` while any fact of the part is too young, since it would have to be written again
 /// soon, or if it was stopped.
 pub(in crate::log) fn sift(
     part: &Part,
-    rules: &Rules,
-    now: Timestamp,
+    (rules, now): (&Rules, Timestamp),
+    kept: Kept<'_>,
     pace: Pace<'_>,
 ) -> Result<Option<Vec<Position>>, ReadError> {
     let limit = rules.heartbeats;
     let old = |at: Timestamp| limit.is_some_and(|limit| now - at > limit);
-    if !ended(part)?.is_some_and(old) {
+    if !part.ended()?.is_some_and(old) {
         return Ok(None);
     }
     let mut sieve = Sieve::default();
@@ -50,10 +53,13 @@ pub(in crate::log) fn sift(
         let segment = part.segment(number)?;
         for frame in Frames::new(&segment.frames) {
             let frame = frame.map_err(|wrong| super::failed(part.first(), wrong.to_owned()))?;
-            let at = frame.at().map_err(|wrong| super::failed(frame.position, wrong.to_owned()))?;
+            let failed = |wrong: &str| super::failed(frame.position, wrong.to_owned());
+            let at = frame.at().map_err(failed)?;
             let beat = beat(&frame);
             let seen = match (&beat, Class::of(frame.tag())) {
-                (Some(beat), _) if old(at) => Seen::Beat(beat),
+                (Some(beat), _) if old(at) && frame.position < kept(frame.stream)? => {
+                    Seen::Beat(beat, frame.boot().map_err(failed)?)
+                }
                 (None, Some(Class::Call)) => Seen::Call,
                 _ => Seen::Other,
             };
@@ -63,15 +69,9 @@ pub(in crate::log) fn sift(
             return Ok(None);
         }
     }
-    Ok(Some(sieve.finish()))
-}
-
-/// When the last fact of a part happened.
-fn ended(part: &Part) -> Result<Option<Timestamp>, ReadError> {
-    let Some(last) = part.blocks().checked_sub(1) else { return Ok(None) };
-    let block = part.block(last)?;
-    let last = block.as_ref().and_then(|block| Frames::new(block).map_while(Result::ok).last()?.at().ok());
-    Ok(last)
+    let mut gone = sieve.finish();
+    gone.retain(|position| !position.0.is_multiple_of(KEPT_EVERY));
+    Ok(Some(gone))
 }
 
 /// The heartbeat in a frame, if it is one.

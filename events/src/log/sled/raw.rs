@@ -12,16 +12,13 @@ use super::decode::Decoder;
 use super::directory::{Directory, exists, failed, hold};
 use super::layers::{Layers, Purpose};
 use super::mend::bare_copies;
-use super::scavenge::Survey;
 use super::store::{Disk, RealDisk};
 use super::{CACHE_BYTES_DEFAULT, Shared, verify};
-use crate::envelope::Timestamp;
 use crate::id::Position;
 use crate::keyring::Keyring;
 use crate::log::frame::Link;
 use crate::log::segments::Segment;
 use crate::log::{Frames, OpenError, ReadError, Verified, checkpoint};
-use crate::retention::Rules;
 
 impl Frames for Shared {
     fn head(&self) -> Position {
@@ -115,14 +112,6 @@ impl ClosedLog {
     #[must_use]
     pub fn with_keys(self, keys: Option<Arc<Keyring>>) -> Self {
         Self { keys, ..self }
-    }
-
-    /// What is due to be removed by these rules, and what was. Blocks.
-    ///
-    /// # Errors
-    /// When the archive can't be read.
-    pub fn survey(&self, rules: &Rules, now: Timestamp) -> Result<Survey, ReadError> {
-        Survey::of(&self.layers.archive, rules, now)
     }
 
     /// Reads everything and checks checksums, order, chain, payloads and the log's own checkpoints. Blocks.

@@ -3,21 +3,29 @@
 //! A part is written again without them and takes its own place by one rename; a crash before that leaves what the next start
 //! removes, and one after it nothing to do. So every step is whole, and what is due is found out anew each time.
 
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
-use crate::envelope::Timestamp;
+use super::read::Query;
+use crate::envelope::{StreamId, Timestamp};
 use crate::id::Position;
 use crate::log::ReadError;
-use crate::log::archive::{Archive, Part, Thinning, pause, rewrite, sift};
+use crate::log::archive::{Part, Thinning, pause, rewrite, sift};
 use crate::log::checkpoint::Book;
 use crate::metrics as names;
-use crate::retention::Rules;
+use crate::retention::{Rhythm, Rules};
 
 /// How fast the archive is read for what is due, in bytes before compression: a tenth of a core, and ten times as fast as a
 /// thousand workspaces fill it.
 pub const PACE_BYTES_PER_SECOND: u64 = 16 << 20;
+
+/// Facts of one stream that are looked at, going back, for its rhythm. One that was heard from less often than called so many times
+/// in between keeps all of its heartbeats.
+const RHYTHM_FACTS_MAX: usize = 4096;
+/// Facts that are read at a time for it: for most streams once is enough.
+const RHYTHM_PAGE: usize = 256;
 
 /// One part of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +38,10 @@ pub struct PartReport {
     pub bytes: u64,
     /// Facts that were removed from it.
     pub removed: u64,
-    /// Facts in it that are due.
-    pub due: u64,
-}
-
-/// What there is, and what is due.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
-    /// The archive, oldest first.
-    pub parts: Vec<PartReport>,
+    /// When its last fact happened; a part is too young until that is old.
+    pub ended: Option<Timestamp>,
+    /// Whether it was gone through: nothing more goes of it.
+    pub settled: bool,
 }
 
 /// What was removed.
@@ -54,19 +57,24 @@ pub struct Scavenged {
     pub stopped: bool,
 }
 
-impl Survey {
-    /// What is in an archive.
-    pub(super) fn of(archive: &Archive, rules: &Rules, now: Timestamp) -> Result<Self, ReadError> {
-        let report = |part: &Arc<Part>| {
-            Ok(PartReport {
-                first: part.first(),
-                last: part.last(),
-                bytes: part.file_bytes(),
-                removed: part.removed(),
-                due: sift(part, rules, now, &|_| true)?.map_or(0, |gone| gone.len() as u64),
-            })
-        };
-        Ok(Self { parts: archive.parts().iter().map(report).collect::<Result<_, _>>()? })
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of the part that it is at, from 1.
+    pub part: usize,
+    /// How many there are for it.
+    pub parts: usize,
+    /// What it did so far.
+    pub done: Scavenged,
+    /// The first and the last position of a part that was replaced just now.
+    pub replaced: Option<(Position, Position)>,
+}
+
+impl PartReport {
+    /// Whether all of its facts are old enough, and nobody has gone through them yet.
+    pub fn is_due(&self, rules: &Rules, now: Timestamp) -> bool {
+        let old = |ended: Timestamp| rules.heartbeats.is_some_and(|limit| now - ended > limit);
+        !self.settled && self.ended.is_some_and(old)
     }
 }
 
@@ -75,27 +83,40 @@ type Settled = (Position, u32, Option<chrono::TimeDelta>);
 
 /// See the module. Blocks wherever it reads.
 #[derive(Clone, Debug)]
-pub struct Retention {
+pub struct Scavenger {
     shared: Arc<Shared>,
-    /// Parts whose facts are all old and of which nothing goes any more: they need not be read again.
+    /// Parts whose facts are all old and of which nothing goes: they need not be read again in this run of the program.
     settled: Arc<Mutex<BTreeSet<Settled>>>,
 }
 
-impl Retention {
+/// Asked by whoever runs it, after each segment: whether to go on.
+pub type Watch<'a> = &'a (dyn Fn(&Progress) -> bool + Sync);
+
+impl Scavenger {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, settled: Arc::default() }
     }
 
-    /// What is due by these rules. Reads the parts whose facts are all old enough, and changes nothing.
+    /// The archive, oldest first, and whether each part was gone through by these rules. Changes nothing.
     ///
     /// # Errors
     /// When the archive can't be read.
-    pub fn survey(&self, rules: &Rules, now: Timestamp) -> Result<Survey, ReadError> {
+    pub fn survey(&self, rules: &Rules) -> Result<Vec<PartReport>, ReadError> {
         let archive = self.shared.index().archive();
-        Survey::of(&archive, rules, now)
+        let report = |part: &Arc<Part>| {
+            Ok(PartReport {
+                first: part.first(),
+                last: part.last(),
+                bytes: part.file_bytes(),
+                removed: part.removed(),
+                ended: part.ended()?,
+                settled: self.is_settled(part, rules),
+            })
+        };
+        archive.parts().iter().map(report).collect()
     }
 
-    /// Removes what is due, as far as a position, at so many bytes a second. `goes_on` is asked after each segment.
+    /// Removes what is due, as far as a position, at so many bytes a second.
     ///
     /// # Errors
     /// When the archive can't be read or written. What was done until then stays done.
@@ -104,45 +125,69 @@ impl Retention {
         (rules, now): (&Rules, Timestamp),
         through: Position,
         bytes_per_second: u64,
-        goes_on: &(dyn Fn() -> bool + Sync),
+        watch: Watch<'_>,
     ) -> Result<Scavenged, ReadError> {
-        let mut done = Scavenged::default();
+        let mut progress = Progress::default();
         if rules.heartbeats.is_none() {
-            return Ok(done);
+            return Ok(progress.done);
         }
+        let rhythms = Rhythms { shared: &self.shared, known: RefCell::default() };
         let thinning = Arc::new(self.thinning(rules, now)?);
-        let pace = |bytes: usize| {
-            std::thread::sleep(pause(bytes, bytes_per_second));
-            goes_on()
-        };
         // Parts only ever come behind these, so they are these until replaced one by one.
-        let parts = self.shared.index().archive().parts().to_vec();
+        let archive = self.shared.index().archive();
+        let parts: Vec<_> = archive
+            .parts()
+            .iter()
+            .filter(|part| part.last() <= through && !self.is_settled(part, rules))
+            .cloned()
+            .collect();
+        drop(archive);
+        progress.parts = parts.len();
         for part in parts {
-            if part.last() > through || done.stopped || !goes_on() {
-                done.stopped |= !goes_on();
+            progress.part += 1;
+            if !watch(&progress) {
+                progress.done.stopped = true;
                 break;
             }
-            let key = (part.first(), part.revision(), rules.heartbeats);
-            if self.settled().contains(&key) {
+            let so_far = progress;
+            let stopped = Cell::new(false);
+            let pace = |bytes: usize| {
+                std::thread::sleep(pause(bytes, bytes_per_second));
+                stopped.set(!watch(&so_far));
+                !stopped.get()
+            };
+            let Some(gone) = sift(&part, (rules, now), &|stream| rhythms.of(stream), &pace)? else {
+                progress.done.stopped |= stopped.get();
                 continue;
-            }
-            let Some(gone) = sift(&part, rules, now, &pace)? else { continue };
+            };
             if gone.is_empty() {
-                self.settled().insert(key);
+                self.settled().insert((part.first(), part.revision(), rules.heartbeats));
                 continue;
             }
-            self.thin(&part, (&thinning, &gone), &pace, &mut done)?;
+            let replaced = self.thin(&part, (&thinning, &gone), &pace, &mut progress.done)?;
+            if replaced && !watch(&Progress { replaced: Some((part.first(), part.last())), ..progress }) {
+                progress.done.stopped = true;
+            }
+            if progress.done.stopped {
+                break;
+            }
         }
-        Ok(done)
+        Ok(progress.done)
     }
 
+    /// A part that was written again has only facts that were all old then, so nothing is left in it for another time.
+    fn is_settled(&self, part: &Part, rules: &Rules) -> bool {
+        part.revision() > 0 || self.settled().contains(&(part.first(), part.revision(), rules.heartbeats))
+    }
+
+    /// Replaces a part; whether it did.
     fn thin(
         &self,
         part: &Part,
         (thinning, gone): (&Arc<Thinning>, &[Position]),
         pace: &dyn Fn(usize) -> bool,
         done: &mut Scavenged,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let failed = |error: std::io::Error| ReadError::Store {
             what: format!("positions {} to {}", part.first(), part.last()),
             reason: error.to_string(),
@@ -151,7 +196,7 @@ impl Retention {
         self.make_room(part).map_err(failed)?;
         let Some(path) = rewrite((&root, part), thinning, gone, pace).map_err(failed)? else {
             done.stopped = true;
-            return Ok(());
+            return Ok(false);
         };
         let held = self.shared.archiving.lock().unwrap_or_else(PoisonError::into_inner);
         let archive = self.shared.index().archive().with_revision(&path).map_err(failed)?;
@@ -170,7 +215,7 @@ impl Retention {
         done.parts += 1;
         done.events += events;
         done.bytes += bytes;
-        Ok(())
+        Ok(true)
     }
 
     /// Makes sure that the new revision fits beside the old one without touching the reserve.
@@ -199,5 +244,39 @@ impl Retention {
         let links: BTreeSet<Position> =
             book.read().map_err(failed)?.0.iter().map(|checkpoint| checkpoint.position).collect();
         Ok(Thinning { rule: rules.to_string(), now, links, signer })
+    }
+}
+
+/// Where the rhythm of each stream begins, found out once a run: it only ever moves on.
+struct Rhythms<'a> {
+    shared: &'a Shared,
+    known: RefCell<HashMap<StreamId, Position>>,
+}
+
+impl Rhythms<'_> {
+    /// The position from which on heartbeats of a stream stay.
+    fn of(&self, stream: StreamId) -> Result<Position, ReadError> {
+        if let Some(known) = self.known.borrow().get(&stream) {
+            return Ok(*known);
+        }
+        let begins = self.find(stream)?;
+        self.known.borrow_mut().insert(stream, begins);
+        Ok(begins)
+    }
+
+    fn find(&self, stream: StreamId) -> Result<Position, ReadError> {
+        let (mut rhythm, mut through, mut seen) = (Rhythm::default(), Position(u64::MAX), 0);
+        while seen < RHYTHM_FACTS_MAX {
+            let query = Query::Back { stream, through, limit: RHYTHM_PAGE };
+            let gathered = self.shared.index().gather(query)?;
+            let facts = self.shared.load(gathered)?;
+            let Some(first) = facts.first() else { break };
+            if facts.iter().rev().any(|fact| rhythm.add(fact)) {
+                return Ok(rhythm.begins().unwrap_or_default());
+            }
+            through = Position(first.position.0 - 1);
+            seen += facts.len();
+        }
+        Ok(Position(0))
     }
 }
