@@ -17,8 +17,8 @@ use covalence_events::fleet::{LogMended, PlatformStarted, TailRepaired};
 use covalence_events::keyring::Keyring;
 use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
-use covalence_events::log::segments::export::Exporter;
-use covalence_events::log::sled::{Opened, Options, SledLog};
+use covalence_events::log::segments::export::{Exporter, Status};
+use covalence_events::log::sled::{Opened, Options, Scavenger, SledLog};
 use covalence_events::pulse::Pulse;
 use covalence_events::vault::Vault;
 use covalence_events::workspace::{BackendKind, ERASED_TAG};
@@ -39,6 +39,7 @@ use crate::config::{BackendChoice, Config, keys_dir, token};
 use crate::http::address::Surroundings;
 use crate::http::live::hub::Hub;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
+use crate::retention::{Around, Keeping, Retention};
 use crate::runtimes::Runtimes;
 use crate::segments::Export;
 use crate::{data_dir, demo, segments, telemetry};
@@ -81,6 +82,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let subscriptions = subscriptions(&config, &log, history.erased).await?;
     pulses.extend(tell_alarms(&config, (&subscriptions, &views, &clock), &tasks)?);
     let past = keep_past(&config, &log, history.erased_at, &tasks)?;
+    let retention = retention(&config, (history.scavenger, export.status()), (&views, &past), &clock);
+    let keeping = keep_up_with(&retention, &tasks, &shutdown, &mut pulses);
     let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
@@ -104,6 +107,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         export: Some(export.status()),
         hub: Arc::clone(&hub),
         checkpoints: Some(history.checkpoints),
+        retention: Some(retention),
         backends: fabric.backends,
         config: http_config(&config, fabric.chosen, address),
         admin_token,
@@ -112,8 +116,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     });
     let server = listen(&state, sockets, workers(&config)).context("the server could not be started")?;
     let handle = server.handle();
-    actix_rt::spawn(server);
-    actix_rt::spawn(keep_up(metrics, upkeep));
+    drop((actix_rt::spawn(server), actix_rt::spawn(keep_up(metrics, upkeep))));
     info!(address = %address, backend = fabric.chosen.as_str(), "serving");
 
     if config.demo {
@@ -123,15 +126,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // They would never end by themselves.
     hub.close();
     handle.stop(true).await;
-    if tokio::time::timeout(CALLS_GRACE, state.calls_finished()).await.is_err() {
-        warn!("calls were cut off by the shutdown, their outcome is recorded as unknown");
-    }
+    finish_calls(&state).await;
     // A demo is something to look at: its team goes when it does.
     runtime.shut_down(config.stop_workspaces || config.demo).await;
-    export.end().await;
+    tokio::join!(keeping.end(), export.end());
     tasks.shutdown_background();
     info!("stopped");
     Ok(())
+}
+
+/// Lets calls under way end, for a while.
+async fn finish_calls(state: &HttpState) {
+    if tokio::time::timeout(CALLS_GRACE, state.calls_finished()).await.is_err() {
+        warn!("calls were cut off by the shutdown, their outcome is recorded as unknown");
+    }
 }
 
 /// Effects run apart from the HTTP workers and the actors, so that a slow engine slows down nobody else.
@@ -193,6 +201,37 @@ fn keep_past(
     Ok(past)
 }
 
+/// What removes what is too old from the log, once everybody has it who wants it.
+fn retention(
+    config: &Config,
+    (log, export): (Scavenger, Arc<Status>),
+    (views, past): (&Arc<Views>, &Past),
+    clock: &Arc<dyn Clock>,
+) -> Retention {
+    let (views, past) = (Arc::clone(views), past.clone());
+    let around = Around {
+        through: Box::new(move || {
+            let exported = export.place.as_ref().map(|_| export.progress().exported);
+            let folded = views.checkpoint();
+            exported.map_or(folded, |exported| exported.min(folded))
+        }),
+        removed: Box::new(move |first, last| past.forget_between(first, last)),
+        clock: Arc::clone(clock),
+    };
+    Retention::new(log, config.retention, around)
+}
+
+/// Begins to remove what is too old, if anything ever is.
+fn keep_up_with(
+    retention: &Retention,
+    tasks: &tokio::runtime::Runtime,
+    shutdown: &CancellationToken,
+    pulses: &mut Vec<Arc<Pulse>>,
+) -> Keeping {
+    pulses.extend(retention.rules().heartbeats.map(|_| retention.pulse()));
+    Keeping::begin(retention.clone(), tasks.handle(), shutdown.clone())
+}
+
 /// The configured one, else the data directory's own, which the first start makes.
 fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     match &config.access.admin_token {
@@ -205,6 +244,7 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
 struct History {
     vault: Vault,
     log: SledLog,
+    scavenger: Scavenger,
     exporter: Exporter,
     checkpoints: Book,
     opened: Opened,
@@ -249,9 +289,11 @@ async fn open(config: &Config) -> anyhow::Result<History> {
     }
     info!(head = %opened.head, workspaces = recovery.workspaces(), "log opened");
     let (exporter, checkpoints) = (segments::exporter(config, &log)?, log.checkpoints());
+    let scavenger = log.scavenger();
     Ok(History {
-        log,
         vault: Vault::new(keys),
+        log,
+        scavenger,
         exporter,
         checkpoints,
         opened,

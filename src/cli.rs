@@ -143,7 +143,7 @@ enum Command {
     Replay(replay::Replay),
     /// List, look into, open, note on, close and keep incidents
     Incidents(incidents::Incidents),
-    /// Check the event log
+    /// Check, back up, restore and keep up the event log
     Log(log::Log),
     /// List the projections, and fold them anew from the log
     Projections(projections::Projections),

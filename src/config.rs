@@ -13,6 +13,7 @@ use chrono::TimeDelta;
 use covalence_actors::effect::Secret;
 use covalence_actors::policy::Policy;
 use covalence_events::keyring::MasterKey;
+use covalence_events::retention::Rules;
 use url::Url;
 
 use crate::runtimes::{ImageNames, Runtimes, RuntimesError};
@@ -150,6 +151,8 @@ pub struct Config {
     pub alarms: Alarms,
     /// Where the log is exported to.
     pub segments: Segments,
+    /// What leaves the log when it is too old.
+    pub retention: Rules,
     /// The numbers of the supervision policy.
     pub supervision: Policy,
     /// What runtimes' names stand for: the built-in ones with the file's `[runtimes]` laid over them.
@@ -346,6 +349,7 @@ impl Config {
             calls: parse::calls(layers)?,
             alarms: parse::alarms(layers)?,
             segments: parse::segments(layers)?,
+            retention: parse::retention(layers)?,
             supervision: parse::supervision(layers)?,
             runtimes: parse::runtimes(layers, &backend.images)?,
             backend,

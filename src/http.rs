@@ -28,6 +28,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use subtle::ConstantTimeEq as _;
 use tokio_util::task::TaskTracker;
 
+use crate::retention::Retention;
+
 pub mod a2a;
 pub mod activity;
 pub mod address;
@@ -122,6 +124,8 @@ pub struct HttpState {
     pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
+    /// What leaves it when it is too old, if anything can.
+    pub retention: Option<Retention>,
     /// The adapters, for logs and strangers only.
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
     /// What the operator decided.
@@ -170,6 +174,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
+    /// What leaves it when it is too old, if anything can.
+    pub retention: Option<Retention>,
     /// The adapters.
     pub backends: HashMap<BackendKind, Arc<dyn Backend>>,
     /// What the operator decided.
@@ -202,6 +208,7 @@ impl HttpState {
             export,
             hub,
             checkpoints,
+            retention,
             backends,
             mut config,
             admin_token,
@@ -223,6 +230,7 @@ impl HttpState {
             export,
             hub,
             checkpoints,
+            retention,
             backends,
             config,
             clock,

@@ -15,7 +15,7 @@
 //!
 //! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
 //! programs do, [`moments`] what both show of the past, [`alarms`] how it calls people; [`segments`] is where the log is exported
-//! to, [`golden`] what an incident is kept as; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
+//! to, [`retention`] what leaves it, [`golden`] what an incident is kept as; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
 //! on; [`channel`] is the platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`], [`metrics_names`] and
 //! [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
@@ -34,6 +34,7 @@ pub mod images;
 pub mod metrics_names;
 pub mod moments;
 mod redaction;
+pub mod retention;
 pub mod runtimes;
 pub mod segments;
 pub mod shutdown;

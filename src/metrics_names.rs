@@ -4,8 +4,13 @@ use metrics::{Unit, describe_counter, describe_gauge};
 
 /// Counter: notices of alarms, by what became of them.
 pub const ALARM_NOTICES: &str = "covalence_alarm_notices_total";
-/// Label of [`ALARM_NOTICES`]: `accepted`, `retried`, `refused`, `stale`.
+/// Label of [`ALARM_NOTICES`] (`accepted`, `retried`, `refused`, `stale`) and [`RETENTION_RUNS`].
 pub const OUTCOME: &str = "outcome";
+
+/// Counter: runs of retention, by how they ended: `done`, `stopped`, `failed`.
+pub const RETENTION_RUNS: &str = "covalence_log_retention_runs_total";
+/// Gauge: for how long the oldest part of the archive has been due and still there, as of the last run.
+pub const RETENTION_LAG: &str = "covalence_log_retention_lag_seconds";
 
 /// Gauge: tokens of a cell.
 pub const TOKENS: &str = "covalence_restart_tokens";
@@ -61,6 +66,8 @@ pub const SUPERVISION: [&str; 14] = [
 /// Tells the recorder what the names mean. Once, after it is installed.
 pub fn describe() {
     describe_counter!(ALARM_NOTICES, "Notices of alarms, by what became of them");
+    describe_counter!(RETENTION_RUNS, "Runs of retention, by how they ended");
+    describe_gauge!(RETENTION_LAG, Unit::Seconds, "For how long the oldest part that is due has been so");
     describe_gauge!(TOKENS, Unit::Count, "Tokens of a cell");
     describe_gauge!(BRAKE, "Mode of a cell's brake: 0 none, 1 slow start, 2 canary, 3 freeze");
     describe_gauge!(OBSERVER_SCORE, "Our own score for a cell, 0 (well) to 8");

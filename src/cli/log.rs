@@ -1,4 +1,4 @@
-//! `covalence log`: whether the event log is whole, copies of it, and logs made of copies.
+//! `covalence log`: whether the event log is whole, copies of it, logs made of copies, and what leaves it.
 
 use std::path::PathBuf;
 
@@ -14,9 +14,10 @@ mod backup;
 mod checkpoint;
 mod export;
 mod restore;
+mod retention;
 mod verify;
 
-/// Check, back up and restore the event log
+/// Check, back up, restore and keep up the event log
 #[derive(Debug, Args)]
 pub(super) struct Log {
     #[command(subcommand)]
@@ -34,6 +35,8 @@ enum Command {
     Export(export::Export),
     /// Make a log of segments, all of it or up to a position or time
     Restore(restore::Restore),
+    /// Show what leaves the log when it is too old and what did, or remove it now
+    Retention(retention::Retention),
     /// Show signed checkpoints, and what they are checked by
     Checkpoint(checkpoint::Checkpoints),
 }
@@ -45,6 +48,7 @@ impl Log {
             Command::Backup(command) => command.run(shared).await,
             Command::Export(command) => command.run(shared).await,
             Command::Restore(command) => command.run(shared).await,
+            Command::Retention(command) => command.run(shared).await,
             Command::Checkpoint(command) => command.run(shared),
         }
     }

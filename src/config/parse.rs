@@ -13,6 +13,7 @@ use covalence_actors::effect::Secret;
 use covalence_actors::policy::parameters::PARAMETERS;
 use covalence_actors::policy::{ParameterError, Policy};
 use covalence_events::keyring::MasterKey;
+use covalence_events::retention::{HEARTBEATS_MIN, Rules};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -27,6 +28,7 @@ const ADDRESS: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]
 const PORT: &str = "a port, 0 to 65535";
 const POSITIVE: &str = "a whole number from 1 to 4294967295";
 const DURATION: &str = "seconds, or a duration such as `500ms`, `90s`, `10m` or `2h`, more than 0";
+const HEARTBEATS: &str = "days, such as `7d`, from `1d` to `365d`, or `off`";
 const HTTP_URL: &str = "an `http://` or `https://` address";
 const BACKENDS: &str = "`process` or `docker`";
 
@@ -290,6 +292,20 @@ pub(super) fn segments(layers: &mut Layers) -> Result<Segments, ConfigError> {
     let to = layers.parse("segments.to", crate::segments::ALLOWED, |text| text.parse().ok())?;
     let to = to.unwrap_or_else(|| Destination::Directory(data_dir.join("segments")));
     Ok(Segments { to, every: required(layers, "segments.every", DURATION, duration)? })
+}
+
+/// What is kept for how long. A bare number counts days: nobody means seconds.
+pub(super) fn retention(layers: &mut Layers) -> Result<Rules, ConfigError> {
+    let limit = |text: &str| {
+        let days = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("{text}d"));
+        let limit = TimeDelta::from_std(duration(days.as_deref().unwrap_or(text))?).ok()?;
+        (limit >= HEARTBEATS_MIN).then_some(limit)
+    };
+    let heartbeats = required(layers, "retention.heartbeats", HEARTBEATS, |text| match text {
+        "off" => Some(None),
+        text => limit(text).map(Some),
+    })?;
+    Ok(Rules { heartbeats })
 }
 
 pub(super) fn runtimes(layers: &Layers, images: &ImageNames) -> Result<Runtimes, ConfigError> {

@@ -290,6 +290,12 @@ const PLATFORM: &[Setting] = &[
         "1h",
         "a fact is exported after this long at the latest; a busy log, every 4 MiB",
     ),
+    setting(
+        "retention.heartbeats",
+        "COVALENCE_RETENTION_HEARTBEATS",
+        "7d",
+        "heartbeats older than this are rolled up into hourly summaries: days, at least `1d`; `off` keeps them for ever",
+    ),
 ];
 
 const OTHERS: &[Setting] = &[

@@ -21,6 +21,7 @@ use crate::http::workspaces::row;
 
 pub mod log;
 pub mod projections;
+pub mod retention;
 pub mod segments;
 
 /// Which lines are wanted.

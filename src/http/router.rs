@@ -109,6 +109,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(admin::segments::get_segment)
         .service(admin::segments::list_checkpoints)
         .service(admin::segments::check_checkpoints)
+        .service(admin::retention::show)
+        .service(admin::retention::run)
         .service(admin::projections::list)
         .service(admin::projections::rebuild)
         .configure(subscriptions)

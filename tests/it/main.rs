@@ -33,6 +33,7 @@ mod provision_failures;
 mod readme;
 mod reboot;
 mod restart_context;
+mod rolled_up;
 mod roster_and_actor;
 mod second_server;
 mod secrets;

@@ -6,4 +6,4 @@ pub(crate) mod eventually;
 pub(crate) mod fault_proxy;
 pub(crate) mod platform;
 pub(crate) mod processes;
-mod rebuilt;
+pub(crate) mod rebuilt;

@@ -5,7 +5,7 @@ use covalence_events::Position;
 use covalence_events::log::checkpoint::{Book, Checkpoint};
 use covalence_events::log::segments::{Cutter, Place, SEGMENT_BYTES, Segment, SegmentError};
 use covalence_events::log::sled::ClosedLog;
-use covalence_events::log::{Frames as _, Link, OpenError};
+use covalence_events::log::{Frames as _, Link, OpenError, ReadError};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -108,8 +108,14 @@ async fn copy(from: &From<'_>, place: &Place) -> Outcome<(Position, u64, Positio
     Ok((had, segments, last))
 }
 
-/// A place that has more than the log is of another one.
+/// A place that has more than the log is of another one. One that ends where the log was rolled up since can't be continued.
 fn foreign(failure: Failure, place: &Place, had: Position) -> Failure {
+    let removed = matches!(failure.error.downcast_ref(), Some(ReadError::Removed { .. }));
+    if removed || failure.exit == Exit::NotFound {
+        let hint =
+            format!("it can't be continued after so long; begin another backup beside `{}`", place.shown());
+        return failure.hint(hint);
+    }
     if failure.exit == Exit::Refused {
         let reason = format!("{:#}", failure.error);
         return segment_failure(SegmentError::Foreign { place: place.shown().to_owned(), last: had, reason });

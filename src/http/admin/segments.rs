@@ -36,7 +36,9 @@ pub struct SegmentQuery {
     tag = "operations", params(SegmentQuery),
     responses(
         (status = 200, body = String, content_type = "application/octet-stream"), (status = 204),
-        (status = 401, body = ErrorBody), (status = 409, body = ErrorBody), (status = 500, body = ErrorBody),
+        (status = 401, body = ErrorBody),
+        (status = 404, description = "the fact there was removed by retention: nothing can begin behind it", body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 500, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]

@@ -220,6 +220,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         export: None,
         hub,
         checkpoints: None,
+        retention: None,
         backends,
         config,
         admin_token: Secret::new(ADMIN.to_owned()),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 
 /// Reads whose answers depend on something besides the facts. All others of the API's document are compared.
-const NOT_OF_THE_LOG_ALONE: [(&str, &str); 15] = [
+const NOT_OF_THE_LOG_ALONE: [(&str, &str); 17] = [
     ("/health", "the server's own life"),
     ("/ready", "the server's own life"),
     ("/metrics", "counts what this run did"),
@@ -18,6 +18,7 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 15] = [
     ("/admin/supervision", "has the time of the answer; compared as of that time below"),
     ("/admin/strangers", "the engine is asked"),
     ("/admin/workspaces/{id}/logs", "the agent's output"),
+    ("/admin/workspaces/{id}/test-token", "makes a token, which is recorded"),
     ("/admin/log/verify", "reads the store, and no projection"),
     ("/admin/log/segments", "files beside the log"),
     ("/admin/log/segments/{name}", "files beside the log"),
@@ -25,6 +26,7 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 15] = [
     ("/ws", "what happens from now on"),
     ("/workspaces/{id}/events/stream", "what happens from now on, without an end"),
     ("/admin/subscriptions", "kept beside the log"),
+    ("/admin/log/retention", "the server's own runs, and files of the log"),
 ];
 
 /// Workspaces that the reads of one workspace are compared for.
@@ -34,7 +36,15 @@ const CALM_LIMIT: Duration = Duration::from_secs(5);
 /// A rebuild of a story's log takes milliseconds.
 const REBUILD_LIMIT: Duration = Duration::from_secs(20);
 
-type Answers = BTreeMap<String, (u16, String)>;
+/// Status and body of each read, by its path.
+pub(crate) type Answers = BTreeMap<String, (u16, String)>;
+
+/// What the server answers now to every read that is of the log alone.
+pub(crate) async fn answers(admin: &Client) -> Answers {
+    let head = head(admin).await.expect("the platform is ready");
+    let paths = reads(admin).await.expect("the platform answers");
+    all(admin, &paths, head, false).await.expect("the platform answers")
+}
 
 /// Compares, if the server answers as its admin. Panics where anything differs.
 pub(super) async fn check(admin: &Client) {
