@@ -28,7 +28,7 @@ enum Command {
     /// Make one
     Create(Create),
     /// Show one
-    #[command(after_help = "Example:\n  covalence subscriptions show audit")]
+    #[command(after_help = "Examples:\n  covalence subscriptions show audit")]
     Show(Which),
     /// Read facts as its consumer, and acknowledge them with --ack
     Read(consume::Read),
@@ -37,7 +37,7 @@ enum Command {
     /// Refuse facts that were read: they come again, and are parked in the end
     Nack(consume::Nack),
     /// List the facts that it put aside, and why
-    #[command(after_help = "Example:\n  covalence subscriptions parked alarms")]
+    #[command(after_help = "Examples:\n  covalence subscriptions parked alarms")]
     Parked(Which),
     /// Deliver parked facts again
     #[command(
@@ -50,7 +50,7 @@ enum Command {
     )]
     Discard(Chosen),
     /// Remove one, with what it put aside
-    #[command(after_help = "Example:\n  covalence subscriptions rm audit")]
+    #[command(after_help = "Examples:\n  covalence subscriptions rm audit")]
     Rm(Which),
 }
 

@@ -194,7 +194,10 @@ async fn only_a_workspaces_own_token_reads_its_values_and_bad_names_are_refused(
 #[tokio::test]
 async fn a_secret_of_all_reaches_a_running_fleet_a_few_at_a_time_and_calls_under_way_finish() {
     let size = fleet_size();
-    let platform = Platform::start(Settings::process().config(TELLS).env("RATE_LIMIT", "100000")).await;
+    // Tokens come quickly, so that what may be in flight at once is what limits.
+    let config = format!("{TELLS}\n[supervision]\nbucket_refill = 20\n");
+    let settings = Settings::process().config(&config).env("RATE_LIMIT", "100000");
+    let platform = Platform::start(settings).await;
     let admin = platform.admin().with_limit(SPREAD_LIMIT);
     let mut ids = Vec::new();
     for number in 0..size {

@@ -36,7 +36,7 @@ pub(super) struct Read {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  covalence subscriptions ack audit --lease 7c9e… 41 42 43")]
+#[command(after_help = "Examples:\n  covalence subscriptions ack audit --lease 7c9e… 41 42 43")]
 pub(super) struct Ack {
     /// Its name
     name: String,
@@ -53,7 +53,7 @@ pub(super) struct Ack {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  covalence subscriptions nack audit --lease 7c9e… 41 --reason 'the disk is full'"
+    after_help = "Examples:\n  covalence subscriptions nack audit --lease 7c9e… 41 --reason 'the disk is full'"
 )]
 pub(super) struct Nack {
     /// Its name
