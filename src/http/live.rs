@@ -12,7 +12,6 @@ use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, get, web};
 use bytes::{Bytes, BytesMut};
 use covalence_events::{Position, TokenId, WorkspaceId};
-use covalence_projections::roster::RootTalk;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio_util::codec::Decoder as _;
@@ -159,26 +158,12 @@ async fn missed(
         let Some(last) = batch.last() else { break };
         next = last.position.next();
         for recorded in batch.iter().take_while(|recorded| recorded.position <= through) {
-            for told in teller.tell(recorded).iter().filter(|told| may_see(ctx, sees, told.workspace)) {
-                backlog.push_back(match wire {
-                    Wire::Socket => frame::socket(told),
-                    Wire::Events => frame::event(told),
-                });
-            }
+            let told = teller.tell(recorded);
+            let admitted = told.iter().filter(|told| sees.admits(told.workspace, &ctx.state.views));
+            backlog.extend(admitted.map(|told| frame::of(wire, told)));
         }
     }
     Ok(backlog)
-}
-
-fn may_see(ctx: &Ctx, sees: Sees, workspace: WorkspaceId) -> bool {
-    match sees {
-        Sees::All => true,
-        Sees::One(own) => own == workspace,
-        Sees::Team(own) => {
-            own == workspace
-                || ctx.state.views.roster.read().can_communicate(own, workspace, RootTalk::Open).allowed
-        }
-    }
 }
 
 /// Hears a client out until it leaves: it may ping and say that it goes, and nothing else matters.

@@ -8,10 +8,18 @@ use covalence_projections::tail;
 use serde_json::json;
 use tokio_util::codec::Encoder as _;
 
-use super::hub::Reason;
+use super::hub::{Reason, Wire};
+
+/// An event as a listener of this kind reads it.
+pub fn of(wire: Wire, told: &Told) -> Bytes {
+    match wire {
+        Wire::Socket => socket(told),
+        Wire::Events => event(told),
+    }
+}
 
 /// A web socket's text frame (contract 6.1), with the position to come back from.
-pub fn socket(told: &Told) -> Bytes {
+fn socket(told: &Told) -> Bytes {
     let (event, workspace) = (told.event, told.workspace);
     let text = format!(
         "{{\"event\":\"{event}\",\"workspace_id\":\"{workspace}\",\"timestamp\":\"{}\",\"payload\":{},\"position\":{}}}",
@@ -23,7 +31,7 @@ pub fn socket(told: &Told) -> Bytes {
 }
 
 /// An event of an event stream (contract 6.4), with the position as its id.
-pub fn event(told: &Told) -> Bytes {
+fn event(told: &Told) -> Bytes {
     let (kind, at) = (told.event, told.at.timestamp_millis());
     // JSON has no line break outside of a text, and none inside that is not escaped.
     let text = format!(

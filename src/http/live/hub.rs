@@ -41,6 +41,20 @@ pub enum Sees {
     One(WorkspaceId),
 }
 
+impl Sees {
+    /// Whether events of a workspace are told, as the hierarchy is now.
+    pub fn admits(self, workspace: WorkspaceId, views: &Views) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(own) => own == workspace,
+            Self::Team(own) => {
+                own == workspace
+                    || views.roster.read().can_communicate(own, workspace, RootTalk::Open).allowed
+            }
+        }
+    }
+}
+
 /// How an event is written down for a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -258,10 +272,11 @@ impl Inner {
             if !listener.may_see(told.workspace, views) {
                 return true;
             }
-            let bytes = match listener.wire {
-                Wire::Socket => socket.get_or_insert_with(|| frame::socket(told)),
-                Wire::Events => events.get_or_insert_with(|| frame::event(told)),
+            let made = match listener.wire {
+                Wire::Socket => &mut socket,
+                Wire::Events => &mut events,
             };
+            let bytes = made.get_or_insert_with(|| frame::of(listener.wire, told));
             match listener.queue.try_send(Bytes::clone(bytes)) {
                 Ok(()) => {
                     listener.end.last.store(told.position.0, Ordering::Relaxed);
@@ -296,13 +311,11 @@ impl Inner {
 
 impl Listener {
     fn may_see(&mut self, workspace: WorkspaceId, views: &Views) -> bool {
-        match self.sees {
-            Sees::All => true,
-            Sees::One(own) => own == workspace,
-            Sees::Team(own) if own == workspace => true,
-            Sees::Team(own) => *self.allowed.entry(workspace).or_insert_with(|| {
-                views.roster.read().can_communicate(own, workspace, RootTalk::Open).allowed
-            }),
+        let sees = self.sees;
+        match sees {
+            // Only this asks the roster, which others wait for.
+            Sees::Team(_) => *self.allowed.entry(workspace).or_insert_with(|| sees.admits(workspace, views)),
+            Sees::All | Sees::One(_) => sees.admits(workspace, views),
         }
     }
 }
