@@ -97,9 +97,14 @@ impl Feed {
     }
 
     fn limit(&self) -> usize {
-        let asked = said(self.limit.as_ref()).and_then(|text| text.parse::<usize>().ok());
-        asked.filter(|limit| *limit > 0).unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX)
+        rows(self.limit.as_deref(), LIMIT_DEFAULT, LIMIT_MAX)
     }
+}
+
+/// How many rows an answer has at most; what can't be read is as good as nothing said.
+fn rows(asked: Option<&str>, default: usize, max: usize) -> usize {
+    let asked = asked.and_then(|text| text.parse::<usize>().ok());
+    asked.filter(|count| *count > 0).unwrap_or(default).min(max)
 }
 
 fn cursor_lost() -> ApiError {

@@ -6,6 +6,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
+use covalence_actors::effect::AgentReply;
 use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::{Delegate, DelegationEnd};
 use covalence_events::workspace::{DelegationOutcome, DelegationRunner, Event, Text};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::http::activity::boundary;
+use crate::http::activity::{boundary, row};
 use crate::http::auth::{self, Identity};
 use crate::http::body;
 use crate::http::error::{Answer, ApiError, ErrorBody};
@@ -28,8 +29,6 @@ use crate::http::workspaces::{present, settled};
 const ROWS_MAX: usize = 50;
 /// Characters of an answer in a list.
 const PREVIEW_CHARS: usize = 300;
-/// Bytes of a reported answer that are kept (decision 11).
-const RESPONSE_MAX: usize = 1 << 20;
 
 /// A task for another workspace.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -233,7 +232,7 @@ pub(crate) async fn list(ctx: Ctx, path: web::Path<String>) -> Answer {
     for task in &tasks {
         rows.push((task.requested, requested_row(&ctx, task)));
         if let Some(ended) = task.ended
-            && let Some(fact) = fact(&ctx, ended).await?
+            && let Some(fact) = row::fact(&ctx, ended.position, ended.id).await?
         {
             rows.extend(ended_row(&ctx, task, &fact, external).map(|row| (ended, row)));
         }
@@ -241,12 +240,6 @@ pub(crate) async fn list(ctx: Ctx, path: web::Path<String>) -> Answer {
     rows.sort_by_key(|(mark, _)| std::cmp::Reverse(mark.position));
     let rows: Vec<_> = rows.into_iter().take(ROWS_MAX).map(|(_, row)| row).collect();
     Ok(HttpResponse::Ok().json(rows))
-}
-
-async fn fact(ctx: &Ctx, mark: Mark) -> Result<Option<std::sync::Arc<Recorded>>, ApiError> {
-    let read = ctx.state.log.read_all(mark.position, 1).await;
-    let read = read.map_err(|error| ApiError::internal("query failed", error))?;
-    Ok(read.into_iter().next().filter(|recorded| recorded.meta.id == mark.id))
 }
 
 fn bare(task: &Delegation, mark: Mark) -> DelegationRow {
@@ -397,7 +390,7 @@ pub(crate) async fn update(ctx: Ctx, path: web::Path<(String, String)>, bytes: w
             end: Box::new(DelegationEnd {
                 outcome: DelegationOutcome::Completed,
                 reason: None,
-                response: Some(Text::within(&body.response_preview, RESPONSE_MAX)),
+                response: Some(Text::within(&body.response_preview, AgentReply::BODY_MAX)),
                 error: None,
             }),
         },
@@ -406,7 +399,7 @@ pub(crate) async fn update(ctx: Ctx, path: web::Path<(String, String)>, bytes: w
             end: Box::new(DelegationEnd {
                 outcome: DelegationOutcome::Failed,
                 reason: Some("reported".to_owned()),
-                response: text(&body.response_preview).map(|said| Text::within(&said, RESPONSE_MAX)),
+                response: text(&body.response_preview).map(|said| Text::within(&said, AgentReply::BODY_MAX)),
                 error: text(&body.error),
             }),
         },

@@ -5,6 +5,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use covalence_actors::effect::AgentReply;
 use covalence_actors::runtime::CommandError;
 use covalence_actors::workspace::command::Reply;
 use covalence_actors::workspace::{Command, Rejection, answer};
@@ -20,9 +21,6 @@ use crate::http::error::{Answer, ApiError};
 use crate::http::idempotency::recognisable;
 use crate::http::request::Ctx;
 use crate::http::workspaces::settled;
-
-/// Bytes of an answer to a delegated task that are kept (decision 11).
-const RESPONSE_MAX: usize = 1 << 20;
 
 /// That a message waits.
 #[derive(Debug, Serialize)]
@@ -92,7 +90,7 @@ pub(super) async fn answered(ctx: &Ctx, id: WorkspaceId, caller: &Principal, cal
         return None;
     }
     let text = answer::text_of(message)?;
-    let reply = Reply { from, named, text: Text::within(&text, RESPONSE_MAX) };
+    let reply = Reply { from, named, text: Text::within(&text, AgentReply::BODY_MAX) };
     Some(record(ctx, id, reply, &request).await)
 }
 
@@ -120,7 +118,7 @@ fn named(request: &Value) -> Option<uuid::Uuid> {
 /// The delegated task that a queued message carries.
 async fn task_of(ctx: &Ctx, agent: WorkspaceId, message: EventId) -> Option<DelegationId> {
     let row = ctx.state.views.activity.read().find(agent, message)?;
-    let fact = row::fact(ctx, &row).await.ok()??;
+    let fact = row::fact(ctx, row.position, row.id).await.ok()??;
     match &fact.fact {
         Fact::Workspace(Event::MessageQueued(queued)) => queued.delegation,
         _ => None,

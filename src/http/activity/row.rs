@@ -8,9 +8,9 @@ use covalence_actors::workspace::answer;
 use covalence_events::workspace::{
     ActivityReported, CallOutcome, CallRecorded, DelegationOutcome, Event, MessageQueued, Notified, Text,
 };
-use covalence_events::{DelegationId, EventId, Fact, Recorded, WorkspaceId};
+use covalence_events::{DelegationId, EventId, Fact, Position, Recorded, WorkspaceId};
 use covalence_projections::Row as Workspace;
-use covalence_projections::activity::{Kind, Row};
+use covalence_projections::activity::Row;
 use covalence_projections::delegations::Stage;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -96,18 +96,18 @@ pub async fn shown(
 ) -> Result<Vec<ActivityRow>, ApiError> {
     let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
-        if let Some(recorded) = fact(ctx, row).await? {
+        if let Some(recorded) = fact(ctx, row.position, row.id).await? {
             shown.extend(Shown { ctx, workspace, row, with_peers }.of(&recorded));
         }
     }
     Ok(shown)
 }
 
-/// The fact behind a row, if it is still there.
-pub async fn fact(ctx: &Ctx, row: &Row) -> Result<Option<Arc<Recorded>>, ApiError> {
-    let read = ctx.state.log.read_all(row.position, 1).await;
+/// The fact behind an entry of a list, by its place and its id, if it is still there.
+pub async fn fact(ctx: &Ctx, position: Position, id: EventId) -> Result<Option<Arc<Recorded>>, ApiError> {
+    let read = ctx.state.log.read_all(position, 1).await;
     let read = read.map_err(|error| ApiError::internal("query failed", error))?;
-    Ok(read.into_iter().next().filter(|recorded| recorded.meta.id == row.id))
+    Ok(read.into_iter().next().filter(|recorded| recorded.meta.id == id))
 }
 
 /// What it takes to show one row.
@@ -378,9 +378,4 @@ fn files(message: &Value) -> Option<Value> {
         files.push(shown);
     }
     (!files.is_empty()).then_some(Value::Array(files))
-}
-
-/// Whether rows of this kind are told to canvases as they come (contract data 4.4).
-pub const fn is_announced(kind: Kind) -> bool {
-    matches!(kind, Kind::Received | Kind::Reported(_))
 }

@@ -44,10 +44,7 @@ pub(crate) async fn search(ctx: Ctx, path: web::Path<String>, query: web::Query<
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
     let workspace = present(&ctx, id)?;
-    let limit = query.limit.as_deref().and_then(|text| text.parse::<usize>().ok());
-    let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit)).unwrap_or_else(|| {
-        if limit.is_some_and(|limit| limit > LIMIT_MAX) { LIMIT_MAX } else { LIMIT_DEFAULT }
-    });
+    let limit = super::rows(query.limit.as_deref(), LIMIT_DEFAULT, LIMIT_MAX);
     let words = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
     let rows = ctx.state.views.activity.read().newest(id, &Wanted::default(), LOOKED_AT_MAX);
     let mut found = Vec::new();
