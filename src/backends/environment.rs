@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use covalence_actors::effect::ProvisionSpec;
 
 /// Names that no workspace ever gets, whatever the operator's table says: they are credentials of the platform.
-const NEVER: [&str; 4] =
+pub(crate) const NEVER: [&str; 4] =
     ["ADMIN_TOKEN", "COVALENCE_TOKEN", "MOLECULE_CP_SHARED_SECRET", "PROVISION_SHARED_SECRET"];
 
 /// What is the same for all workspaces of one backend.

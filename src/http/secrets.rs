@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::backends::environment::NEVER;
 use crate::http::auth::{self, Identity};
 use crate::http::body;
 use crate::http::error::{Answer, ApiError, ErrorBody};
@@ -32,15 +33,8 @@ pub(crate) const INVALID: &str = "invalid request body";
 const NAME_MAX: usize = 128;
 /// Bytes of a value. Environments are limited by the kernel, to 128 KiB a variable.
 const VALUE_MAX: usize = 64 * 1024;
-/// Names that say which instance an agent is, or let somebody into the platform.
-const RESERVED: [&str; 6] = [
-    "WORKSPACE_ID",
-    "PORT",
-    "ADMIN_TOKEN",
-    "MOLECULE_CP_SHARED_SECRET",
-    "PROVISION_SHARED_SECRET",
-    "SECRETS_ENCRYPTION_KEY",
-];
+/// Names that say which instance an agent is, and what the vault itself is opened with.
+const RESERVED: [&str; 3] = ["WORKSPACE_ID", "PORT", "SECRETS_ENCRYPTION_KEY"];
 
 /// A secret.
 #[derive(Deserialize, ToSchema)]
@@ -103,7 +97,7 @@ fn checked_name(name: &str) -> Result<(), ApiError> {
             "a name is 1 to {NAME_MAX} letters, digits and `_`, and does not begin with a digit"
         )));
     }
-    if RESERVED.contains(&name) || name.starts_with("COVALENCE_") {
+    if RESERVED.contains(&name) || NEVER.contains(&name) || name.starts_with("COVALENCE_") {
         return Err(bad("this name is the platform's own".to_owned()));
     }
     Ok(())
