@@ -7,8 +7,8 @@ use actix_web::{HttpResponse, get, post, web};
 use covalence_actors::runtime::CommandError;
 use covalence_actors::workspace::{Command, Rejection};
 use covalence_events::{Principal, WorkspaceId};
-use covalence_projections::Status;
 use covalence_projections::roster::RootTalk;
+use covalence_projections::{Row, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -35,6 +35,7 @@ fn id_in_body(text: &str, field: &'static str) -> Result<WorkspaceId, ApiError> 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CardBody {
     /// Whose.
+    #[schema(format = Uuid)]
     workspace_id: String,
     /// The card.
     #[schema(value_type = Object)]
@@ -108,13 +109,16 @@ pub(crate) async fn discover(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> 
         return Err(ApiError::unavailable("workspace_not_available", "workspace not available", RETRY)
             .with("status", row.status.as_str()));
     }
-    let base = ctx.public_base();
-    let url = row
-        .url
-        .clone()
-        .filter(|_| row.is_external())
-        .unwrap_or_else(|| format!("{base}/workspaces/{target}/a2a"));
+    let url = address_for_peers(row.as_ref(), &ctx.public_base());
     Ok(HttpResponse::Ok().json(DiscoveredView { id: target, url, name: row.name.clone() }))
+}
+
+/// Where others reach a workspace: an external agent where it says that it is, everybody else through us, wherever the
+/// caller runs. What our backends report is an address of ours alone, and a caller that went there would leave its token
+/// with whoever listens.
+fn address_for_peers(row: &Row, base: &str) -> String {
+    let stated = row.url.clone().filter(|_| row.is_external());
+    stated.unwrap_or_else(|| format!("{base}/workspaces/{}/a2a", row.id))
 }
 
 /// Who may look around on behalf of this workspace. At present it knows its peers; whom it knew once is the operator's to see.
@@ -152,10 +156,11 @@ pub(crate) async fn list_peers(
     let peers = seen.roster.read().peers(id, RootTalk::Open).ok_or_else(ApiError::no_workspace)?;
     let wanted = query.q.as_deref().unwrap_or_default().trim().to_lowercase();
     let fits = |text: &str| text.to_lowercase().contains(&wanted);
+    let base = ctx.public_base();
     let peers: Vec<PeerView> = peers
         .iter()
         .filter(|row| fits(&row.name) || row.role.as_deref().is_some_and(fits))
-        .map(|row| row.as_ref().into())
+        .map(|row| PeerView::of(row, address_for_peers(row, &base)))
         .collect();
     Ok(HttpResponse::Ok().json(peers))
 }
@@ -164,8 +169,10 @@ pub(crate) async fn list_peers(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AccessBody {
     /// The caller.
+    #[schema(min_length = 1)]
     caller_id: String,
     /// Whom it calls.
+    #[schema(min_length = 1)]
     target_id: String,
 }
 

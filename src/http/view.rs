@@ -293,7 +293,7 @@ pub struct PeerView {
     pub tier: u8,
     /// Its status.
     pub status: &'static str,
-    /// Where it answers, or empty.
+    /// Where it answers: through the platform, or where an external agent says that it is.
     pub url: String,
     /// Its parent.
     #[schema(value_type = Option<String>, format = Uuid)]
@@ -305,15 +305,16 @@ pub struct PeerView {
     pub agent_card: Option<Card>,
 }
 
-impl From<&Row> for PeerView {
-    fn from(row: &Row) -> Self {
+impl PeerView {
+    /// A row as its peers see it, who reach it at this address.
+    pub fn of(row: &Row, url: String) -> Self {
         Self {
             id: row.id,
             name: row.name.clone(),
             role: row.role.clone(),
             tier: row.tier,
             status: row.status.as_str(),
-            url: row.url.clone().unwrap_or_default(),
+            url,
             parent_id: row.parent,
             active_tasks: row.active_tasks,
             agent_card: row.agent_card.clone(),

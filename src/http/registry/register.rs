@@ -24,7 +24,7 @@ use crate::http::workspaces::create::delivery_mode;
 use crate::http::workspaces::{gone, row, settled};
 
 /// What the Python SDK says instead of a URL when it can't be called.
-const NO_INBOUND: &str = "remote://no-inbound";
+pub(in crate::http) const NO_INBOUND: &str = "remote://no-inbound";
 
 /// The alarm's word: somebody registered as an agent and could not show that he is.
 pub(in crate::http) const REFUSED_ALARM: &str = "registration_refused";
@@ -34,14 +34,16 @@ pub(in crate::http) const REFUSED_ALARM: &str = "registration_refused";
 pub struct RegisterBody {
     /// Whose agent it is. Some clients call it `workspace_id`.
     #[serde(alias = "workspace_id", default)]
+    #[schema(format = Uuid, required = true)]
     id: String,
     /// Where it answers; none, or `remote://no-inbound`, for agents that ask instead.
     url: Option<String>,
     /// Its card.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, required = true)]
     agent_card: Value,
     /// `push` or `poll`.
+    #[schema(pattern = "^(push|poll)?$")]
     delivery_mode: Option<String>,
 }
 

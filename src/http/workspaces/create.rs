@@ -21,6 +21,7 @@ use crate::http::auth;
 use crate::http::body;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::fields::{self, invalid_fields};
+use crate::http::registry::register::NO_INBOUND;
 use crate::http::request::Ctx;
 use crate::http::workspaces::settled;
 
@@ -52,7 +53,7 @@ pub struct CreateBody {
     /// Whether somebody else runs it.
     #[serde(default, deserialize_with = "body::or_default")]
     external: bool,
-    /// External only: where the agent answers.
+    /// External only: where the agent answers. `remote://no-inbound`: it can't be called, and gets its token by registering.
     url: Option<String>,
     /// A host directory below one of `COVALENCE_WORKSPACE_ROOTS`.
     workspace_dir: Option<String>,
@@ -167,7 +168,12 @@ impl Connection {
 #[post("/workspaces")]
 pub(crate) async fn create(ctx: Ctx, body: web::Bytes) -> Answer {
     let principal = auth::admin(&ctx)?;
-    let wish: CreateBody = body::json(&body, "invalid workspace payload")?;
+    let mut wish: CreateBody = body::json(&body, "invalid workspace payload")?;
+    // Its agent comes without a credential: the token that is shown once is then that of its registration (R51).
+    let enrols = wish.url.as_deref() == Some(NO_INBOUND);
+    if enrols {
+        wish.url = None;
+    }
     let (mut profile, secrets) = profile(&ctx, wish)?;
     if let Some(url) = &profile.url {
         address::check(url, ctx.state.config.surroundings, Occasion::Register).await.map_err(|reason| {
@@ -177,7 +183,7 @@ pub(crate) async fn create(ctx: Ctx, body: web::Bytes) -> Answer {
         })?;
     }
     let minted = match (profile.backend, &profile.url) {
-        (BackendKind::External, None) => Some(token::mint(TokenPurpose::Creation, None)),
+        (BackendKind::External, None) if !enrols => Some(token::mint(TokenPurpose::Creation, None)),
         _ => None,
     };
     // Held until the projections show the result, so that the next one sees the name and the parent.
