@@ -12,6 +12,7 @@
 
 mod a2a_client;
 mod cli;
+mod clients;
 mod demo;
 mod dependencies;
 mod docker_backend;
