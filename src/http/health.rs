@@ -11,6 +11,7 @@ use covalence_events::Position;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::edge::telemetry;
 use crate::http::error::{Answer, ErrorBody};
 use crate::http::request::Ctx;
 use crate::http::supervision::gauges;
@@ -142,6 +143,7 @@ pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
 #[get("/metrics")]
 pub(crate) async fn metrics(ctx: Ctx) -> HttpResponse {
     gauges::set(&ctx.state);
+    ::metrics::gauge!(telemetry::SOCKETS).set(u32::try_from(ctx.state.hub.sockets()).unwrap_or(u32::MAX));
     ctx.state.subscriptions.measure().await;
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8")))

@@ -13,6 +13,8 @@ use crate::http::request::Known;
 pub const REQUESTS: &str = "molecule_http_requests_total";
 /// Seconds spent, by the same labels.
 pub const SECONDS: &str = "molecule_http_request_duration_seconds_total";
+/// Web sockets that are open, as of each scrape (contract data 7.2).
+pub const SOCKETS: &str = "molecule_websocket_connections_active";
 /// Handlers that panicked.
 pub const PANICS: &str = "covalence_http_panics_total";
 
@@ -23,6 +25,7 @@ const SERIES_MAX: usize = 1024;
 pub fn describe() {
     metrics::describe_counter!(REQUESTS, "HTTP requests by method, route and status");
     metrics::describe_gauge!(SECONDS, metrics::Unit::Seconds, "seconds spent in HTTP requests, summed");
+    metrics::describe_gauge!(SOCKETS, metrics::Unit::Count, "web sockets that are open");
     metrics::describe_counter!(PANICS, "HTTP handlers that panicked");
     crate::http::a2a::retry::describe();
 }

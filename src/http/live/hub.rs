@@ -190,6 +190,11 @@ impl Hub {
         self.lock().listeners.len()
     }
 
+    /// How many of them listen at a web socket.
+    pub fn sockets(&self) -> usize {
+        self.lock().listeners.iter().filter(|listener| listener.wire == Wire::Socket).count()
+    }
+
     /// Whether nobody listens.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -196,6 +196,8 @@ async fn a_client_that_says_goodbye_is_forgotten() {
     let platform = platform().await;
     let mut socket = open(&platform, "", ADMIN).await;
     assert_eq!(platform.state.hub.len(), 1);
+    let scraped = platform.get("/metrics").send().await.text;
+    assert!(scraped.contains("\nmolecule_websocket_connections_active 1\n"), "{scraped}");
     socket.send(Message::Ping(bytes::Bytes::from_static(b"x"))).await.unwrap();
     let pong = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(pong, Frame::Pong(bytes::Bytes::from_static(b"x")));
