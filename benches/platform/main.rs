@@ -1,8 +1,8 @@
 //! The benches that need more than one function: each question in a file of its own, one program for all of them, because
 //! linking is what costs.
 //!
-//! `cargo bench --bench platform -- [mailbox|heartbeat|proxy|boot|heal]... [--quick] [--seconds S] [--rounds N]
-//! [--program PATH] [--backend process|docker] [--kills N] [--dir DIR]`; without names it runs all five. Run as a test it does
+//! `cargo bench --bench platform -- [mailbox|heartbeat|proxy|listeners|boot|heal]... [--quick] [--seconds S] [--rounds N]
+//! [--program PATH] [--backend process|docker] [--kills N] [--dir DIR]`; without names it runs all six. Run as a test it does
 //! one short round of each. `--program` names the `covalence` under test (`covalence-agent` is looked for beside it); without
 //! it the one is taken that cargo built along with this program. `docs/performance.md` says what came out.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
@@ -18,13 +18,14 @@ mod cpu;
 mod heal;
 mod heartbeat;
 mod http;
+mod listeners;
 mod load;
 mod mailbox;
 mod nginx;
 mod proxy;
 mod server;
 
-const BENCHES: [&str; 5] = ["mailbox", "heartbeat", "proxy", "boot", "heal"];
+const BENCHES: [&str; 6] = ["mailbox", "heartbeat", "proxy", "listeners", "boot", "heal"];
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -125,6 +126,7 @@ fn main() -> Result<()> {
             "mailbox" => mailbox::run(&args)?,
             "heartbeat" => heartbeat::run(&args)?,
             "proxy" => proxy::run(&args)?,
+            "listeners" => listeners::run(&args)?,
             "boot" => boot::run(&args)?,
             _ => heal::run(&args)?,
         }
