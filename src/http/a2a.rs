@@ -117,7 +117,7 @@ fn removed(ctx: &Ctx, id: WorkspaceId) -> ApiError {
 #[utoipa::path(
     tag = "a2a", params(("id" = String, Path)),
     responses(
-        (status = 200, body = Object), (status = 304), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody),
+        (status = 200, body = Object), (status = 304), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody),
     )
 )]
 #[get("/workspaces/{id}/.well-known/agent-card.json")]
@@ -128,7 +128,10 @@ pub(crate) async fn agent_card(ctx: Ctx, path: web::Path<String>) -> Answer {
 /// The same under the path of clients before A2A 0.3.
 #[utoipa::path(
     tag = "a2a", params(("id" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody))
+    responses(
+        (status = 200, body = Object), (status = 304), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody),
+    )
 )]
 #[get("/workspaces/{id}/.well-known/agent.json")]
 pub(crate) async fn card_before_0_3(ctx: Ctx, path: web::Path<String>) -> Answer {
@@ -138,7 +141,10 @@ pub(crate) async fn card_before_0_3(ctx: Ctx, path: web::Path<String>) -> Answer
 /// The same under the path of the wire contract's runtimes.
 #[utoipa::path(
     tag = "a2a", params(("id" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody))
+    responses(
+        (status = 200, body = Object), (status = 304), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 410, body = ErrorBody),
+    )
 )]
 #[get("/workspaces/{id}/agent/card")]
 pub(crate) async fn card_of_runtimes(ctx: Ctx, path: web::Path<String>) -> Answer {

@@ -44,12 +44,14 @@ pub struct Feed {
     /// Rows of this type only: `a2a_receive`, `delegation`, `task_update` and the like.
     r#type: Option<String>,
     /// `canvas`: what persons said; `agent`: what workspaces said.
+    #[param(pattern = "^(canvas|agent)?$")]
     source: Option<String>,
     /// At most so many; 100 where absent, never more than 500.
     limit: Option<String>,
     /// Rows after this one, oldest first. 410 if there is no such row in this feed.
     since_id: Option<String>,
     /// Rows of the last so many seconds, up to 30 days.
+    #[param(pattern = "^([1-9][0-9]{0,17})?$")]
     since_secs: Option<String>,
     /// Rows from or to this workspace.
     peer_id: Option<String>,
@@ -149,12 +151,14 @@ pub(crate) async fn list(ctx: Ctx, path: web::Path<String>, query: web::Query<Fe
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ReportBody {
     /// `a2a_send`, `a2a_receive`, `task_update`, `agent_log`, `skill_promotion`, `memory_write` or `error`.
+    #[schema(pattern = "^(a2a_send|a2a_receive|task_update|agent_log|skill_promotion|memory_write|error)$")]
     activity_type: String,
     /// Only the workspace itself.
     #[serde(default, deserialize_with = "body::or_default")]
     source_id: String,
     /// Whom it did it with.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(value_type = Option<String>, format = Uuid)]
     target_id: String,
     /// What was called, in its words.
     #[serde(default, deserialize_with = "body::or_default")]
@@ -229,15 +233,28 @@ fn reported(id: WorkspaceId, body: ReportBody) -> Result<ActivityReported, ApiEr
     })
 }
 
+/// A file that goes with a word to people.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "what clients send is passed on as it came; this says what it has to have")]
+pub struct Attachment {
+    /// Where it is.
+    #[schema(min_length = 1)]
+    uri: String,
+    /// What it is called.
+    #[schema(min_length = 1)]
+    name: String,
+}
+
 /// A word to people.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct NotifyBody {
-    /// What the agent says.
+    /// What the agent says; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, min_length = 1)]
     message: String,
     /// Files that go with it, each with `uri` and `name`, perhaps `mimeType` and `size`.
     #[serde(default, deserialize_with = "body::or_default")]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Attachment>)]
     attachments: Vec<Value>,
 }
 

@@ -40,7 +40,7 @@ pub struct LogsQuery {
 #[utoipa::path(
     tag = "operations", params(("id" = String, Path), LogsQuery),
     responses(
-        (status = 200, body = String, content_type = "text/plain"), (status = 401, body = ErrorBody),
+        (status = 200, body = String, content_type = "text/plain"), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 502, body = ErrorBody),
     ),
     security(("bearer" = []))
@@ -137,6 +137,7 @@ pub struct DryRun {
     tag = "operations", params(("engine" = String, Path), ("instance" = String, Path), DryRun),
     responses(
         (status = 200, description = "`{\"status\":\"removed\"|\"would_remove\",\"instance\":id}`"),
+        (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 502, body = ErrorBody),
     ),
     security(("bearer" = []))

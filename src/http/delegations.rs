@@ -34,9 +34,11 @@ const PREVIEW_CHARS: usize = 300;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct DelegateBody {
     /// Who is to do it. Absent where the path names it and the bearer says who asks.
+    #[schema(value_type = Option<String>, format = Uuid)]
     target_id: Option<String>,
-    /// What is to be done.
+    /// What is to be done; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, min_length = 1)]
     task: String,
     /// The caller's own name for it: the same one again does not do it twice.
     #[serde(default, deserialize_with = "body::or_default")]
@@ -291,14 +293,17 @@ fn ended_row(ctx: &Ctx, task: &Delegation, fact: &Recorded, external: bool) -> O
 /// A task that an agent carries itself.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RecordBody {
-    /// Who is to do it.
+    /// Who is to do it; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(format = Uuid, required = true)]
     target_id: String,
-    /// What is to be done.
+    /// What is to be done; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, min_length = 1)]
     task: String,
-    /// The agent's own name for it, a UUID.
+    /// The agent's own name for it, a UUID; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(format = Uuid, required = true)]
     delegation_id: String,
 }
 
@@ -354,8 +359,9 @@ fn delegation_id(text: &str) -> Result<DelegationId, ApiError> {
 /// What came of a task that an agent carries itself.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UpdateBody {
-    /// `completed` or `failed`; `queued` as a note on the way.
+    /// `completed` or `failed`; `queued` as a note on the way; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, pattern = "^(queued|completed|failed)$")]
     status: String,
     /// What went wrong.
     #[serde(default, deserialize_with = "body::or_default")]

@@ -35,7 +35,8 @@ pub struct AsOf {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct WhichFact {
-    /// A fact's id, or its position.
+    /// A fact's id, or its position; needed.
+    #[param(required)]
     event: Option<String>,
 }
 

@@ -21,7 +21,8 @@ pub mod replay;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct TwoMoments {
-    /// The earlier moment: a time (RFC 3339) or a position.
+    /// The earlier moment: a time (RFC 3339) or a position; needed.
+    #[param(required)]
     from: Option<String>,
     /// The later moment; now without it.
     to: Option<String>,

@@ -39,11 +39,13 @@ const RESERVED: [&str; 3] = ["WORKSPACE_ID", "PORT", "SECRETS_ENCRYPTION_KEY"];
 /// A secret.
 #[derive(Deserialize, ToSchema)]
 pub struct SecretBody {
-    /// Its name: letters, digits and `_`, not beginning with a digit.
+    /// Its name: letters, digits and `_`, not beginning with a digit; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, pattern = "^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
     key: String,
-    /// Its value, not empty.
+    /// Its value, not empty; needed.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, min_length = 1, max_length = 65536)]
     value: String,
 }
 

@@ -31,20 +31,26 @@ const RESERVED: [&str; 1] = [alarms::SUBSCRIPTION];
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct NewSubscription {
     /// Its name: 1 to 64 of a-z, 0-9, `-` and `_`; needed.
+    #[schema(value_type = String, required = true, pattern = "^[a-z0-9][a-z0-9_-]{0,63}$")]
     name: Option<String>,
     /// Only facts of this kind of stream: `workspace` or `fleet`.
+    #[schema(pattern = "^(workspace|fleet)?$")]
     category: Option<String>,
     /// Only facts about this workspace.
+    #[schema(value_type = Option<String>, format = Uuid)]
     workspace: Option<String>,
     /// Only facts of these kinds: wire tags, or beginnings of them; at most 50.
     #[serde(default)]
+    #[schema(max_items = 50)]
     kinds: Vec<String>,
     /// `beginning`, `end` (the default), or a position: with what comes after it.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(beginning|end|[0-9]{1,19})$")]
     start: Option<Value>,
     /// Refusals after which a fact is parked, 1 to 1000; 5 without it.
+    #[schema(minimum = 1, maximum = 1000)]
     nacks_max: Option<u32>,
     /// Seconds that a consumer has for what it was given, and is waited for, 1 to 3600; 30 without it.
+    #[schema(minimum = 1, maximum = 3600)]
     ack_within: Option<f64>,
 }
 

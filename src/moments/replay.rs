@@ -108,6 +108,7 @@ pub struct End {
 /// Which facts have a frame of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ReplayStep)]
 pub enum Step {
     /// Each.
     #[default]

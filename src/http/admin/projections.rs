@@ -104,7 +104,7 @@ impl RebuildView {
 /// Every projection: its version, how far it has read, whether it stopped, what its state comes to, and its last rebuild.
 #[utoipa::path(
     tag = "operations", params(Hashing),
-    responses((status = 200, body = [ProjectionView]), (status = 401, body = ErrorBody)),
+    responses((status = 200, body = [ProjectionView]), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/admin/projections")]

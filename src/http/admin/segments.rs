@@ -36,7 +36,7 @@ pub struct SegmentQuery {
     tag = "operations", params(SegmentQuery),
     responses(
         (status = 200, body = String, content_type = "application/octet-stream"), (status = 204),
-        (status = 401, body = ErrorBody),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, description = "the fact there was removed by retention: nothing can begin behind it", body = ErrorBody),
         (status = 409, body = ErrorBody), (status = 500, body = ErrorBody),
     ),
@@ -87,6 +87,12 @@ pub(crate) async fn list_checkpoints(ctx: Ctx) -> Answer {
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
 }
 
+/// A public key, in hexadecimal.
+#[derive(Debug, ToSchema)]
+#[schema(pattern = "^[0-9a-f]{64}$")]
+#[expect(dead_code, reason = "it says how the text has to look")]
+pub struct PublicKeyText(String);
+
 /// Checkpoints that were kept elsewhere.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct KeptCheckpoints {
@@ -94,6 +100,7 @@ pub struct KeptCheckpoints {
     checkpoints: String,
     /// Public keys in hexadecimal, of which only these are believed; empty: each checkpoint's own.
     #[serde(default)]
+    #[schema(value_type = Vec<PublicKeyText>)]
     public_keys: Vec<String>,
 }
 

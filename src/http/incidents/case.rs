@@ -22,7 +22,8 @@ const RETRY_AFTER: u64 = 5;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhichCase {
-    /// Decisions from this time (RFC 3339) or position on are expected.
+    /// Decisions from this time (RFC 3339) or position on are expected; needed.
+    #[param(required)]
     since: Option<String>,
     /// And up to this one; now without it.
     until: Option<String>,

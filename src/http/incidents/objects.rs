@@ -32,6 +32,7 @@ const INVALID: &str = "invalid request body";
 #[into_params(parameter_in = Query)]
 pub struct HowMany {
     /// At most so many incidents, up to 200; 20 without it.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
 }
 
@@ -51,13 +52,17 @@ pub struct Within {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct NewIncidentBody {
     /// What it is about, in a line of at most 200 bytes; needed.
+    #[schema(value_type = String, required = true, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     title: Option<String>,
     /// When it began (RFC 3339); fifteen minutes before now without it.
+    #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<String>,
     /// When it ended; it goes on without it.
+    #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<String>,
     /// Ids of those whom it is about; everybody without it.
     #[serde(default)]
+    #[schema(value_type = Vec<uuid::Uuid>, max_items = 100)]
     workspaces: Vec<String>,
 }
 
@@ -65,6 +70,7 @@ pub struct NewIncidentBody {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct NewNote {
     /// What, at most 4000 bytes; needed.
+    #[schema(value_type = String, required = true, max_length = 4000, pattern = r"\S")]
     text: Option<String>,
 }
 
@@ -72,6 +78,7 @@ pub struct NewNote {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Closing {
     /// What it was in the end, at most 4000 bytes.
+    #[schema(max_length = 4000)]
     comment: Option<String>,
 }
 

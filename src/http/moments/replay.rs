@@ -40,8 +40,10 @@ const CHUNK: usize = 32 << 10;
 #[into_params(parameter_in = Query)]
 pub struct Pace {
     /// Times as fast as it happened, 0.01 to 1000, with pauses of 5 s at most; as fast as it is read without it.
+    #[param(minimum = 0.01, maximum = 1000)]
     speed: Option<f64>,
     /// `fact`: each fact is a step; `notable`: only what says more than that things go on as ever.
+    #[param(pattern = "^(fact|notable)?$")]
     step: Option<String>,
 }
 

@@ -22,6 +22,7 @@ const TEXT_MAX: usize = 2048;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct HeartbeatBody {
     /// Whose.
+    #[schema(format = Uuid)]
     workspace_id: String,
     /// Share of failed work, 0 to 1.
     #[serde(default, deserialize_with = "body::or_default")]

@@ -34,13 +34,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Fetch {
     /// Who it is, for others to see; at most 100 bytes; needed.
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 100)]
     consumer: Option<String>,
     /// The lease that it holds. Without one it gets one, if no other consumer has it; what it had before is due again then.
     #[schema(value_type = Option<String>, format = Uuid)]
     lease: Option<String>,
     /// At most so many facts, up to 1000; 100 without it. 0: only the lease.
+    #[schema(maximum = 1000)]
     limit: Option<usize>,
     /// Seconds to wait where there is nothing, up to 60; none without it.
+    #[schema(minimum = 0, maximum = 60)]
     wait: Option<f64>,
     /// Whether to wait for another consumer's lease as well, instead of a refusal.
     #[serde(default)]
@@ -90,10 +93,11 @@ fn delivered(delivered: &Delivered) -> Value {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Acked {
     /// The lease; needed.
-    #[schema(value_type = Option<String>, format = Uuid)]
+    #[schema(value_type = String, format = Uuid, required = true)]
     lease: Option<String>,
     /// Their positions, at most 1000.
     #[serde(default)]
+    #[schema(max_items = 1000)]
     positions: Vec<u64>,
     /// And everything that was delivered up to here.
     up_to: Option<u64>,
@@ -103,15 +107,18 @@ pub struct Acked {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Nacked {
     /// The lease; needed.
-    #[schema(value_type = Option<String>, format = Uuid)]
+    #[schema(value_type = String, format = Uuid, required = true)]
     lease: Option<String>,
-    /// Their positions, 1 to 1000.
+    /// Their positions, 1 to 1000; needed.
     #[serde(default)]
+    #[schema(required = true, min_items = 1, max_items = 1000)]
     positions: Vec<u64>,
     /// Why, at most 500 bytes. It is kept as it is beside the log: nothing about persons belongs in it.
     #[serde(default)]
+    #[schema(max_length = 500)]
     reason: String,
     /// Seconds until they come again, up to 3600; a pause that doubles with each refusal, up to a minute, without it.
+    #[schema(minimum = 0, maximum = 3600)]
     retry_after: Option<f64>,
     /// Whether they are put aside at once.
     #[serde(default)]
@@ -122,7 +129,7 @@ pub struct Nacked {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Released {
     /// The lease; needed.
-    #[schema(value_type = Option<String>, format = Uuid)]
+    #[schema(value_type = String, format = Uuid, required = true)]
     lease: Option<String>,
 }
 
@@ -131,6 +138,7 @@ pub struct Released {
 #[into_params(parameter_in = Query)]
 pub struct Following {
     /// Who it is, for others to see; at most 100 bytes; needed.
+    #[param(required, min_length = 1, max_length = 100)]
     consumer: Option<String>,
 }
 

@@ -30,12 +30,16 @@ const INVALID: &str = "invalid request body";
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct NewHold {
     /// `fleet`, `subtree` or `workspace`; `fleet` where it is absent.
+    #[schema(pattern = "^(fleet|subtree|workspace)$")]
     scope: Option<String>,
     /// Whose, unless it is about everybody.
+    #[schema(value_type = Option<String>, format = Uuid)]
     workspace: Option<String>,
     /// Why; needed.
+    #[schema(value_type = String, required = true, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// For how long, such as `30m`; needed. At most the policy's `hold_max`.
+    #[schema(value_type = String, required = true, example = "30m")]
     lasts: Option<String>,
 }
 
@@ -64,6 +68,7 @@ pub(crate) async fn set(ctx: Ctx, body: web::Bytes) -> Answer {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Stop {
     /// Why; needed.
+    #[schema(value_type = String, required = true, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -179,7 +184,8 @@ pub(crate) async fn release_brake(ctx: Ctx, path: web::Path<String>) -> Answer {
 #[utoipa::path(
     tag = "supervision", params(("id" = String, Path)),
     responses(
-        (status = 200, description = "`{\"status\":\"lifted\",\"workspace\":id}`"), (status = 401, body = ErrorBody),
+        (status = 200, description = "`{\"status\":\"lifted\",\"workspace\":id}`"), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
     ),
     security(("bearer" = []))

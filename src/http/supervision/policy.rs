@@ -74,6 +74,7 @@ pub struct ChangeView {
 
 /// A parameter that differs.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ParameterDifferenceView)]
 pub struct DifferenceView {
     /// Its name.
     name: String,
@@ -233,8 +234,10 @@ pub(crate) async fn set(ctx: Ctx, body: web::Bytes) -> Answer {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Rollback {
     /// Its hash; the one before the current where it is absent.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
     hash: Option<String>,
     /// Why; needed.
+    #[schema(value_type = String, required = true, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -270,12 +273,16 @@ fn named(text: &str) -> Result<PolicyHash, ApiError> {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct NewMode {
     /// `act` or `advise`; needed.
+    #[schema(value_type = String, required = true, pattern = "^(act|advise)$")]
     mode: Option<String>,
     /// `fleet`, `subtree` or `workspace`; `fleet` where it is absent.
+    #[schema(pattern = "^(fleet|subtree|workspace)$")]
     scope: Option<String>,
     /// Whose, unless it is about everybody.
+    #[schema(value_type = Option<String>, format = Uuid)]
     workspace: Option<String>,
     /// Why; needed.
+    #[schema(value_type = String, required = true, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -310,6 +317,7 @@ pub(crate) async fn set_mode(ctx: Ctx, body: web::Bytes) -> Answer {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct NewStrategy {
     /// `one_for_one`, `rest_for_one` or `one_for_all`; needed.
+    #[schema(value_type = String, required = true, pattern = "^(one_for_one|rest_for_one|one_for_all)$")]
     strategy: Option<String>,
 }
 

@@ -132,6 +132,7 @@ pub struct RoomView {
 
 /// Tokens of a cell.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BucketView)]
 pub struct TokensView {
     /// How many there are.
     pub level: f64,

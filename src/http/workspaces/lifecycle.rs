@@ -182,7 +182,7 @@ pub struct PausedView {
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), Cascade),
     responses(
-        (status = 200, body = PausedView), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 200, body = PausedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody),
     ),
     security(("bearer" = []))
@@ -214,7 +214,7 @@ pub struct ResumedView {
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), Cascade),
     responses(
-        (status = 200, body = ResumedView), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 200, body = ResumedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody),
     ),
     security(("bearer" = []))

@@ -70,7 +70,7 @@ pub struct TokensQuery {
 /// The tokens that work, newest first. Their texts are nowhere.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), TokensQuery),
-    responses((status = 200, body = TokensView), (status = 401, body = ErrorBody)),
+    responses((status = 200, body = TokensView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)),
     security(("bearer" = []))
 )]
 #[get("/workspaces/{id}/tokens")]
@@ -114,7 +114,7 @@ pub struct MintedView {
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path)),
     responses(
-        (status = 201, body = MintedView), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 201, body = MintedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 429, body = ErrorBody),
     ),
     security(("bearer" = []))
@@ -159,6 +159,7 @@ pub(crate) async fn revoke_token(ctx: Ctx, path: web::Path<(String, String)>) ->
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct EnrollBody {
     /// Minutes, 1 to 1440; 15 where absent, unless `access.enrolment` says otherwise.
+    #[schema(minimum = 1, maximum = 1440)]
     minutes: Option<i64>,
 }
 
