@@ -9,8 +9,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{
-    a2a, activity, admin, delegations, error, events, health, incidents, live, moments, registry, secrets,
-    subscriptions, workspaces,
+    a2a, activity, admin, delegations, document, error, events, health, incidents, live, moments, page,
+    registry, secrets, subscriptions, workspaces,
 };
 
 /// The document's head.
@@ -18,7 +18,8 @@ use crate::http::{
 #[openapi(
     info(
         title = "Covalence",
-        description = "Control plane for teams of AI-agent workspaces. `docs/api.md` says what no schema can.",
+        description = "Control plane for teams of AI-agent workspaces. `docs/api.md` in the repository says what no schema can. Most routes want \
+            a bearer: the admin token is in `<data-dir>/admin-token`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     modifiers(&Bearer),
@@ -197,7 +198,7 @@ fn supervision(config: &mut ServiceConfig<'_>) {
         .service(backtest::run);
 }
 
-/// The routes without a schema: the document itself, and everything that is not there.
+/// The routes without a schema: the document itself, its page, and everything that is not there.
 pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
     let serve = move || {
         let document = document.clone();
@@ -207,16 +208,19 @@ pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
     config.service(crate::http::fault::panic);
     config
         .route("/openapi.json", web::get().to(serve))
+        .route("/docs", web::get().to(page::enter))
+        .route("/docs/{file}", web::get().to(page::file))
         .default_service(web::to(|| std::future::ready(Err::<HttpResponse, _>(error::no_route()))));
 }
 
 /// The document, as JSON text.
 pub fn document() -> String {
-    let (_, document) = actix_web::App::new()
+    let (_, mut document) = actix_web::App::new()
         .into_utoipa_app()
         .openapi(Document::openapi())
         .configure(routes)
         .split_for_parts();
+    document::complete(&mut document);
     // A document is plain data; what could fail is a key that is no text, and there is none.
     document.to_pretty_json().unwrap_or_default()
 }
