@@ -57,14 +57,29 @@ async fn the_way_to_a_remote_agent_works_as_it_is_written() {
     fs::create_dir(platform.home().join("target")).unwrap();
     std::os::unix::fs::symlink(programs, platform.home().join("target/debug")).unwrap();
     wait_for_team(&platform).await;
-    let text = fs::read_to_string(root().join("docs/remote-agents.md")).expect("it is there");
-    let blocks = text.split("```sh try\n").skip(1).map(|block| block.split("```").next().expect("an end"));
-    // One terminal, and its agent goes with it whatever happens.
-    let script: String =
-        std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n").chain(blocks).collect();
-    let printed = run(&platform, &script);
+    let printed = run(&platform, &one_terminal("docs/remote-agents.md"));
     assert!(printed.contains("Agent message: HELLO"), "{printed}");
     assert!(printed.lines().any(|line| line.contains("DIG")), "{printed}");
+}
+
+#[tokio::test]
+async fn the_ten_commonest_tasks_work_as_they_are_written() {
+    let platform = Platform::start(Settings::process()).await;
+    let printed = run(&platform, &one_terminal("docs/api.md"));
+    for wanted in
+        ["Ada\tonline\techo", "echo Ada: hello", "API_KEY", "registry/register", "echo Ada: dig", ": ping"]
+    {
+        assert!(printed.contains(wanted), "no {wanted} in\n{printed}");
+    }
+    let last = printed.lines().last().unwrap_or_default();
+    assert!(last.contains("\"status\":\"removed\""), "{last}");
+}
+
+/// The blocks to try of a page, as one goes through them: in one terminal, and what they started goes with it whatever happens.
+fn one_terminal(page: &str) -> String {
+    let text = fs::read_to_string(root().join(page)).expect("it is there");
+    let blocks = text.split("```sh try\n").skip(1).map(|block| block.split("```").next().expect("an end"));
+    std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n").chain(blocks).collect()
 }
 
 /// Waits until all five are online, and as many agents run.
