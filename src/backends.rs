@@ -8,5 +8,7 @@ pub mod config_files;
 pub mod docker;
 pub mod environment;
 pub mod external;
+#[cfg(feature = "fault-hooks")]
+pub mod naive;
 pub mod process;
 pub mod redact;

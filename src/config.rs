@@ -163,6 +163,9 @@ pub struct Config {
     pub demo: bool,
     /// Whether a stop of the server stops the workspaces too.
     pub stop_workspaces: bool,
+    /// Whether every error of an engine is taken for an absence: see `backends::naive`.
+    #[cfg(feature = "fault-hooks")]
+    pub naive: bool,
     /// Values that were ignored, for the first log lines.
     pub warnings: Vec<String>,
 }
@@ -356,6 +359,8 @@ impl Config {
             log: parse::logging(layers)?,
             demo: flags.demo,
             stop_workspaces: flags.stop_workspaces,
+            #[cfg(feature = "fault-hooks")]
+            naive: flags.naive,
             warnings: Vec::new(),
         };
         if let Some(name) = &config.workspaces.default_runtime

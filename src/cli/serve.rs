@@ -33,6 +33,10 @@ pub(super) struct Serve {
     /// Stop the workspaces too when the server stops; its next start brings them back
     #[arg(long)]
     stop_workspaces: bool,
+    /// For tests: take every error of the engine for the death of what it was asked about
+    #[cfg(feature = "fault-hooks")]
+    #[arg(long, hide = true)]
+    naive: bool,
 }
 
 impl Serve {
@@ -40,6 +44,10 @@ impl Serve {
         let flags = &mut shared.flags;
         flags.demo = self.demo;
         flags.stop_workspaces = self.stop_workspaces;
+        #[cfg(feature = "fault-hooks")]
+        {
+            flags.naive = self.naive;
+        }
         for (key, value) in [("server.listen", self.listen), ("backend.kind", self.backend)] {
             if let Some(value) = value {
                 flags.values.insert(key, value);

@@ -102,6 +102,9 @@ pub struct Flags {
     pub demo: bool,
     /// `--stop-workspaces`.
     pub stop_workspaces: bool,
+    /// `--naive`.
+    #[cfg(feature = "fault-hooks")]
+    pub naive: bool,
 }
 
 /// All settings' effective values, and what the file says besides.

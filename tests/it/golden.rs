@@ -1,13 +1,18 @@
 //! Golden incidents: what was decided in incidents on the real engine is decided the same by today's rules.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
 use covalence::golden;
+use covalence_actors::backtest::{Backtest, Report, Under};
 use covalence_events::fleet;
 use covalence_events::{Fact, Recorded};
+use covalence_incidents::Moment;
+use covalence_incidents::cause::{CauseKind, Sure};
 use covalence_incidents::golden::Case;
+use covalence_incidents::report::{self, About};
 
 use super::support::eventually::eventually;
 use super::support::platform::{COVALENCE, ONLINE_LIMIT, Platform, Settings};
@@ -53,6 +58,44 @@ async fn a_case_that_is_decided_otherwise_says_where_and_how() {
         });
         assert!(refused.count() >= admitted.min(1), "{}: {found:#?}", path.display());
     }
+}
+
+fn case(name: &str) -> Case {
+    let path = format!("{}/tests/golden/{name}.case", env!("CARGO_MANIFEST_DIR"));
+    Case::read(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn backtest(case: &Case, under: Under) -> Report {
+    let mut backtest = Backtest::new(under, case.header.since, case.header.until);
+    for event in &case.facts {
+        backtest.take(event).unwrap();
+    }
+    backtest.finish()
+}
+
+/// The same fault of a real engine under two supervisors: each one's record says what the other would have done.
+#[tokio::test]
+async fn the_recorded_cascade_is_the_engines_fault_and_the_policy_would_have_spared_it() {
+    let cascade = case("naive-cascade");
+    let (log, who) = (cascade.log(), cascade.who());
+    let (since, until) = (Moment::Time(cascade.header.since), Moment::Time(cascade.header.until));
+    let about = About::Span { since, until, workspaces: BTreeSet::new() };
+    let looked = report::show(&log, &about, cascade.header.until, &who).await.unwrap();
+    let first = &looked.causes[0];
+    assert_eq!(
+        (first.kind, first.subject.as_deref()),
+        (CauseKind::EngineSlow, Some("docker")),
+        "{:#?}",
+        looked.causes
+    );
+    assert_ne!(first.sure, Sure::Low, "{:#?}", looked.causes);
+    assert!(looked.impact.restarts_begun >= 10, "{:#?}", looked.impact);
+
+    let spared = backtest(&cascade, Under::Policy(Box::default()));
+    assert!(spared.restarts >= 10 && spared.avoided * 2 > spared.restarts, "{spared:#?}");
+    let frozen = case("frozen-engine");
+    let naive = backtest(&frozen, Under::Naive);
+    assert_eq!((naive.restarts, naive.added), (0, 6), "everything that ran: {naive:#?}");
 }
 
 /// Pretends that decisions were only recorded when a restart was admitted.

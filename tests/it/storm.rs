@@ -25,6 +25,7 @@ use self::round::{Ended, HEALED_AFTER_SILENCE, HEALED_UNDER_FAULTS, MEMBERS, Out
 use super::support::fault_proxy::FaultProxy;
 
 mod baseline;
+mod cascade;
 mod engine;
 mod ours;
 mod round;
@@ -46,7 +47,8 @@ async fn whatever_the_engine_does_only_what_is_dead_is_restarted() {
         let outcome = round.run("covalence", &fleet).await;
         report(&outcome);
         if let Some(directory) = knob("COVALENCE_STORM_CASES") {
-            fleet.keep(Path::new(&directory), seed);
+            let about = "an engine that fails in every way, then says nothing; two of fifteen were killed";
+            fleet.keep(Path::new(&directory), (&format!("storm-{seed}"), about), 1);
         }
         let found = broken_promises(&outcome, &fleet.admitted().await);
         if !found.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::engine::{IMAGE, SLOW};
+use super::engine::{Engine, IMAGE, SLOW};
 use super::round::{Ended, Fleet, MEMBERS, Round, Weapon};
 use crate::support::client::Client;
 use crate::support::eventually::eventually;
@@ -28,16 +28,22 @@ pub(super) struct Ours {
 impl Ours {
     /// Starts the platform on the proxy's engine, and waits until all are online.
     pub(super) async fn start(round: &Round<'_>) -> Self {
-        let config =
-            format!("[runtimes.slow]\nimage = \"{IMAGE}\"\ncommand = [\"{SLOW}\"]\ninput = \"stdin\"\n");
+        let settings = Settings::docker().env("DOCKER_HOST", round.proxy.host());
+        let started = Self::with(round.engine, settings, "").await;
+        Self { caller: started.admin.with_limit(round.patience()), ..started }
+    }
+
+    /// The same with other settings; they say where the engine is.
+    pub(super) async fn with(engine: &Engine, settings: Settings, config: &str) -> Self {
+        let runtime = format!(
+            "[runtimes.slow]\nimage = \"{IMAGE}\"\ncommand = [\"{SLOW}\"]\ninput = \"stdin\"\n{config}"
+        );
         // Not left to the first starts: what they make of an engine without it is another story.
-        round.engine.docker(&["network", "create", NETWORK]).await;
-        let settings = Settings { runs_in: RunsIn::Elsewhere, ..Settings::docker() };
-        let settings = settings.config(&config).env("DOCKER_HOST", round.proxy.host());
-        let platform = Platform::start(settings).await;
+        engine.docker(&["network", "create", NETWORK]).await;
+        let settings = Settings { runs_in: RunsIn::Elsewhere, ..settings };
+        let platform = Platform::start(settings.config(&runtime)).await;
         let admin = platform.admin();
-        let caller = admin.with_limit(round.patience());
-        let ours = Self { platform, admin, caller, members: Vec::new() };
+        let ours = Self { platform, caller: admin.clone(), admin, members: Vec::new() };
         let names: Vec<String> = (1..=MEMBERS).map(|number| format!("member-{number}")).collect();
         let members = futures_util::future::join_all(names.iter().map(|name| ours.create(name))).await;
         eventually("all members are online", UP_LIMIT, async || {
@@ -54,27 +60,47 @@ impl Ours {
         created["id"].as_str().expect("an id").to_owned()
     }
 
-    async fn online(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn online(&self) -> Result<Vec<String>, String> {
         let rows = self.admin.get("/workspaces").await.map_err(|error| error.to_string())?.json();
         let rows = rows.as_array().into_iter().flatten().filter(|row| row["status"] == "online");
         Ok(rows.filter_map(|row| row["id"].as_str().map(str::to_owned)).collect())
     }
 
-    /// Leaves what it recorded as a golden case.
-    pub(super) fn keep(&self, directory: &Path, seed: u64) {
+    /// Leaves what it recorded from a position on as a golden case.
+    pub(super) fn keep(&self, directory: &Path, (name, about): (&str, &str), since: u64) {
         let directory = directory.canonicalize().expect("the directory of the cases is there");
-        let (name, file) = (format!("storm-{seed}"), directory.join(format!("storm-{seed}.case")));
-        let about = format!(
-            "storm {seed}: an engine that fails in every way, then says nothing; two of fifteen were killed"
-        );
-        let export = ["incidents", "export", "--since", "1", "--name", &name, "--about", &about, "--to"];
-        let written = self.platform.cli(&[&export[..], &[&file.display().to_string()]].concat());
-        assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+        let file = directory.join(format!("{name}.case")).display().to_string();
+        let since = since.to_string();
+        self.said(&[
+            "incidents",
+            "export",
+            "--since",
+            &since,
+            "--name",
+            name,
+            "--about",
+            about,
+            "--to",
+            &file,
+        ]);
+    }
+
+    /// What a command says about it.
+    pub(super) fn said(&self, arguments: &[&str]) -> String {
+        let output = self.platform.cli(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// What the platform said about itself.
     pub(super) fn words(&self) -> String {
         self.platform.stderr()
+    }
+
+    /// How many facts of one type it recorded.
+    pub(super) async fn facts_of(&self, tag: &str) -> usize {
+        let facts = self.admin.log(None, 0).await.expect("the log answers");
+        facts.iter().filter(|fact| fact.tag == tag).count()
     }
 
     /// Restarts that were admitted, and of whom.
