@@ -9,9 +9,10 @@ use covalence_actors::backtest::{self, Backtest, Kind, Under};
 use covalence_actors::context::Corrupt;
 use covalence_events::codec::CodecError;
 use covalence_events::log::EventLog;
-use covalence_events::{Fact, Recorded, WorkspaceId};
-use covalence_incidents::Moment;
+use covalence_events::{Fact, IncidentId, Recorded, Timestamp, WorkspaceId};
 use covalence_incidents::golden::{self, Case, CaseError, Decision, Expected, Header, Mismatch, Span};
+use covalence_incidents::report::{self, About};
+use covalence_incidents::{Failure, Moment, Who};
 
 use crate::redaction::redact_in_shape;
 
@@ -28,6 +29,30 @@ pub struct Wish {
     pub until: Moment,
     /// Whose decisions; everybody's where empty.
     pub workspaces: BTreeSet<WorkspaceId>,
+}
+
+impl Wish {
+    /// A case of an incident: from its first sign to its end, or to now while it goes on; about those whom a person named, else
+    /// about everybody. What is said about it is its title, unless something else is given.
+    ///
+    /// # Errors
+    /// There is no such incident, or the log can't be read.
+    pub async fn of_incident(
+        log: &dyn EventLog,
+        id: IncidentId,
+        (name, about): (String, String),
+        (now, who): (Timestamp, &Who),
+    ) -> Result<Self, Failure> {
+        let report = report::show(log, &About::Incident(id), now, who).await?;
+        let (title, named) = report.incident.map_or_else(Default::default, |it| (it.title, it.workspaces));
+        Ok(Self {
+            name,
+            about: if about.is_empty() { title } else { about },
+            since: Moment::Time(report.since),
+            until: Moment::Time(report.until),
+            workspaces: named.into_iter().map(|one| one.id).collect(),
+        })
+    }
 }
 
 /// Why a case can't be made or replayed.

@@ -105,6 +105,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(moments::replay::play)
         .configure(incident_objects)
         .service(incidents::case::make)
+        .service(incidents::case::of_incident)
         .service(admin::log::log)
         .service(admin::log::verify)
         .service(admin::segments::get_segment)

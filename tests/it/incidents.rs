@@ -1,8 +1,10 @@
 //! A brake opens an incident by itself, which is explained, noted on and closed; and read again from the log alone when its
 //! server is gone.
 
+use std::path::Path;
 use std::time::Duration;
 
+use covalence_incidents::golden::Case;
 use serde_json::Value;
 
 use super::support::eventually::eventually;
@@ -66,6 +68,9 @@ async fn a_mass_death_opens_an_incident_whose_cause_is_proposed_with_and_without
     let first = ids.iter().find(|id| flight.contains(&format!(r#""what":"exited","workspace":"{id}""#)));
     assert!(first.is_some(), "the first exits led to the brake: {flight}");
 
+    let (with, without) = (platform.home().join("with.case"), platform.home().join("without.case"));
+    said(&platform.cli(&exporting(&id, &with)));
+
     platform.kill();
     let copied = platform.cli_without_url(&["incidents", "show", &id, "--json"]);
     assert!(String::from_utf8_lossy(&copied.stderr).contains("reading a copy"), "{copied:?}");
@@ -82,7 +87,31 @@ async fn a_mass_death_opens_an_incident_whose_cause_is_proposed_with_and_without
     ] {
         assert!(draft.contains(part), "no `{part}` in\n{draft}");
     }
+    said(&platform.cli_without_url(&exporting(&id, &without)));
+    kept((&with, &without), &report);
+
     let refused = platform.cli_without_url(&["incidents", "note", &id, "too late"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no server has the log open"), "{refused:?}");
+}
+
+/// The command that keeps an incident in a file.
+fn exporting<'a>(id: &'a str, to: &'a Path) -> [&'a str; 7] {
+    ["incidents", "export", id, "--name", "script", "--to", to.to_str().expect("text")]
+}
+
+/// An incident that was kept with its server and without has the same case, from its first sign on.
+fn kept((with, without): (&Path, &Path), report: &Value) {
+    let read = |path| Case::read(&std::fs::read(path).expect("a file")).expect("a case");
+    let (with, without): (Case, Case) = (read(with), read(without));
+    // Shortly after its end what follows still belongs to it.
+    let (decided, later) = (&with.header.expected.decisions, &without.header.expected.decisions);
+    assert!(later.starts_with(decided), "{decided:#?}\n{later:#?}");
+    assert_eq!(with.header.since, without.header.since);
+    assert_eq!(with.header.about, report["incident"]["title"].as_str().expect("a title"));
+    let brake = report["incident"]["brakes"][0]["at"].as_str().expect("a time");
+    assert!(with.header.since.to_rfc3339().as_str() < brake, "from its first sign on");
+    let engaged = decided.iter().filter(|one| one.kind == "brake");
+    assert!(engaged.count() >= 2, "its brake, and the release: {decided:#?}");
+    assert!(with.facts.iter().all(|fact| fact.meta.at <= with.header.until));
 }

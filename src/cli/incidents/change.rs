@@ -67,7 +67,7 @@ impl Note {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
         let source = Source::find(shared).await?;
         let client = writer(&source)?;
-        let id = find(&source, named(&self.incident)).await?.to_string();
+        let id = find(&source, Some(&self.incident)).await?.to_string();
         let request = client.request(Method::POST, &["incidents", &id, "notes"]);
         let answer = client.json(request.json(&json!({"text": self.text}))).await?;
         told(shared.output(), &answer, &format!("noted  {id}"))
@@ -91,7 +91,7 @@ impl Close {
     pub(super) async fn run(self, shared: &Shared) -> Outcome {
         let source = Source::find(shared).await?;
         let client = writer(&source)?;
-        let id = find(&source, named(&self.incident)).await?.to_string();
+        let id = find(&source, Some(&self.incident)).await?.to_string();
         let request = client.request(Method::POST, &["incidents", &id, "close"]);
         let answer = client.json(request.json(&json!({"comment": self.comment}))).await?;
         told(shared.output(), &answer, &format!("closed  {id}"))
@@ -107,10 +107,6 @@ fn writer(source: &Source) -> Outcome<&Client> {
                 .hint("start it with `covalence serve`; `incidents ls` and `show` work without it"))
         }
     }
-}
-
-fn named(wanted: &str) -> Option<&str> {
-    (wanted != "last").then_some(wanted)
 }
 
 fn time(when: When) -> Outcome<String> {

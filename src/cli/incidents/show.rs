@@ -113,8 +113,9 @@ async fn incident(source: &Source, id: IncidentId) -> Outcome<Report> {
     }
 }
 
-/// The incident that a person names: by its id, by the beginning of it, or the last one.
+/// The incident that a person names: by its id, by the beginning of it, or the last one (`last`, or no name at all).
 pub(super) async fn find(source: &Source, wanted: Option<&str>) -> Outcome<IncidentId> {
+    let wanted = wanted.filter(|wanted| *wanted != "last");
     if let Some(Ok(id)) = wanted.map(str::parse) {
         return Ok(id);
     }

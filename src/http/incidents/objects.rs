@@ -253,7 +253,7 @@ pub(crate) async fn close(ctx: Ctx, path: web::Path<String>, body: web::Bytes) -
     Ok(settled(&ctx, position, StatusCode::OK, body).await)
 }
 
-fn incident_id(text: &str) -> Result<IncidentId, ApiError> {
+pub(super) fn incident_id(text: &str) -> Result<IncidentId, ApiError> {
     text.parse().map_err(|_| ApiError::bad("invalid_incident_id", "invalid incident ID").field("id"))
 }
 

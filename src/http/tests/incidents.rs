@@ -95,7 +95,16 @@ async fn what_can_not_be_answered_names_the_field_and_what_is_allowed() {
     }
     let unknown = ask(&platform, &format!("/workspaces/{nobody}/explain")).await;
     assert_eq!(unknown.says(), (404, "workspace not found"));
-    for path in [&*format!("/workspaces/{id}/explain"), "/admin/explain?event=1", "/admin/timeline"] {
+    let missing = ask(&platform, &format!("/incidents/{nobody}/case")).await;
+    assert_eq!((missing.status, &missing.json["code"]), (404, &json!("incident_not_found")), "{missing:?}");
+    let unnamed = ask(&platform, "/incidents/last/case").await;
+    assert_eq!((unnamed.status, &unnamed.json["field"]), (400, &json!("id")), "{unnamed:?}");
+    for path in [
+        &*format!("/workspaces/{id}/explain"),
+        "/admin/explain?event=1",
+        "/admin/timeline",
+        &*format!("/incidents/{nobody}/case"),
+    ] {
         assert_eq!(platform.get(path).send().await.status, 401, "{path}");
     }
 }
@@ -111,6 +120,13 @@ async fn an_incident_is_opened_noted_on_closed_once_and_looked_into() {
     let opened = post("/incidents", wish).await;
     assert_eq!((opened.status, &opened.json["status"]), (201, &json!("open")), "{opened:?}");
     let path = format!("/incidents/{}", opened.json["id"].as_str().unwrap());
+    let kept = ask(&platform, &format!("{path}/case?name=slow")).await;
+    let header = serde_json::Deserializer::from_str(&kept.text).into_iter::<Value>().next().unwrap().unwrap();
+    assert_eq!(
+        (kept.status, &header["name"], &header["about"], &header["workspaces"]),
+        (200, &json!("slow"), &json!("slow answers"), &json!([id])),
+        "{header}"
+    );
     let noted = post(&format!("{path}/notes"), json!({"text": "it was the proxy"})).await;
     assert_eq!(noted.status, 201, "{noted:?}");
     let close = format!("{path}/close");
