@@ -330,6 +330,7 @@ fn is_change(event: &Recorded) -> bool {
         Fact::Fleet(fleet::Event::PolicyChanged(e)) => {
             !e.changed.is_empty() && event.meta.principal == Principal::Admin
         }
+        Fact::Fleet(fleet::Event::HoldSet(_)) => true,
         Fact::Workspace(_) | Fact::Fleet(_) => false,
     }
 }

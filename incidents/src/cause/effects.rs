@@ -27,6 +27,8 @@ pub(super) enum EffectKind {
     Call,
     /// It was stopped or removed by a person.
     Stopped,
+    /// Its restart waited because a person held it back.
+    Held,
     /// An engine was not seen.
     Blind,
     /// The platform stood still, or was late.
@@ -53,8 +55,15 @@ pub(super) struct Effect {
     pub(super) chain: BTreeSet<EventId>,
 }
 
-/// A death that is one of many of the same workspace says little more than the first.
+/// A lost answer is a nuisance beside a death.
 const CALL_WEIGHT: f64 = 0.3;
+/// What dies is back within seconds; what is held back stays away for as long as a person likes.
+const HELD_WEIGHT: f64 = 1.5;
+
+/// Whether a restart that waits by this rule waits because a person wants it so.
+pub(super) fn is_by_hand(rule: &str) -> bool {
+    matches!(rule, "hold" | "emergency_stop" | "ancestor_paused")
+}
 
 pub(super) fn of(scene: &Scene) -> Vec<Effect> {
     let mut effects: Vec<Effect> = scene.cases.values().flat_map(|case| of_case(scene, case)).collect();
@@ -134,6 +143,12 @@ fn of_case(scene: &Scene, case: &Case) -> Vec<Effect> {
         .find(|act| act.workspace == Some(case.id) && matches!(act.word, "paused" | "removed"));
     if let Some(act) = stopped {
         add(EffectKind::Stopped, act.mark, act.mark.at, 1.0);
+    }
+    if let Some((mark, _)) = case.held.iter().find(|(_, rule)| is_by_hand(rule)) {
+        // Why it died is a story of its own: that it stayed dead does not follow from it.
+        let (kind, chain) = (EffectKind::Held, BTreeSet::from([mark.id]));
+        let (at, workspace) = (mark.at, Some(case.id));
+        effects.push(Effect { kind, at, since: at, workspace, weight: HELD_WEIGHT, chain });
     }
     effects
 }

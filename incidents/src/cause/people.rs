@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
-use super::effects::EffectKind::{Call, Death, Doubt, Restart, Stopped, Unstarted};
+use super::effects::EffectKind::{Call, Death, Doubt, Held, Restart, Stopped, Unstarted};
+use super::effects::is_by_hand;
 use super::{CauseKind, Explains, Finding};
-use crate::scene::{Act, Scene};
+use crate::scene::{Act, Mark, Scene};
 use crate::who::Who;
 
 /// What a person did shows within this.
@@ -16,7 +17,10 @@ const CHANGE_SHOWS: TimeDelta = TimeDelta::minutes(15);
 
 pub(super) fn findings(scene: &Scene, who: &Who) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
-        [restarts(scene, who), stops(scene, who), policy(scene)].into_iter().flatten().collect();
+        [restarts(scene, who), stops(scene, who), holds(scene, who), policy(scene)]
+            .into_iter()
+            .flatten()
+            .collect();
     findings.extend(changes(scene, who));
     findings
 }
@@ -51,6 +55,31 @@ fn restarts(scene: &Scene, who: &Who) -> Option<Finding> {
 
 fn stops(scene: &Scene, who: &Who) -> Option<Finding> {
     by_hand(scene, who, &["paused", "removed"], "stopped", Explains::of(&[Stopped, Call]))
+}
+
+/// A hold or an emergency stop by which restarts waited.
+fn holds(scene: &Scene, who: &Who) -> Option<Finding> {
+    let acts: Vec<&Act> = scene.acts.iter().filter(|act| act.word == "hold_set").collect();
+    let first = acts.first()?;
+    let mut whose = BTreeSet::new();
+    let mut waited: Vec<Mark> = Vec::new();
+    for case in scene.cases.values() {
+        let by_hand = case.held.iter().filter(|(mark, rule)| is_by_hand(rule) && mark.at >= first.mark.at);
+        let marks: Vec<Mark> = by_hand.map(|(mark, _)| *mark).collect();
+        whose.extend((!marks.is_empty()).then_some(case.id));
+        waited.extend(marks);
+    }
+    let last = waited.iter().map(|mark| mark.at).max()?;
+    Some(Finding {
+        kind: CauseKind::Operator,
+        subject: None,
+        since: first.mark.at,
+        until: last + AFTERMATH,
+        strength: 0.95,
+        reason: format!("by a person {}: the restarts of {} waited", first.what, whom(&whose, who)),
+        evidence: acts.iter().map(|act| act.mark).chain(waited).collect(),
+        explains: Explains::of(&[Held]).only(whose),
+    })
 }
 
 /// Another policy: what was decided differently from then on.

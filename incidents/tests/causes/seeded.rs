@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::TimeDelta;
-use covalence_actors::simulation::{Calls, Chance, Failure, Fault, Millis, Person, Setup, World};
+use covalence_actors::simulation::{Calls, Chance, Failure, Fault, Millis, Person, Setup, Whom, World};
 use covalence_events::Timestamp;
 use covalence_incidents::cause::{CauseKind, Sure};
 use covalence_incidents::report::Report;
@@ -14,8 +14,10 @@ const SECOND: Millis = 1_000;
 /// So long everybody is well: the rhythm of the heartbeats is known by then.
 const CALM: Millis = 300 * SECOND;
 /// What the analysis was made with. Those above were not looked at while it was made.
-const SEEN: std::ops::Range<u64> = 0..60;
-const UNSEEN: std::ops::Range<u64> = 1_000..1_060;
+const SEEN: std::ops::Range<u64> = 0..72;
+const UNSEEN: std::ops::Range<u64> = 1_000..1_072;
+/// Kinds of fault; each set has four of each.
+const KINDS: u64 = 18;
 /// Of thirty, so many must have the true cause on top.
 const FLOOR: f64 = 27.0 / 30.0;
 
@@ -43,7 +45,7 @@ impl Plan {
         let long = chance.between(130 * SECOND, 240 * SECOND);
         let rate = 0.7 + 0.3 * chance.share();
         let one = |fault: Fault| vec![(from, fault)];
-        let (faults, truth) = match seed % 15 {
+        let (faults, truth) = match seed % KINDS {
             0 => (one(Fault::EngineFrozen { lasts }), CauseKind::EngineSlow),
             1 => {
                 let (failure, calls) = (Failure::Timeout, Calls::All);
@@ -89,6 +91,17 @@ impl Plan {
                 ((0..some).map(restart).collect(), CauseKind::Operator)
             }
             13 => (one(Fault::Vanish { whom }), CauseKind::InstanceKilled),
+            14 => (one(Fault::LogBusy { lasts }), CauseKind::LogTrouble),
+            15 => {
+                // Below what counts as having stood still.
+                let lag = chance.between(1_500, 4_500);
+                (one(Fault::Lag { lag, lasts }), CauseKind::OwnLoad)
+            }
+            16 => {
+                let hold = Fault::Person(Person::Hold { scope: Whom::All, lasts: long });
+                let dies = (from + chance.between(SECOND, 20 * SECOND), Fault::Exit { whom, status: 1 });
+                (vec![(from, hold), dies], CauseKind::Operator)
+            }
             _ => (
                 one(Fault::EngineSlow { factor: 100 + chance.between(0, 200), lasts }),
                 CauseKind::EngineSlow,
