@@ -15,6 +15,7 @@ mod moments;
 mod platform;
 mod projections;
 mod registry;
+mod replays;
 mod subscriptions;
 mod supervision;
 mod tokens;

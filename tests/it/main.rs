@@ -33,6 +33,7 @@ mod process_backend;
 mod provision_failures;
 mod readme;
 mod reboot;
+mod replay_terminal;
 mod restart_context;
 mod rolled_up;
 mod roster_and_actor;

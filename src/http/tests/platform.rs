@@ -14,15 +14,16 @@ use covalence_actors::effect::{
 };
 use covalence_actors::runtime::{Ports, Recovery, Runtime, Settings};
 use covalence_events::keyring::Keyring;
-use covalence_events::log::EventLog;
 use covalence_events::log::memory::MemoryLog;
+use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::vault::Vault;
-use covalence_events::workspace::{BackendKind, InstanceRef};
-use covalence_events::{Generation, Position, WorkspaceId};
+use covalence_events::workspace::{BackendKind, HeartbeatReceived, InstanceRef};
+use covalence_events::{EventId, Fact, Generation, Meta, NewEvent, Position, StreamId, WorkspaceId};
 use covalence_projections::{History, Rebuilder, Subscriptions, Views};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::backends::external::ExternalBackend;
 use crate::http::address::Surroundings;
@@ -31,7 +32,7 @@ use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 /// The admin token of these platforms.
 pub(super) const ADMIN: &str = "the-admin-token-of-a-test-platform";
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct WallClock(Instant);
@@ -282,6 +283,26 @@ impl Platform {
         let reply = self.post("/workspaces", body).bearer(ADMIN).send().await;
         assert_eq!(reply.status, 201, "{reply:?}");
         reply.json["id"].as_str().unwrap().to_owned()
+    }
+
+    /// So many heartbeats of a workspace, each so much later than the one before, straight into the log: a request for each would
+    /// take minutes.
+    pub(super) async fn beats(&self, id: WorkspaceId, count: usize, apart: chrono::TimeDelta) {
+        let (log, stream) = (&self.state.log, StreamId::Workspace(id));
+        let last = log.read_back(stream, log.head(), 1).await.unwrap();
+        let mut at = last[0].meta.at;
+        let mut beat = || {
+            at += apart;
+            let meta = Meta { id: EventId(Uuid::now_v7()), at, ..last[0].meta.clone() };
+            NewEvent { meta, fact: Fact::Workspace(HeartbeatReceived::default().into()) }
+        };
+        let mut left = count;
+        while left > 0 {
+            let events: Vec<NewEvent> = (0..left.min(1000)).map(|_| beat()).collect();
+            left -= events.len();
+            let append = Append { stream, expected: Expected::Any, events };
+            log.append(vec![append], Ack::Durable).await.unwrap();
+        }
     }
 
     /// An external workspace without a URL; its id and token.

@@ -172,10 +172,12 @@ impl Platform {
         // Where a story chose the admin token itself, there is no file with one.
         let Ok(token) = fs::read_to_string(self.data_dir().join("admin-token")) else { return };
         let admin = Client::new(self.url.clone(), token.trim().to_owned());
+        let (processes, home) = (self.settings.runs_in == RunsIn::Processes, self.home.path().to_owned());
+        let still = move || processes.then(|| processes::Still::hold(&home));
         // A runtime of its own: the story's may be the one that is dropping this platform.
         let checked = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime starts").block_on(rebuilt::check(&admin));
+            runtime.expect("a runtime starts").block_on(rebuilt::check(&admin, still));
         });
         if let Err(panic) = checked.join() {
             std::panic::resume_unwind(panic);
@@ -218,6 +220,13 @@ impl Platform {
     /// Runs a subcommand that is not about the running platform.
     pub(crate) fn cli_without_url(&self, args: &[&str]) -> Output {
         self.command().args(args).stdin(Stdio::null()).output().expect("it runs")
+    }
+
+    /// A subcommand of the program against it, to be started by another program: `starter` is that one with its arguments.
+    pub(crate) fn cli_through(&self, starter: &[&str], args: &[&str]) -> Command {
+        let mut command = self.prepared(Command::new(starter[0]));
+        command.args(&starter[1..]).args([COVALENCE, "--url", &self.url]).args(args);
+        command
     }
 
     /// Its process id.
@@ -292,7 +301,10 @@ impl Platform {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(COVALENCE);
+        self.prepared(Command::new(COVALENCE))
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         command.current_dir(self.home.path()).env_clear();
         for name in ["PATH", "HOME"] {
             #[expect(

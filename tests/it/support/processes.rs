@@ -63,6 +63,35 @@ pub(crate) fn end_agents(data_dir: &Path) {
     });
 }
 
+/// Agents that hold still, and send no heartbeats, for as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct Still(Vec<i32>);
+
+impl Still {
+    /// Stops those of the platform with this data directory that a story has not stopped itself.
+    pub(crate) fn hold(data_dir: &Path) -> Self {
+        let pids: Vec<i32> =
+            agents(data_dir).into_iter().map(|agent| agent.pid).filter(|pid| !is_stopped(*pid)).collect();
+        for pid in &pids {
+            signal(*pid, Signal::STOP);
+        }
+        Self(pids)
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            signal(*pid, Signal::CONT);
+        }
+    }
+}
+
+fn is_stopped(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && line.contains('T'))
+}
+
 fn agent(pid: i32, data_dir: &Path) -> Option<Agent> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     // What an agent itself starts inherits its environment.
