@@ -1,15 +1,16 @@
 //! What holds at the end of every story's server: its read side, folded anew from the log, answers the same, byte for byte, and
 //! so does the past, with snapshots and without.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::client::Client;
 
 /// Reads whose answers depend on something besides the facts. All others of the API's document are compared.
-const NOT_OF_THE_LOG_ALONE: [(&str, &str); 17] = [
+const NOT_OF_THE_LOG_ALONE: [(&str, &str); 19] = [
     ("/health", "the server's own life"),
     ("/ready", "the server's own life"),
     ("/metrics", "counts what this run did"),
@@ -21,47 +22,143 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 17] = [
     ("/admin/workspaces/{id}/test-token", "makes a token, which is recorded"),
     ("/admin/log/verify", "reads the store, and no projection"),
     ("/admin/log/segments", "files beside the log"),
-    ("/admin/log/segments/{name}", "files beside the log"),
     ("/admin/log/checkpoints", "files beside the log"),
     ("/ws", "what happens from now on"),
     ("/workspaces/{id}/events/stream", "what happens from now on, without an end"),
     ("/admin/subscriptions", "kept beside the log"),
+    ("/admin/subscriptions/{name}", "kept beside the log"),
+    ("/admin/subscriptions/{name}/parked", "kept beside the log"),
+    ("/admin/subscriptions/{name}/stream", "what happens from now on, without an end"),
     ("/admin/log/retention", "the server's own runs, and files of the log"),
 ];
 
-/// Workspaces that the reads of one workspace are compared for.
-const WORKSPACES_MAX: usize = 4;
-/// How long a moment is waited for in which nothing is recorded. Some stories never rest; their states are compared by hash.
+/// Requests at once: a story of a hundred workspaces has thousands of answers to compare.
+const AT_ONCE: usize = 8;
+/// An answer about a whole log takes milliseconds, and longer where several tests have the machine.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+/// A read that has one turn only is asked again for so long.
+const BUSY_LIMIT: Duration = Duration::from_secs(20);
+/// How long a moment is waited for in which nothing is recorded, before the agents are held still, and again after that. Where
+/// the log does not rest even then, states are compared by hash.
 const CALM_LIMIT: Duration = Duration::from_secs(5);
 /// A rebuild of a story's log takes milliseconds.
 const REBUILD_LIMIT: Duration = Duration::from_secs(20);
+
+/// The document that the reads are taken from.
+const DOCUMENT: &str = include_str!("../../../docs/openapi.json");
+
+/// A read of the API that is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Route {
+    /// Its path, up to what names the one that it is about.
+    before: String,
+    /// Whom it is about, and the path after that; none where it is about everybody.
+    about: Option<(About, String)>,
+    /// Whether it takes `as_of`.
+    knows_the_past: bool,
+}
+
+/// What a read of one thing is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Workspace,
+    Incident,
+}
+
+/// Every read of the document: what is compared, or has a reason why it is not. Panics where one is neither.
+fn routes(document: &Value) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
+        let excluded = NOT_OF_THE_LOG_ALONE.iter().any(|(excluded, _)| excluded == path);
+        if excluded || methods["get"].is_null() {
+            continue;
+        }
+        let mut parameters = methods["get"]["parameters"].as_array().into_iter().flatten();
+        let knows_the_past = parameters.any(|one| one["name"] == "as_of");
+        let (before, about) = match path.split_once('{') {
+            None => (path.clone(), None),
+            Some((before, rest)) => {
+                let (parameter, after) = rest.split_once('}').expect("a parameter ends");
+                let about = match (before, parameter) {
+                    ("/incidents/", "id") => About::Incident,
+                    (_, "id" | "workspaceId") if !after.contains('{') => About::Workspace,
+                    _ => panic!("`GET {path}` is not compared: say what it is about, or why it is left out"),
+                };
+                (before.to_owned(), Some((about, after.to_owned())))
+            }
+        };
+        routes.push(Route { before, about, knows_the_past });
+    }
+    routes
+}
+
+#[test]
+fn every_read_of_the_document_is_compared_or_left_out_for_a_reason() {
+    let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
+    for (path, reason) in NOT_OF_THE_LOG_ALONE {
+        let known = document["paths"][path]["get"].is_object();
+        assert!(known && !reason.is_empty(), "`GET {path}` is left out, and not there");
+    }
+    let routes = routes(&document);
+    assert!(routes.iter().filter(|route| route.knows_the_past).count() >= 10, "{routes:?}");
+    for whose in [About::Workspace, About::Incident] {
+        let about =
+            routes.iter().filter(|route| route.about.as_ref().is_some_and(|(about, _)| *about == whose));
+        assert!(about.count() >= 3, "{whose:?}: {routes:?}");
+    }
+    let odd = serde_json::json!({"paths": {"/teams/{team}": {"get": {}}}});
+    assert!(std::panic::catch_unwind(|| self::routes(&odd)).is_err(), "what is neither goes unseen");
+}
+
+/// One request of a comparison.
+#[derive(Clone, Debug)]
+struct Read {
+    path: String,
+    knows_the_past: bool,
+    /// Whether it is about everybody: it has an answer then, whatever happened.
+    always: bool,
+}
 
 /// Status and body of each read, by its path.
 pub(crate) type Answers = BTreeMap<String, (u16, String)>;
 
 /// What the server answers now to every read that is of the log alone.
 pub(crate) async fn answers(admin: &Client) -> Answers {
+    let admin = &admin.with_limit(READ_LIMIT);
     let head = head(admin).await.expect("the platform is ready");
-    let paths = reads(admin).await.expect("the platform answers");
-    all(admin, &paths, head, false).await.expect("the platform answers")
+    let reads = reads(admin).await.expect("the platform answers");
+    all(admin, &reads, head, false).await.expect("the platform answers")
 }
 
-/// Compares, if the server answers as its admin. Panics where anything differs.
-pub(super) async fn check(admin: &Client) {
-    let Some(head) = head(admin).await else { return };
-    let Ok(paths) = reads(admin).await else { return };
+/// Compares, if the server answers as its admin. Panics where anything differs. `still` makes agents hold still for as long as its
+/// value lives: their heartbeats are recorded, too.
+pub(super) async fn check<Still>(admin: &Client, still: impl FnOnce() -> Still) {
+    let admin = &admin.with_limit(READ_LIMIT);
+    if compared(admin).await {
+        return;
+    }
+    let _still = still();
+    if !compared(admin).await {
+        eprintln!("the log never rested: only hashes were compared");
+    }
+}
+
+/// Whether there was a moment of rest in which everything could be compared; also where the server does not answer any more.
+async fn compared(admin: &Client) -> bool {
+    let Some(head) = head(admin).await else { return true };
+    let Ok(reads) = reads(admin).await else { return true };
     let give_up = Instant::now() + CALM_LIMIT;
     let mut at = head;
     loop {
         let (Some(live), Some(past)) =
-            (all(admin, &paths, at, false).await, all(admin, &paths, at, true).await)
+            (all(admin, &reads, at, false).await, all(admin, &reads, at, true).await)
         else {
-            return;
+            return true;
         };
         let fleet = fleet(admin).await;
         rebuild(admin).await;
-        let (Some(anew), Some(now)) = (all(admin, &paths, at, false).await, self::head(admin).await) else {
-            return;
+        let (Some(anew), Some(now)) = (all(admin, &reads, at, false).await, self::head(admin).await) else {
+            return true;
         };
         if now == at {
             differ("folded anew", &live, &anew);
@@ -69,11 +166,10 @@ pub(super) async fn check(admin: &Client) {
             if let Some((live, past)) = fleet {
                 assert_eq!(live, past, "`/admin/supervision` as of its own time");
             }
-            return;
+            return true;
         }
         if Instant::now() > give_up {
-            eprintln!("the log never rested: only hashes were compared");
-            return;
+            return false;
         }
         at = now;
     }
@@ -92,66 +188,84 @@ async fn head(admin: &Client) -> Option<u64> {
     if caught_up { ready["head"].as_u64() } else { Some(0) }
 }
 
-/// Every read of the API's document that is of the log alone, with ids that exist; and whether it knows the past.
-async fn reads(admin: &Client) -> Result<Vec<(String, bool)>, reqwest::Error> {
-    let document = admin.get("/openapi.json").await?.json();
-    let rows = admin.get("/workspaces").await?.json();
-    let ids: Vec<String> = rows
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|row| row["id"].as_str().map(str::to_owned))
-        .take(WORKSPACES_MAX)
+/// Every read that is compared, for each workspace that there ever was and for each incident.
+async fn reads(admin: &Client) -> Result<Vec<Read>, String> {
+    let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
+    let workspaces: BTreeSet<String> = admin
+        .log(None, 0)
+        .await?
+        .iter()
+        .filter(|fact| fact.tag == "workspace.created.v1")
+        .filter_map(|fact| fact.line["workspace"].as_str().map(str::to_owned))
         .collect();
+    let known = admin.get("/incidents?limit=200").await.map_err(|error| error.to_string())?.json();
+    let known = known["incidents"].as_array().into_iter().flatten();
+    let incidents: BTreeSet<String> = known.filter_map(|one| one["id"].as_str().map(str::to_owned)).collect();
     let mut reads = Vec::new();
-    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
-        let excluded = NOT_OF_THE_LOG_ALONE.iter().any(|(excluded, _)| excluded == path);
-        if excluded || methods["get"].is_null() {
+    for Route { before, about, knows_the_past } in routes(&document) {
+        let Some((about, after)) = about else {
+            reads.push(Read { path: before, knows_the_past, always: true });
             continue;
-        }
-        let parameters = methods["get"]["parameters"].as_array().into_iter().flatten();
-        let knows_the_past = parameters.clone().any(|one| one["name"] == "as_of");
-        match path.split_once('{') {
-            None => reads.push((path.clone(), knows_the_past)),
-            Some((before, rest)) => {
-                let (parameter, after) = rest.split_once('}').expect("a parameter ends");
-                // What is named by anything else than a workspace is compared through the list of its kind.
-                if matches!(parameter, "id" | "workspaceId") {
-                    reads.extend(ids.iter().map(|id| (format!("{before}{id}{after}"), knows_the_past)));
-                }
-            }
-        }
+        };
+        let ids = if about == About::Workspace { &workspaces } else { &incidents };
+        let of = |id: &String| Read { path: format!("{before}{id}{after}"), knows_the_past, always: false };
+        reads.extend(ids.iter().map(of));
     }
-    assert!(
-        reads.iter().filter(|(_, past)| *past).count() >= 4,
-        "the document has lost its reads: {reads:?}"
-    );
     Ok(reads)
 }
 
 /// The answers at a position; `None` once the server is gone.
-async fn all(admin: &Client, reads: &[(String, bool)], head: u64, past: bool) -> Option<Answers> {
-    let mut answers = Answers::new();
-    for (path, knows_the_past) in reads {
-        // The operator may ask for a workspace's past state, and only it itself for the present one.
-        if past && (!knows_the_past || path.ends_with("/state")) {
+async fn all(admin: &Client, reads: &[Read], head: u64, past: bool) -> Option<Answers> {
+    // The operator may ask for a workspace's past state, and only it itself for the present one.
+    let asked = reads.iter().filter(|read| !past || read.knows_the_past && !read.path.ends_with("/state"));
+    let answers = stream::iter(asked.map(|read| async move {
+        let answer = answer(admin, read, head, past).await?;
+        Some((read.path.clone(), answer))
+    }));
+    answers.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+}
+
+async fn answer(admin: &Client, read: &Read, head: u64, past: bool) -> Option<(u16, String)> {
+    let path = &read.path;
+    let query = match path.as_str() {
+        _ if past => format!("?as_of={head}"),
+        "/admin/explain" => format!("?event={head}"),
+        "/admin/timeline" => format!("?until={head}"),
+        "/admin/case" | "/incidents/span" => format!("?since=1&until={head}"),
+        "/diff" => format!("?from=1&to={head}"),
+        // As far back as it goes.
+        "/replay" => format!("?from={}&to={head}&step=notable", head.saturating_sub(100_000).max(1)),
+        "/admin/log" => "?limit=1000".to_owned(),
+        path if path.ends_with("/explain") => format!("?at={head}"),
+        _ => String::new(),
+    };
+    let caller = path.strip_prefix("/registry/discover/").unwrap_or_default();
+    let headers: &[(&str, &str)] = if caller.is_empty() { &[] } else { &[("x-workspace-id", caller)] };
+    let give_up = Instant::now() + BUSY_LIMIT;
+    loop {
+        let asked = admin.send(reqwest::Method::GET, &format!("{path}{query}"), None, headers).await;
+        let reply = match asked {
+            Ok(reply) => reply,
+            Err(error) if error.is_connect() || Instant::now() >= give_up => {
+                eprintln!("`{path}{query}`: {error}");
+                return None;
+            }
+            // A connection that the server was just closing: to read once more changes nothing.
+            Err(_) => continue,
+        };
+        // Some have one turn for everybody.
+        if reply.status == 503 && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         }
-        let query = match path.as_str() {
-            _ if past => format!("?as_of={head}"),
-            "/admin/explain" => format!("?event={head}"),
-            "/admin/timeline" => format!("?until={head}"),
-            "/incidents/span" => format!("?since=1&until={head}"),
-            path if path.ends_with("/explain") => format!("?at={head}"),
-            _ => String::new(),
-        };
-        let caller = path.strip_prefix("/registry/discover/").unwrap_or_default();
-        let headers: &[(&str, &str)] = if caller.is_empty() { &[] } else { &[("x-workspace-id", caller)] };
-        let reply = admin.send(reqwest::Method::GET, &format!("{path}{query}"), None, headers).await.ok()?;
+        if reply.status == 429 {
+            eprintln!("the story's rate limit leaves no room for a comparison");
+            return None;
+        }
+        assert!(!read.always || reply.status == 200, "`{path}{query}`: {} {}", reply.status, reply.text);
         let text = if reply.status < 400 { reply.text } else { without_request(&reply.json()) };
-        answers.insert(path.clone(), (reply.status, text));
+        return Some((reply.status, text));
     }
-    Some(answers)
 }
 
 /// A refusal names the request, which is another one each time.
