@@ -85,3 +85,76 @@ async fn whenever_the_platform_is_killed_each_fact_is_seen_and_none_again_that_w
     let read = platform.cli(&["subscriptions", "read", "audit", "--ack"]);
     assert_eq!(read.status.code(), Some(4), "the story's consumer has it: {read:?}");
 }
+
+fn printed(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+/// Positions of what `read` printed, and the lease that it named for what is open.
+fn read(platform: &Platform, limit: &str) -> (Vec<u64>, String) {
+    let output = platform.cli(&["subscriptions", "read", "audit", "--limit", limit]);
+    let text = printed(&output);
+    let positions = text.lines().map(|line| {
+        let fact: Value = serde_json::from_str(line).expect("a line is JSON");
+        fact["position"].as_u64().expect("a position")
+    });
+    let hint = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lease = hint.split("--lease ").nth(1).and_then(|rest| rest.split(' ').next());
+    (positions.collect(), lease.unwrap_or_else(|| panic!("no lease in {hint}")).to_owned())
+}
+
+#[tokio::test]
+async fn on_the_command_line_facts_are_read_acknowledged_refused_told_again_and_given_up() {
+    let platform = Platform::start(Settings::process()).await;
+    let admin = platform.admin();
+    for name in ["Ada", "Bob", "Cleo"] {
+        admin.create(name).await;
+    }
+    let audit = |what: &str, rest: &[&str]| {
+        let output = platform.cli(&[&["subscriptions", what, "audit"], rest].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let wish =
+        ["--from", "beginning", "--kind", "workspace.created", "--nacks-max", "1", "--ack-within", "300"];
+    assert_eq!(audit("create", &wish).0, Some(0));
+
+    let (given, lease) = read(&platform, "2");
+    let [ada, bob] = given[..] else { panic!("{given:?}") };
+    let (ada, bob) = (ada.to_string(), bob.to_string());
+    let (code, said) = audit("ack", &["--lease", &lease, &ada]);
+    assert!(code == Some(0) && said.contains("audit: 1 acknowledged"), "{code:?} {said}");
+    let (code, said) = audit("nack", &["--lease", &lease, &bob, "--reason", "the disk is full"]);
+    assert!(code == Some(0) && said.contains("parked now: 1"), "{code:?} {said}");
+    let parked = printed(&platform.cli(&["subscriptions", "parked", "audit"]));
+    assert!(
+        parked.contains(&bob)
+            && parked.contains("workspace.created.v1")
+            && parked.contains("the disk is full"),
+        "{parked}"
+    );
+    assert!(!parked.contains(&format!("{ada} ")), "{parked}");
+
+    let (code, said) = audit("replay", &[&bob]);
+    assert!(code == Some(0) && said.contains("audit: 1 delivered again"), "{code:?} {said}");
+    let (given, again) = read(&platform, "10");
+    assert_eq!(given.len(), 2, "the refused one and Cleo's, and not what was acknowledged: {given:?}");
+    let cleo = given.iter().max().expect("two").to_string();
+    assert!(given.iter().any(|position| position.to_string() == bob), "{given:?}");
+    let (code, said) = audit("ack", &["--lease", &lease, &bob]);
+    assert_eq!(code, Some(4), "the lease before is lost: {said}");
+    assert_eq!(audit("ack", &["--lease", &again, "--up-to", &bob]).0, Some(0));
+    let (code, said) = audit("nack", &["--lease", &again, &cleo, "--park"]);
+    assert!(code == Some(0) && said.contains("parked now: 1"), "{code:?} {said}");
+
+    let (code, said) = audit("discard", &["--all"]);
+    assert!(code == Some(0) && said.contains("audit: 1 given up"), "{code:?} {said}");
+    assert_eq!(audit("replay", &[]).0, Some(2), "positions or --all");
+    let shown: Value =
+        serde_json::from_str(&printed(&platform.cli(&["subscriptions", "show", "audit", "--json"]))).unwrap();
+    assert_eq!((&shown["open"], &shown["parked"]), (&json!(0), &json!(0)), "{shown}");
+    let left = platform.cli(&["subscriptions", "read", "audit", "--ack"]);
+    assert_eq!(printed(&left), "", "each was settled");
+    assert_eq!(audit("rm", &[]).0, Some(0));
+    assert_eq!(audit("show", &[]).0, Some(3), "it is gone");
+}

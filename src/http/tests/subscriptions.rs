@@ -1,9 +1,13 @@
 //! Subscriptions over HTTP: who may, what is refused and how, and the way of a fact from its delivery to its end.
 
 use actix_web::http::Method;
+use covalence_events::WorkspaceId;
+use covalence_projections::subscriptions::ACK_WITHIN_DEFAULT;
+use covalence_projections::subscriptions::place::WINDOW;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::platform::{ADMIN, Platform, Reply};
+use super::platform::{ADMIN, PATIENCE, Platform, Reply};
 
 const ALL: &str = "/admin/subscriptions";
 
@@ -111,4 +115,101 @@ async fn lag_and_parked_facts_are_metrics() {
         "{}",
         page.text
     );
+}
+
+/// The lines of an answer that goes on.
+struct Lines {
+    answer: awc::ClientResponse,
+    read: Vec<u8>,
+}
+
+impl Lines {
+    async fn open(platform: &Platform, consumer: &str) -> Self {
+        let path = format!("{ALL}/audit/stream?consumer={consumer}");
+        let answer = platform.get(&path).bearer(ADMIN).open().await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        Self { answer, read: Vec::new() }
+    }
+
+    /// The next line that says something; none where the answer ends.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                if line.len() > 1 {
+                    return Some(serde_json::from_slice(&line).unwrap());
+                }
+            }
+            let more = tokio::time::timeout(PATIENCE, self.answer.next()).await.expect("something comes");
+            self.read.extend_from_slice(&more?.unwrap());
+        }
+    }
+
+    async fn position(&mut self) -> u64 {
+        let fact = self.next().await.expect("a fact");
+        fact["position"].as_u64().unwrap_or_else(|| panic!("{fact}"))
+    }
+}
+
+#[actix_web::test]
+async fn a_stream_delivers_facts_as_they_come_and_its_lease_goes_with_it() {
+    let platform = Platform::start().await;
+    let wish = json!({"name": "audit", "kinds": ["workspace.created"], "start": "beginning"});
+    done(&platform, "", wish).await;
+    platform.external("a", None).await;
+    let mut stream = Lines::open(&platform, "one").await;
+    let lease = stream.next().await.unwrap()["lease"].clone();
+    let first = stream.position().await;
+    platform.external("b", None).await;
+    let second = stream.position().await;
+    assert!(second > first);
+    done(&platform, "/audit/ack", json!({"lease": lease, "positions": [first]})).await;
+    let other = post(&platform, "/audit/fetch", json!({"consumer": "two"})).await;
+    assert_eq!((other.status, &other.json["code"]), (409, &json!("subscription_taken")), "{other:?}");
+
+    // The same consumer once more: its first connection ends, and what it had not settled is due again.
+    let mut again = Lines::open(&platform, "one").await;
+    let lease = again.next().await.unwrap()["lease"].clone();
+    assert_eq!(again.position().await, second);
+    platform.external("c", None).await;
+    let third = again.position().await;
+    assert_eq!(stream.next().await, None, "it ends when another one has its place");
+    done(&platform, "/audit/ack", json!({"lease": lease, "positions": [second]})).await;
+
+    // A connection that is closed leaves its lease when the server can say nothing on it any more, before it would run out.
+    drop(again);
+    let begun = std::time::Instant::now();
+    let batch = loop {
+        let reply = post(&platform, "/audit/fetch", json!({"consumer": "two"})).await;
+        if reply.status == 200 {
+            break reply.json;
+        }
+        assert!(begun.elapsed() + PATIENCE < ACK_WITHIN_DEFAULT, "{reply:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(positions(&batch), [third], "{batch}");
+    assert_eq!(batch["facts"][0]["attempt"], 2);
+}
+
+#[actix_web::test]
+async fn a_stream_holds_back_what_is_new_while_a_thousand_facts_are_not_settled() {
+    let platform = Platform::start().await;
+    let id: WorkspaceId = platform.external("a", None).await.0.parse().unwrap();
+    let head = platform.settled_head().await;
+    let wish = json!({"name": "audit", "kinds": ["workspace.heartbeat"], "start": head});
+    done(&platform, "", wish).await;
+    platform.beats(id, WINDOW + 1, chrono::TimeDelta::zero()).await;
+    let mut stream = Lines::open(&platform, "one").await;
+    let lease = stream.next().await.unwrap()["lease"].clone();
+    let mut last = 0;
+    for _ in 0..WINDOW {
+        last = stream.position().await;
+    }
+    let open = async || platform.get(&format!("{ALL}/audit")).bearer(ADMIN).send().await.json;
+    assert_eq!(open().await["open"], json!(WINDOW));
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(300), stream.next()).await;
+    assert!(waits.is_err(), "nothing new comes: {waits:?}");
+    assert_eq!(open().await["open"], json!(WINDOW));
+    done(&platform, "/audit/ack", json!({"lease": lease, "up_to": last})).await;
+    assert!(stream.position().await > last);
 }
