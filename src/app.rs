@@ -227,7 +227,7 @@ fn keep_up_with(
     shutdown: &CancellationToken,
     pulses: &mut Vec<Arc<Pulse>>,
 ) -> Keeping {
-    pulses.extend(retention.rules().heartbeats.map(|_| retention.pulse()));
+    pulses.extend((!retention.rules().keep_all()).then(|| retention.pulse()));
     Keeping::begin(retention.clone(), tasks.handle(), shutdown.clone())
 }
 

@@ -165,7 +165,7 @@ impl Retention {
     /// # Errors
     /// [`Refused`].
     pub fn begin(&self) -> Result<u64, Refused> {
-        if self.shared.rules.heartbeats.is_none() {
+        if self.shared.rules.keep_all() {
             return Err(Refused::Off);
         }
         let mut state = self.shared.state();
@@ -184,7 +184,7 @@ impl Retention {
 
     /// Runs once an hour and when asked, until stopped.
     pub async fn run(self, stop: CancellationToken) {
-        if self.shared.rules.heartbeats.is_none() {
+        if self.shared.rules.keep_all() {
             return;
         }
         let mut next = AFTER_START;
@@ -280,7 +280,7 @@ impl Shared {
 /// What is due of an archive and still there.
 pub fn lag(parts: &[PartReport], rules: &Rules, now: Timestamp) -> Lag {
     let due: Vec<_> = parts.iter().filter(|part| part.is_due(rules, now)).collect();
-    let since = due.iter().filter_map(|part| Some(part.ended? + rules.heartbeats?)).min();
+    let since = due.iter().filter_map(|part| part.due_since(rules)).min();
     Lag {
         parts: due.len() as u64,
         positions: due.iter().map(|part| part.last.0 - part.first.0 + 1).sum(),

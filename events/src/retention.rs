@@ -1,9 +1,10 @@
 //! What becomes of facts when they are old: a rule, without a clock.
 //!
-//! Only what says again and again that nothing has changed ever expires: heartbeats. What is left of them are hourly
+//! Two kinds of facts ever expire. Heartbeats say again and again that nothing has changed: what is left of them are hourly
 //! summaries, the first and the last of each run of them between two other facts of their workspace ([`Sieve`]), and a workspace's
-//! very last ones ([`Rhythm`]), so that every state folded from the log is the same with them and without. Lifecycle, supervision,
-//! what operators did and how calls ended are kept for ever.
+//! very last ones ([`Rhythm`]). What was said in calls, and what agents report of themselves, is shown in feeds for
+//! [`FEED_KEPT`] and decides nothing; a day after that it goes as a whole. So every state folded from the log is the same with
+//! them and without. Lifecycle, supervision, what operators did, how calls ended and what waits to be fetched are kept for ever.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,12 @@ pub const HEARTBEATS_DEFAULT: chrono::TimeDelta = chrono::TimeDelta::days(7);
 /// The shortest that they may be kept one by one: an incident of last night is looked into the next morning.
 pub const HEARTBEATS_MIN: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
+/// Feeds show what is younger than this, measured back from the log's last fact (contract data 4.1: the ceiling of a row's life).
+pub const FEED_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// Activity older than this goes, and the shortest that it may be kept: a day longer than feeds show it, whatever the clocks
+/// of two processes make of the same moment.
+pub const ACTIVITY_DEFAULT: chrono::TimeDelta = chrono::TimeDelta::days(31);
+
 /// What kind of fact a tag is of, as far as its age matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -32,6 +39,8 @@ pub enum Class {
     Operator,
     /// How calls ended. Decisions about sessions rest on it, and there are no bodies in it.
     Call,
+    /// What was left for an agent to fetch. What is sent again is known by the last of them.
+    Message,
     /// What was said in calls, and what agents say that they did.
     Activity,
     /// The agent says that it is well.
@@ -46,9 +55,8 @@ impl Class {
         match (kind, name) {
             ("workspace", "heartbeat_received") => Some(Self::Heartbeat),
             ("workspace", "call_finished") => Some(Self::Call),
-            ("workspace", "activity_reported" | "call_recorded" | "message_queued" | "notified") => {
-                Some(Self::Activity)
-            }
+            ("workspace", "message_queued") => Some(Self::Message),
+            ("workspace", "activity_reported" | "call_recorded" | "notified") => Some(Self::Activity),
             (
                 "workspace",
                 "card_updated"
@@ -108,14 +116,22 @@ impl Class {
             Self::Supervision => "supervision",
             Self::Operator => "operator",
             Self::Call => "calls",
+            Self::Message => "messages",
             Self::Activity => "activity",
             Self::Heartbeat => "heartbeats",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Lifecycle, Self::Supervision, Self::Operator, Self::Call, Self::Activity, Self::Heartbeat];
+    pub const ALL: [Self; 7] = [
+        Self::Lifecycle,
+        Self::Supervision,
+        Self::Operator,
+        Self::Call,
+        Self::Message,
+        Self::Activity,
+        Self::Heartbeat,
+    ];
 }
 
 /// What is to become of a fact.
@@ -125,18 +141,22 @@ pub enum Fate {
     Keep,
     /// It goes, but for what its hour's summary says of it, unless it begins or ends a run of its like.
     RollUp,
+    /// It goes, and is counted.
+    Drop,
 }
 
 /// How long what is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rules {
     /// Heartbeats; `None`: for ever.
     pub heartbeats: Option<chrono::TimeDelta>,
+    /// Activity; `None`: for ever.
+    pub activity: Option<chrono::TimeDelta>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { heartbeats: Some(HEARTBEATS_DEFAULT) }
+        Self { heartbeats: Some(HEARTBEATS_DEFAULT), activity: Some(ACTIVITY_DEFAULT) }
     }
 }
 
@@ -145,22 +165,89 @@ impl Rules {
     pub const fn limit(&self, class: Class) -> Option<chrono::TimeDelta> {
         match class {
             Class::Heartbeat => self.heartbeats,
-            Class::Lifecycle | Class::Supervision | Class::Operator | Class::Call | Class::Activity => None,
+            Class::Activity => self.activity,
+            Class::Lifecycle | Class::Supervision | Class::Operator | Class::Call | Class::Message => None,
         }
+    }
+
+    /// Whether everything is kept for ever.
+    pub const fn keep_all(&self) -> bool {
+        self.heartbeats.is_none() && self.activity.is_none()
+    }
+
+    /// The classes of which something goes where the youngest fact is of this age.
+    pub fn reach(&self, age: chrono::TimeDelta) -> Reach {
+        let beyond = |limit: Option<chrono::TimeDelta>| limit.is_some_and(|limit| age > limit);
+        Reach { heartbeats: beyond(self.heartbeats), activity: beyond(self.activity) }
+    }
+
+    /// Those of them that reach so far, in words: what stands where facts were removed.
+    pub fn applied(&self, reach: Reach) -> String {
+        let hours = |limit: Option<chrono::TimeDelta>| limit.unwrap_or_default().num_hours();
+        let heartbeats = format!("{HEARTBEATS_GO} {} h are rolled up", hours(self.heartbeats));
+        let activity = format!("{ACTIVITY_GOES} {} h goes", hours(self.activity));
+        let said = [(reach.heartbeats, heartbeats), (reach.activity, activity)];
+        let said = said.into_iter().filter_map(|(applies, words)| applies.then_some(words));
+        said.collect::<Vec<_>>().join(", ")
     }
 
     /// What becomes of a fact of this age. What nobody has classified is kept.
     pub fn fate(&self, tag: &str, age: chrono::TimeDelta) -> Fate {
-        let limit = Class::of(tag).and_then(|class| self.limit(class));
-        if limit.is_some_and(|limit| age > limit) { Fate::RollUp } else { Fate::Keep }
+        let class = Class::of(tag);
+        match class.and_then(|class| self.limit(class)) {
+            Some(limit) if age > limit && class == Some(Class::Heartbeat) => Fate::RollUp,
+            Some(limit) if age > limit => Fate::Drop,
+            Some(_) | None => Fate::Keep,
+        }
     }
 }
 
+/// How far rules reach into a stretch of the log: of which classes its facts are all too old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reach {
+    /// Heartbeats.
+    pub heartbeats: bool,
+    /// Activity.
+    pub activity: bool,
+}
+
+impl Reach {
+    /// How far the rule that stands where facts were removed says that it reached.
+    pub fn of_rule(words: &str) -> Self {
+        Self { heartbeats: words.contains(HEARTBEATS_GO), activity: words.contains(ACTIVITY_GOES) }
+    }
+
+    /// What this one reaches and another does not.
+    #[must_use]
+    pub const fn beyond(self, other: Self) -> Self {
+        Self { heartbeats: self.heartbeats && !other.heartbeats, activity: self.activity && !other.activity }
+    }
+
+    /// What either of them reaches.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self { heartbeats: self.heartbeats || other.heartbeats, activity: self.activity || other.activity }
+    }
+
+    /// Whether it reaches anything.
+    pub const fn is_any(self) -> bool {
+        self.heartbeats || self.activity
+    }
+}
+
+/// The words of a rule by which heartbeats go.
+const HEARTBEATS_GO: &str = "heartbeats older than";
+/// The words of a rule by which activity goes.
+const ACTIVITY_GOES: &str = "activity older than";
+
 impl std::fmt::Display for Rules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.heartbeats {
-            Some(limit) => write!(f, "heartbeats older than {} h are rolled up", limit.num_hours()),
-            None => f.write_str("heartbeats are kept for ever"),
+        let all = Reach { heartbeats: self.heartbeats.is_some(), activity: self.activity.is_some() };
+        match (all.heartbeats, all.activity) {
+            (false, false) => f.write_str("everything is kept for ever"),
+            (true, true) => f.write_str(&self.applied(all)),
+            (true, false) => write!(f, "{}, activity is kept for ever", self.applied(all)),
+            (false, true) => write!(f, "heartbeats are kept for ever, {}", self.applied(all)),
         }
     }
 }
@@ -240,13 +327,36 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_heartbeats_ever_goes_and_they_only_when_they_are_old() {
+    fn nothing_but_heartbeats_and_what_was_said_ever_goes_and_they_only_when_they_are_old() {
         let rules = Rules::default();
         let century = chrono::TimeDelta::days(36_500);
-        let gone: Vec<_> = tags().filter(|tag| rules.fate(tag, century) != Fate::Keep).collect();
-        assert_eq!(gone, ["workspace.heartbeat_received.v1"]);
-        assert_eq!(rules.fate(gone[0], HEARTBEATS_DEFAULT), Fate::Keep);
-        assert_eq!(Rules { heartbeats: None }.fate(gone[0], century), Fate::Keep);
+        let gone = |fate: Fate| tags().filter(|tag| rules.fate(tag, century) == fate).collect::<Vec<_>>();
+        assert_eq!(gone(Fate::RollUp), ["workspace.heartbeat_received.v1"]);
+        let said = ["workspace.activity_reported.v1", "workspace.call_recorded.v1", "workspace.notified.v1"];
+        assert_eq!(gone(Fate::Drop).into_iter().collect::<std::collections::BTreeSet<_>>(), said.into());
+        assert_eq!(rules.fate("workspace.heartbeat_received.v1", HEARTBEATS_DEFAULT), Fate::Keep);
+        assert_eq!(rules.fate(said[0], ACTIVITY_DEFAULT), Fate::Keep);
+        let ever = Rules { heartbeats: None, activity: None };
+        assert!(ever.keep_all() && tags().all(|tag| ever.fate(tag, century) == Fate::Keep));
         assert_eq!(rules.fate("workspace.never_heard_of.v1", century), Fate::Keep);
+        assert!(ACTIVITY_DEFAULT > FEED_KEPT, "what a feed shows is there");
+    }
+
+    #[test]
+    fn a_removal_says_how_far_it_reached() {
+        let rules = Rules::default();
+        let heartbeats = Reach { heartbeats: true, activity: false };
+        let both = Reach { heartbeats: true, activity: true };
+        assert_eq!(rules.reach(HEARTBEATS_DEFAULT * 2), heartbeats);
+        assert_eq!(rules.reach(ACTIVITY_DEFAULT * 2), both);
+        for reach in [heartbeats, both, both.beyond(heartbeats), Reach::default()] {
+            assert_eq!(Reach::of_rule(&rules.applied(reach)), reach);
+        }
+        // What removals said before activity ever went.
+        assert_eq!(Reach::of_rule("heartbeats older than 168 h are rolled up"), heartbeats);
+        assert_eq!(heartbeats.with(both.beyond(heartbeats)), both);
+        assert_eq!(rules.to_string(), rules.applied(both));
+        let ever = Rules { heartbeats: None, activity: None };
+        assert!(!ever.reach(ACTIVITY_DEFAULT * 2).is_any() && ever.to_string().contains("for ever"));
     }
 }

@@ -1,4 +1,4 @@
-//! The feed of each workspace: which facts are rows of it, in order. What a row says is read from its fact.
+//! The feed of each workspace: which facts of the last thirty days are rows of it, in order. What a row says is read from its fact.
 //!
 //! A row's id is its fact's, so a cursor stays good across restarts and rebuilds, and rows come in the order of the log: a
 //! reader that goes on after its last row skips none and sees none twice, whoever else writes.
@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use covalence_events::retention::FEED_KEPT;
 use covalence_events::workspace::{ActivityKind, BackendKind, DeliveryMode, Event};
 use covalence_events::{EventId, Fact, Position, Principal, Recorded, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -71,12 +72,14 @@ pub struct Activity {
     rows: Newest<Row>,
     /// Workspaces whose agents fetch their messages.
     polling: BTreeSet<WorkspaceId>,
+    /// When the last fact happened, whatever it was: rows are old as of then.
+    now: Timestamp,
 }
 
 impl Default for Activity {
     fn default() -> Self {
         let limits = Limits { per_workspace: PER_WORKSPACE, weight_max: ROWS_MAX };
-        Self { rows: Newest::new(limits), polling: BTreeSet::new() }
+        Self { rows: Newest::new(limits), polling: BTreeSet::new(), now: Timestamp::default() }
     }
 }
 
@@ -148,6 +151,14 @@ impl Activity {
         self.polling.contains(&workspace)
     }
 
+    /// Time goes on, and what is too old now is in no feed any more: its facts leave the log, and a fold of what is left must be the
+    /// same as this one.
+    fn pass(&mut self, at: Timestamp) {
+        self.now = self.now.max(at);
+        let since = self.now - FEED_KEPT;
+        self.rows.drop_while(|row| row.at < since);
+    }
+
     fn learn(&mut self, workspace: WorkspaceId, event: &Event) {
         let polls = match event {
             Event::Created(e) => {
@@ -185,9 +196,10 @@ fn row(workspace: WorkspaceId, event: &Event) -> Option<(Kind, Option<WorkspaceI
 
 impl Projection for Activity {
     const NAME: &'static str = "activity";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
+        self.pass(recorded.meta.at);
         let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) else {
             return Ok(());
         };
@@ -202,5 +214,62 @@ impl Projection for Activity {
             self.rows.push(position, workspace, 1, row);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use covalence_events::workspace::{HeartbeatReceived, Notified};
+    use covalence_events::{BootId, CorrelationId, Meta, StreamId, Version};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LEAD: WorkspaceId = WorkspaceId(Uuid::from_u128(1));
+
+    fn fact(position: u64, days: i64, event: Event) -> Recorded {
+        let id = Uuid::from_u128(u128::from(position));
+        Recorded {
+            position: Position(position),
+            stream: StreamId::Workspace(LEAD),
+            version: Version(position),
+            meta: Meta {
+                id: EventId(id),
+                at: Timestamp::default() + TimeDelta::days(20_000 + days),
+                boot: BootId(Uuid::nil()),
+                mono_ns: 0,
+                correlation: CorrelationId(Uuid::nil()),
+                causation: None,
+                principal: Principal::System,
+                policy: None,
+            },
+            fact: Fact::Workspace(event),
+        }
+    }
+
+    fn notice(position: u64, days: i64) -> Recorded {
+        fact(position, days, Notified { message: "done".to_owned(), attachments: None }.into())
+    }
+
+    fn fold<'a>(facts: impl IntoIterator<Item = &'a Recorded>) -> Activity {
+        let mut activity = Activity::default();
+        facts.into_iter().for_each(|fact| activity.apply(fact).unwrap());
+        activity
+    }
+
+    #[test]
+    fn what_is_older_than_a_feed_goes_back_is_in_none_and_its_cursor_is_lost() {
+        let all =
+            [notice(1, 0), notice(2, 10), notice(3, 25), fact(4, 31, HeartbeatReceived::default().into())];
+        let (early, now) = (fold(&all[..3]), fold(&all));
+        let rows = |activity: &Activity| -> Vec<u64> {
+            activity.newest(LEAD, &Wanted::default(), 10).iter().map(|row| row.position.0).collect()
+        };
+        assert_eq!((rows(&early), rows(&now)), (vec![3, 2, 1], vec![3, 2]));
+        let cursor = all[0].meta.id;
+        assert_eq!(early.after(LEAD, cursor, &Wanted::default(), 10).map(|rows| rows.len()), Ok(2));
+        assert_eq!(now.after(LEAD, cursor, &Wanted::default(), 10), Err(CursorLost));
+        assert_eq!(fold(&all[1..]), now, "the same where the fact is gone from the log");
     }
 }

@@ -67,6 +67,13 @@ impl<T> Newest<T> {
         }
     }
 
+    /// Drops the oldest for as long as they are this.
+    pub fn drop_while(&mut self, old: impl Fn(&T) -> bool) {
+        while self.entries.first_key_value().is_some_and(|(_, entry)| old(&entry.value)) {
+            self.drop_oldest();
+        }
+    }
+
     /// Drops everything of one workspace.
     pub fn forget(&mut self, workspace: WorkspaceId) {
         for position in self.by_workspace.remove(&workspace).unwrap_or_default() {

@@ -13,7 +13,7 @@ use covalence_actors::effect::Secret;
 use covalence_actors::policy::parameters::PARAMETERS;
 use covalence_actors::policy::{ParameterError, Policy};
 use covalence_events::keyring::MasterKey;
-use covalence_events::retention::{HEARTBEATS_MIN, Rules};
+use covalence_events::retention::{ACTIVITY_DEFAULT, HEARTBEATS_MIN, Rules};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -29,6 +29,7 @@ const PORT: &str = "a port, 0 to 65535";
 const POSITIVE: &str = "a whole number from 1 to 4294967295";
 const DURATION: &str = "seconds, or a duration such as `500ms`, `90s`, `10m` or `2h`, more than 0";
 const HEARTBEATS: &str = "days, such as `7d`, from `1d` to `365d`, or `off`";
+const ACTIVITY: &str = "days, such as `90d`, from `31d` to `365d`, or `off`";
 const HTTP_URL: &str = "an `http://` or `https://` address";
 const BACKENDS: &str = "`process` or `docker`";
 
@@ -296,16 +297,18 @@ pub(super) fn segments(layers: &mut Layers) -> Result<Segments, ConfigError> {
 
 /// What is kept for how long. A bare number counts days: nobody means seconds.
 pub(super) fn retention(layers: &mut Layers) -> Result<Rules, ConfigError> {
-    let limit = |text: &str| {
+    let limit = |text: &str, least: TimeDelta| {
+        if text == "off" {
+            return Some(None);
+        }
         let days = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("{text}d"));
         let limit = TimeDelta::from_std(duration(days.as_deref().unwrap_or(text))?).ok()?;
-        (limit >= HEARTBEATS_MIN).then_some(limit)
+        (limit >= least).then_some(Some(limit))
     };
-    let heartbeats = required(layers, "retention.heartbeats", HEARTBEATS, |text| match text {
-        "off" => Some(None),
-        text => limit(text).map(Some),
-    })?;
-    Ok(Rules { heartbeats })
+    Ok(Rules {
+        heartbeats: required(layers, "retention.heartbeats", HEARTBEATS, |text| limit(text, HEARTBEATS_MIN))?,
+        activity: required(layers, "retention.activity", ACTIVITY, |text| limit(text, ACTIVITY_DEFAULT))?,
+    })
 }
 
 pub(super) fn runtimes(layers: &Layers, images: &ImageNames) -> Result<Runtimes, ConfigError> {

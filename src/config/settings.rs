@@ -296,6 +296,12 @@ const PLATFORM: &[Setting] = &[
         "7d",
         "heartbeats older than this are rolled up into hourly summaries: days, at least `1d`; `off` keeps them for ever",
     ),
+    setting(
+        "retention.activity",
+        "COVALENCE_RETENTION_ACTIVITY",
+        "31d",
+        "what was said in calls and what agents reported leaves the log after this: days, at least `31d`, a day longer than feeds show it; `off` keeps it for ever",
+    ),
 ];
 
 const OTHERS: &[Setting] = &[

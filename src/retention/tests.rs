@@ -101,7 +101,7 @@ async fn a_run_that_is_asked_for_removes_what_is_due_as_far_as_everybody_has_it(
 async fn where_everything_is_kept_for_ever_nothing_runs() {
     let dir = TempDir::new().unwrap();
     let (log, _) = SledLog::open(dir.path(), &Options::default()).unwrap();
-    let (retention, _) = retention(&log, Rules { heartbeats: None }, Arc::default());
+    let (retention, _) = retention(&log, Rules { heartbeats: None, activity: None }, Arc::default());
     assert_eq!(retention.begin(), Err(Refused::Off));
     retention.clone().run(CancellationToken::new()).await;
     assert!(retention.state().next_at.is_none());

@@ -1,4 +1,5 @@
-//! Old heartbeats leave the log, and nobody who folds it can tell: actors, projections, and the answers of the real server.
+//! Old heartbeats and what was said long ago leave the log, and nobody who folds it can tell: actors, projections, and the answers
+//! of the real server.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,10 +10,10 @@ use covalence_actors::simulation::storm::Plan;
 use covalence_actors::{fleet, workspace};
 use covalence_events::log::sled::{Options, SledLog};
 use covalence_events::log::{Ack, Append, EventLog, Expected};
-use covalence_events::retention::Rules;
+use covalence_events::retention::{ACTIVITY_DEFAULT, Rules};
 use covalence_events::workspace::{
-    BackendKind, CameOnline, Created, DeliveryMode, Event, HeartbeatReceived, OnlineVia, Registered, Renamed,
-    WorkspaceAccess,
+    BackendKind, CameOnline, Created, DeliveryMode, Event, HeartbeatReceived, Notified, OnlineVia,
+    Registered, Renamed, WorkspaceAccess,
 };
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, Generation, Meta, NewEvent, Position, Principal, StreamId,
@@ -111,10 +112,15 @@ async fn actors_and_projections_fold_to_the_same_before_and_after_a_roll_up() {
     assert!(gone > 1000, "only {gone} heartbeats went, that shows little");
 }
 
-/// What three agents elsewhere said in the last sixteen days: a heartbeat each half an hour, and now and then something else.
+/// How far the story goes back: beyond the age at which what was said leaves the log.
+const DAYS: i64 = 45;
+/// Heartbeats of one day.
+const BEATS: i64 = 16;
+
+/// What three agents elsewhere said in the last weeks: a heartbeat each hour and a half, and now and then something else.
 fn story(now: Timestamp) -> Vec<(StreamId, NewEvent)> {
     let ids: Vec<_> = (0..3).map(|_| WorkspaceId::generate()).collect();
-    let (boot, since) = (BootId::generate(), now - TimeDelta::days(16));
+    let (boot, since) = (BootId::generate(), now - TimeDelta::days(DAYS));
     let mut facts = Vec::new();
     let mut say = |id: WorkspaceId, at: Timestamp, event: Event| {
         let meta = Meta {
@@ -137,16 +143,19 @@ fn story(now: Timestamp) -> Vec<(StreamId, NewEvent)> {
         let (via, from, generation) = (OnlineVia::Register, "awaiting_agent".to_owned(), Generation(0));
         say(id, since, CameOnline { via, from, generation, restart: None }.into());
     }
-    for round in 1..16 * 48 - 1 {
-        let at = since + TimeDelta::minutes(30 * round);
+    for round in 1..DAYS * BEATS - 1 {
+        let at = since + TimeDelta::minutes(24 * 60 / BEATS * round);
         for (number, &id) in ids.iter().enumerate() {
             let mine = i64::try_from(number).unwrap();
-            // The last of them fell silent a week and a half ago.
-            if number == 2 && round > 5 * 48 {
+            // The last of them fell silent long ago.
+            if number == 2 && round > 35 * BEATS {
                 continue;
             }
             if round % 97 == mine {
                 say(id, at, Renamed { name: format!("agent-{number}-{round}") }.into());
+            }
+            if round % 20 == mine {
+                say(id, at, Notified { message: format!("round {round}"), attachments: None }.into());
             }
             say(id, at, beat(round, mine).into());
         }
@@ -177,7 +186,7 @@ fn created(number: usize) -> Created {
 
 fn beat(round: i64, mine: i64) -> HeartbeatReceived {
     HeartbeatReceived {
-        uptime_seconds: round * 1800,
+        uptime_seconds: round * 5400,
         active_tasks: round % 3,
         monthly_spend: (round % 50 == mine).then_some(round),
         sample_error: if round % 31 == mine { format!("disk {round}") } else { String::new() },
@@ -185,8 +194,11 @@ fn beat(round: i64, mine: i64) -> HeartbeatReceived {
     }
 }
 
+const NOTIFIED: &str = "workspace.notified.v1";
+
 /// Reads that list the facts themselves, or count them: of what is gone they can't speak.
-const OF_SINGLE_FACTS: [&str; 3] = ["/admin/log", "/admin/timeline", "/incidents/span"];
+const OF_SINGLE_FACTS: [&str; 5] =
+    ["/admin/case", "/admin/log", "/admin/timeline", "/incidents/span", "/replay"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_rolls_up_answers_every_read_as_before_and_says_what_it_did() {
@@ -194,6 +206,7 @@ async fn a_server_that_rolls_up_answers_every_read_as_before_and_says_what_it_di
     std::fs::create_dir_all(platform.data_dir()).unwrap();
     let facts = story(chrono::Utc::now());
     let positions = facts.len() as u64;
+    let said: Vec<_> = facts.iter().filter(|(_, new)| new.fact.tag() == NOTIFIED).cloned().collect();
     let log = recorded(&platform.data_dir().join("events"), facts.into_iter()).await;
     log.close().await;
     drop(log);
@@ -211,6 +224,7 @@ async fn a_server_that_rolls_up_answers_every_read_as_before_and_says_what_it_di
     .await;
 
     let at = head(&admin).await;
+    assert_eq!(notices(&admin).await.len(), said.len());
     let before = rebuilt::answers(&admin).await;
     let ran = platform.cli(&["log", "retention", "--run"]);
     let words = String::from_utf8_lossy(&ran.stdout).into_owned();
@@ -237,6 +251,13 @@ async fn a_server_that_rolls_up_answers_every_read_as_before_and_says_what_it_di
     let verified: Value = serde_json::from_slice(&platform.cli(&["log", "verify", "--json"]).stdout).unwrap();
     assert_eq!(verified["problems"], json!([]), "{verified}");
 
+    let left = notices(&admin).await;
+    let gone: Vec<_> = said.iter().filter(|(_, new)| !left.contains(&new.meta.id.to_string())).collect();
+    assert!(gone.len() > 10 && gone.len() + left.len() == said.len(), "{} of {}", gone.len(), said.len());
+    assert!(gone.iter().all(|(_, new)| chrono::Utc::now() - new.meta.at > ACTIVITY_DEFAULT));
+    follows(&admin, gone[0], 410).await;
+    follows(&admin, &said[said.len() - 9], 200).await;
+
     // The next start folds what is left, and what is left is all that is told of these.
     platform.terminate();
     platform.launch();
@@ -248,6 +269,20 @@ async fn a_server_that_rolls_up_answers_every_read_as_before_and_says_what_it_di
     for (path, answer) in &again {
         assert_eq!(before.get(path), Some(answer), "`{path}` after a start");
     }
+}
+
+/// Ids of the notices that the log has.
+async fn notices(admin: &Client) -> Vec<String> {
+    let facts = admin.log(None, 0).await.unwrap();
+    facts.into_iter().filter(|fact| fact.tag == NOTIFIED).map(|fact| fact.id).collect()
+}
+
+/// Asks for what came in a feed after a fact.
+async fn follows(admin: &Client, (stream, after): &(StreamId, NewEvent), status: u16) {
+    let StreamId::Workspace(id) = stream else { panic!("{stream}") };
+    let path = format!("/workspaces/{id}/activity?since_id={}", after.meta.id);
+    let reply = admin.get(&path).await.unwrap();
+    assert_eq!(reply.status, status, "{path}: {}", reply.text);
 }
 
 /// Where the log ends.

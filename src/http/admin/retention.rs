@@ -20,6 +20,8 @@ pub struct RetentionView {
     rule: String,
     /// Heartbeats older than this are rolled up into hourly summaries; null: never.
     heartbeats_seconds: Option<i64>,
+    /// What was said in calls and what agents reported goes when it is older than this; null: never.
+    activity_seconds: Option<i64>,
     /// A run begins by itself this often.
     every_seconds: u64,
     /// Nothing behind this position goes: it was not exported yet, or not taken in by every projection.
@@ -108,6 +110,7 @@ impl RetentionView {
         Ok(Self {
             rule: rules.to_string(),
             heartbeats_seconds: rules.heartbeats.map(|limit| limit.num_seconds()),
+            activity_seconds: rules.activity.map(|limit| limit.num_seconds()),
             every_seconds: EVERY.as_secs(),
             through: retention.through().0,
             running: state.running.map(RunningView::of),
@@ -194,7 +197,7 @@ pub struct BegunView {
     tag = "operations",
     responses(
         (status = 202, body = BegunView), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, description = "a run goes on, or `retention.heartbeats` is `off`", body = ErrorBody),
+        (status = 409, description = "a run goes on, or both rules of `retention` are `off`", body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -205,8 +208,9 @@ pub(crate) async fn run(ctx: Ctx) -> Answer {
         Ok(run) => Ok(HttpResponse::Accepted().json(BegunView { status: "started", run })),
         Err(Refused::Running) => Err(ApiError::conflict("retention_running", "a run goes on already")
             .with("hint", "`covalence log retention` shows how far it is")),
-        Err(Refused::Off) => Err(ApiError::conflict("retention_off", "everything is kept for ever")
-            .detail("`retention.heartbeats` is `off` in the server's configuration")),
+        Err(Refused::Off) => Err(ApiError::conflict("retention_off", "everything is kept for ever").detail(
+            "`retention.heartbeats` and `retention.activity` are `off` in the server's configuration",
+        )),
     }
 }
 

@@ -189,6 +189,12 @@ impl Part {
         Ok(removal)
     }
 
+    /// What was removed from it last; none where nothing was.
+    pub(in crate::log) fn last_removal(&self) -> Result<Option<Arc<Signed>>, ReadError> {
+        let thinned = self.table.pieces.iter().position(|piece| piece.removed > 0);
+        thinned.map_or(Ok(None), |number| self.removal(number))
+    }
+
     /// Every stream of it.
     pub(super) fn streams(&self) -> io::Result<Vec<(StreamId, Row)>> {
         self.table.all_streams()

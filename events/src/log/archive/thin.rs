@@ -14,7 +14,7 @@ use crate::log::ReadError;
 use crate::log::checkpoint::Signer;
 use crate::log::frame::{Frame, Frames, Payload};
 use crate::log::removal::{Gap, KEPT_EVERY};
-use crate::retention::{Class, Hour, Rules, Seen, Sieve};
+use crate::retention::{Class, Hour, Reach, Seen, Sieve};
 use crate::seal;
 use crate::workspace::{Event, HeartbeatReceived};
 
@@ -35,34 +35,31 @@ pub(in crate::log) type Pace<'a> = &'a dyn Fn(usize) -> bool;
 /// The position from which on heartbeats of a stream stay.
 pub(in crate::log) type Kept<'a> = &'a dyn Fn(StreamId) -> Result<Position, ReadError>;
 
-/// The positions of what goes, in order. `None` while any fact of the part is too young, since it would have to be written again
-/// soon, or if it was stopped.
+/// The positions of what goes, in order; `None` if it was stopped. Only whole parts are gone through, since one of which a fact is too
+/// young would have to be written again soon: `reach` says of which classes all are old.
 pub(in crate::log) fn sift(
     part: &Part,
-    (rules, now): (&Rules, Timestamp),
+    reach: Reach,
     kept: Kept<'_>,
     pace: Pace<'_>,
 ) -> Result<Option<Vec<Position>>, ReadError> {
-    let limit = rules.heartbeats;
-    let old = |at: Timestamp| limit.is_some_and(|limit| now - at > limit);
-    if !part.ended()?.is_some_and(old) {
-        return Ok(None);
-    }
-    let mut sieve = Sieve::default();
+    let (mut sieve, mut said) = (Sieve::default(), Vec::new());
     for number in 0..part.segments() {
         let segment = part.segment(number)?;
         for frame in Frames::new(&segment.frames) {
             let frame = frame.map_err(|wrong| super::failed(part.first(), wrong.to_owned()))?;
             let failed = |wrong: &str| super::failed(frame.position, wrong.to_owned());
-            let at = frame.at().map_err(failed)?;
-            let beat = beat(&frame);
-            let seen = match (&beat, Class::of(frame.tag())) {
-                (Some(beat), _) if old(at) && frame.position < kept(frame.stream)? => {
+            let (beat, class) = (beat(&frame), Class::of(frame.tag()));
+            let seen = match (&beat, class) {
+                (Some(beat), _) if reach.heartbeats && frame.position < kept(frame.stream)? => {
                     Seen::Beat(beat, frame.boot().map_err(failed)?)
                 }
                 (None, Some(Class::Call)) => Seen::Call,
                 _ => Seen::Other,
             };
+            if reach.activity && class == Some(Class::Activity) {
+                said.push(frame.position);
+            }
             sieve.add(frame.stream, frame.position, seen);
         }
         if !pace(segment.raw_bytes()) {
@@ -70,6 +67,8 @@ pub(in crate::log) fn sift(
         }
     }
     let mut gone = sieve.finish();
+    gone.append(&mut said);
+    gone.sort_unstable();
     gone.retain(|position| !position.0.is_multiple_of(KEPT_EVERY));
     Ok(Some(gone))
 }

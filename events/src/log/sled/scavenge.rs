@@ -4,7 +4,8 @@
 //! removes, and one after it nothing to do. So every step is whole, and what is due is found out anew each time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
@@ -15,7 +16,7 @@ use crate::log::ReadError;
 use crate::log::archive::{Part, Thinning, pause, rewrite, sift};
 use crate::log::checkpoint::Book;
 use crate::metrics as names;
-use crate::retention::{Rhythm, Rules};
+use crate::retention::{Reach, Rhythm, Rules};
 
 /// How fast the archive is read for what is due, in bytes before compression: a tenth of a core, and ten times as fast as a
 /// thousand workspaces fill it.
@@ -40,8 +41,10 @@ pub struct PartReport {
     pub removed: u64,
     /// When its last fact happened; a part is too young until that is old.
     pub ended: Option<Timestamp>,
-    /// Whether it was gone through: nothing more goes of it.
-    pub settled: bool,
+    /// When the log's last fact happened: feeds are shown as of then, so for what they show no more time has passed.
+    pub told: Timestamp,
+    /// Of which classes it was gone through: nothing more of these goes.
+    pub settled: Reach,
 }
 
 /// What was removed.
@@ -71,22 +74,29 @@ pub struct Progress {
 }
 
 impl PartReport {
-    /// Whether all of its facts are old enough, and nobody has gone through them yet.
+    /// Whether all of its facts are old enough for something to go, and nobody has gone through them for it yet.
     pub fn is_due(&self, rules: &Rules, now: Timestamp) -> bool {
-        let old = |ended: Timestamp| rules.heartbeats.is_some_and(|limit| now - ended > limit);
-        !self.settled && self.ended.is_some_and(old)
+        let reach = self.ended.map(|ended| reach(rules, ended, (now, self.told))).unwrap_or_default();
+        reach.beyond(self.settled).is_any()
+    }
+
+    /// Since when that is so, or will be; `None` where nothing ever goes of it any more.
+    pub fn due_since(&self, rules: &Rules) -> Option<Timestamp> {
+        let limits = [(self.settled.heartbeats, rules.heartbeats), (self.settled.activity, rules.activity)];
+        let open = limits.into_iter().filter(|(settled, _)| !settled).filter_map(|(_, limit)| limit).min();
+        Some(self.ended? + open?)
     }
 }
 
-/// A part as it is, by its first position and its revision, and the limit that was asked about.
-type Settled = (Position, u32, Option<chrono::TimeDelta>);
+/// A part as it is, by its first position and its revision, and the rules that were asked about.
+type Looked = (Position, u32, Rules);
 
 /// See the module. Blocks wherever it reads.
 #[derive(Clone, Debug)]
 pub struct Scavenger {
     shared: Arc<Shared>,
-    /// Parts whose facts are all old and of which nothing goes: they need not be read again in this run of the program.
-    settled: Arc<Mutex<BTreeSet<Settled>>>,
+    /// Parts of which nothing goes, as far as they were gone through: they need not be read again in this run of the program.
+    settled: Arc<Mutex<BTreeMap<Looked, Reach>>>,
 }
 
 /// Asked by whoever runs it, after each segment: whether to go on.
@@ -102,7 +112,7 @@ impl Scavenger {
     /// # Errors
     /// When the archive can't be read.
     pub fn survey(&self, rules: &Rules) -> Result<Vec<PartReport>, ReadError> {
-        let archive = self.shared.index().archive();
+        let (archive, told) = (self.shared.index().archive(), self.last_at()?);
         let report = |part: &Arc<Part>| {
             Ok(PartReport {
                 first: part.first(),
@@ -110,7 +120,8 @@ impl Scavenger {
                 bytes: part.file_bytes(),
                 removed: part.removed(),
                 ended: part.ended()?,
-                settled: self.is_settled(part, rules),
+                told,
+                settled: self.settled(part, rules)?,
             })
         };
         archive.parts().iter().map(report).collect()
@@ -128,22 +139,24 @@ impl Scavenger {
         watch: Watch<'_>,
     ) -> Result<Scavenged, ReadError> {
         let mut progress = Progress::default();
-        if rules.heartbeats.is_none() {
+        if rules.keep_all() {
             return Ok(progress.done);
         }
+        let told = self.last_at()?;
         let rhythms = Rhythms { shared: &self.shared, known: RefCell::default() };
-        let thinning = Arc::new(self.thinning(rules, now)?);
+        let mut thinnings = BTreeMap::new();
         // Parts only ever come behind these, so they are these until replaced one by one.
         let archive = self.shared.index().archive();
-        let parts: Vec<_> = archive
-            .parts()
-            .iter()
-            .filter(|part| part.last() <= through && !self.is_settled(part, rules))
-            .cloned()
-            .collect();
+        let mut parts = Vec::new();
+        for part in archive.parts().iter().filter(|part| part.last() <= through) {
+            let reach = part.ended()?.map(|ended| reach(rules, ended, (now, told))).unwrap_or_default();
+            if reach.beyond(self.settled(part, rules)?).is_any() {
+                parts.push((Arc::clone(part), reach));
+            }
+        }
         drop(archive);
         progress.parts = parts.len();
-        for part in parts {
+        for (part, reach) in parts {
             progress.part += 1;
             if !watch(&progress) {
                 progress.done.stopped = true;
@@ -156,15 +169,19 @@ impl Scavenger {
                 stopped.set(!watch(&so_far));
                 !stopped.get()
             };
-            let Some(gone) = sift(&part, (rules, now), &|stream| rhythms.of(stream), &pace)? else {
+            let Some(gone) = sift(&part, reach, &|stream| rhythms.of(stream), &pace)? else {
                 progress.done.stopped |= stopped.get();
                 continue;
             };
             if gone.is_empty() {
-                self.settled().insert((part.first(), part.revision(), rules.heartbeats));
+                self.looked().insert((part.first(), part.revision(), *rules), reach);
                 continue;
             }
-            let replaced = self.thin(&part, (&thinning, &gone), &pace, &mut progress.done)?;
+            let thinning = match thinnings.entry(reach) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Arc::new(self.thinning(rules.applied(reach), now)?)),
+            };
+            let replaced = self.thin(&part, (thinning, &gone), &pace, &mut progress.done)?;
             if replaced && !watch(&Progress { replaced: Some((part.first(), part.last())), ..progress }) {
                 progress.done.stopped = true;
             }
@@ -175,9 +192,18 @@ impl Scavenger {
         Ok(progress.done)
     }
 
-    /// A part that was written again has only facts that were all old then, so nothing is left in it for another time.
-    fn is_settled(&self, part: &Part, rules: &Rules) -> bool {
-        part.revision() > 0 || self.settled().contains(&(part.first(), part.revision(), rules.heartbeats))
+    /// How far a part was gone through by these rules: in this run of the program, or when it was written again.
+    fn settled(&self, part: &Part, rules: &Rules) -> Result<Reach, ReadError> {
+        let looked = self.looked().get(&(part.first(), part.revision(), *rules)).copied().unwrap_or_default();
+        let applied = part.last_removal()?.map(|signed| Reach::of_rule(&signed.removal.rule));
+        Ok(looked.with(applied.unwrap_or_default()))
+    }
+
+    /// When the last fact of the log happened. Feeds are shown as of then: what they show must not go, however much later it is.
+    fn last_at(&self) -> Result<Timestamp, ReadError> {
+        let (from, limit) = (self.shared.index().head(), 1);
+        let gathered = self.shared.index().gather(Query::All { from, limit })?;
+        Ok(self.shared.load(gathered)?.last().map(|fact| fact.meta.at).unwrap_or_default())
     }
 
     /// Replaces a part; whether it did.
@@ -230,11 +256,11 @@ impl Scavenger {
         Ok(())
     }
 
-    fn settled(&self) -> MutexGuard<'_, BTreeSet<Settled>> {
+    fn looked(&self) -> MutexGuard<'_, BTreeMap<Looked, Reach>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn thinning(&self, rules: &Rules, now: Timestamp) -> Result<Thinning, ReadError> {
+    fn thinning(&self, rule: String, now: Timestamp) -> Result<Thinning, ReadError> {
         let book = Book::new(self.shared.directory.root());
         let failed = |error: std::io::Error| ReadError::Store {
             what: "the checkpoints and their key".to_owned(),
@@ -243,8 +269,14 @@ impl Scavenger {
         let signer = book.signer().map_err(failed)?;
         let links: BTreeSet<Position> =
             book.read().map_err(failed)?.0.iter().map(|checkpoint| checkpoint.position).collect();
-        Ok(Thinning { rule: rules.to_string(), now, links, signer })
+        Ok(Thinning { rule, now, links, signer })
     }
+}
+
+/// How far rules reach into a part that ended then. For activity no more time has passed than the log tells of.
+fn reach(rules: &Rules, ended: Timestamp, (now, told): (Timestamp, Timestamp)) -> Reach {
+    let told = rules.reach(now.min(told) - ended);
+    Reach { activity: told.activity, ..rules.reach(now - ended) }
 }
 
 /// Where the rhythm of each stream begins, found out once a run: it only ever moves on.

@@ -1,4 +1,5 @@
-//! Retention: old heartbeats go and leave their summaries; nothing else does, and nobody can tell from what is folded.
+//! Retention: old heartbeats go and leave their summaries, and so does what was said; nothing else does, and nobody can tell from
+//! what is folded.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,16 +7,16 @@ use std::sync::Arc;
 
 use super::rolling::names;
 use super::{Place, event, stream, to};
-use crate::envelope::{Fact, NewEvent, Recorded, StreamId, Timestamp};
-use crate::id::{BootId, Position, Version};
+use crate::envelope::{Fact, NewEvent, Principal, Recorded, StreamId, Timestamp};
+use crate::id::{BootId, CallId, Position, Version};
 use crate::log::removal::KEPT_EVERY;
 use crate::log::restore::{Until, restore};
 use crate::log::segments::check::check;
 use crate::log::segments::{Cutter, Place as Segments};
 use crate::log::sled::{ClosedLog, Options, SledLog};
 use crate::log::{Ack, EventLog as _, Expected, Subscription};
-use crate::retention::{INTERVALS_KEPT, Rhythm, Rules};
-use crate::workspace::HeartbeatReceived;
+use crate::retention::{ACTIVITY_DEFAULT, Class, INTERVALS_KEPT, Rhythm, Rules};
+use crate::workspace::{CallOutcome, CallRecorded, HeartbeatReceived, MessageQueued, Notified, Text};
 
 const DAYS: i64 = 10;
 
@@ -285,4 +286,133 @@ async fn a_crash_before_or_after_the_swap_leaves_one_of_both_and_no_rest() {
     let (log, _) = place.try_open(&options()).unwrap();
     assert_eq!(log.read_all(Position(1), usize::MAX).await.unwrap(), after);
     assert!(!names(&place, "archive").iter().any(|name| *name == first || name.contains(".tmp")));
+}
+
+/// Text that does not get shorter by compression than half of its length.
+fn body(seed: i64) -> String {
+    let line = |number| blake3::hash(format!("{seed} {number}").as_bytes()).to_hex().to_string();
+    (0..1500).map(line).collect()
+}
+
+/// Two workspaces for sixty days: each day each is called, left a message, renamed, and sends heartbeats. Rolled each week.
+async fn spoken(place: &Place) -> (SledLog, Vec<Arc<Recorded>>) {
+    let (log, _) = place.try_open(&Options { roll_events: Some(120), ..Options::default() }).unwrap();
+    let (streams, boot) = ([stream(), stream()], BootId::generate());
+    let call = |day: i64| CallRecorded {
+        call: CallId::generate(),
+        caller: Principal::Admin,
+        method: "message/send".to_owned(),
+        outcome: CallOutcome::Answered,
+        status: Some(200),
+        duration_ms: 1,
+        request: Text::within(&body(day), usize::MAX),
+        response: None,
+        error: None,
+    };
+    let message = |day: i64| MessageQueued {
+        call: CallId::generate(),
+        caller: Principal::Admin,
+        method: "message/send".to_owned(),
+        digest: Some(day.to_string()),
+        delegation: None,
+        request: "{}".to_owned(),
+    };
+    for day in 0..60 {
+        for stream in streams {
+            let said: [crate::workspace::Event; 7] = [
+                call(day).into(),
+                Notified { message: "done".to_owned(), attachments: None }.into(),
+                message(day).into(),
+                HeartbeatReceived::default().into(),
+                HeartbeatReceived::default().into(),
+                HeartbeatReceived::default().into(),
+                HeartbeatReceived::default().into(),
+            ];
+            let mut events: Vec<NewEvent> = said
+                .into_iter()
+                .map(|fact| NewEvent { fact: Fact::Workspace(fact), ..event("said") })
+                .collect();
+            events.push(event(&format!("day {day}")));
+            for new in &mut events {
+                (new.meta.at, new.meta.boot) = (start() + chrono::TimeDelta::days(day), boot);
+            }
+            log.append(to(stream, Expected::Any, events), Ack::Durable).await.unwrap();
+        }
+        log.settle().await;
+        log.prepared().await;
+    }
+    let facts = log.read_all(Position(1), usize::MAX).await.unwrap();
+    (log, facts)
+}
+
+fn is_said(fact: &Recorded) -> bool {
+    Class::of(fact.fact.tag()) == Some(Class::Activity)
+}
+
+#[tokio::test]
+async fn what_was_said_goes_a_day_after_it_left_every_feed_and_what_waits_to_be_fetched_stays() {
+    let place = Place::new();
+    let (log, before) = spoken(&place).await;
+    let last = before.last().unwrap().meta.at;
+    let scavenger = log.scavenger();
+    let run = |rules: Rules, now: Timestamp| {
+        scavenger.run((&rules, now), Position(u64::MAX), u64::MAX, &|_| true).unwrap()
+    };
+    // However late it is: what the log tells of its own time is what feeds go by.
+    let ever = Rules { heartbeats: None, ..Rules::default() };
+    let later = last + chrono::TimeDelta::days(300);
+    let done = run(ever, later);
+    let after = log.read_all(Position(1), usize::MAX).await.unwrap();
+    assert!(done.events > 50 && done.bytes > 50 * 1000, "{done:?}");
+    assert_eq!(before.len() as u64 - done.events, after.len() as u64);
+    let gone: Vec<_> = before
+        .iter()
+        .filter(|fact| after.binary_search_by_key(&fact.position, |left| left.position).is_err())
+        .collect();
+    assert!(gone.iter().all(|fact| is_said(fact) && last - fact.meta.at > ACTIVITY_DEFAULT), "{gone:?}");
+    let first_left = after.iter().find(|fact| is_said(fact)).unwrap();
+    assert!(last - first_left.meta.at < ACTIVITY_DEFAULT + chrono::TimeDelta::days(11), "{first_left:?}");
+    assert_eq!(run(ever, later).events, 0, "a second run finds nothing");
+
+    // Heartbeats have a limit of their own, and go of parts that were gone through before.
+    let both = run(Rules::default(), later);
+    assert!(both.events > 20, "{both:?}");
+    let due = |scavenger: &crate::log::sled::Scavenger| {
+        let parts = scavenger.survey(&Rules::default()).unwrap();
+        parts.into_iter().filter(|part| part.is_due(&Rules::default(), later)).collect::<Vec<_>>()
+    };
+    assert_eq!((run(Rules::default(), later).events, due(&scavenger)), (0, Vec::new()));
+    assert_eq!(log.verify().await.unwrap().problems, Vec::<String>::new());
+    let left = log.read_all(Position(1), usize::MAX).await.unwrap();
+    log.close().await;
+    drop((log, scavenger));
+
+    let (log, _) = place.try_open(&options()).unwrap();
+    assert_eq!(log.read_all(Position(1), usize::MAX).await.unwrap(), left);
+    let (scavenger, parts) = (log.scavenger(), log.scavenger().survey(&Rules::default()).unwrap());
+    let (thinned, open) = (parts.iter().filter(|part| part.removed > 0).count(), due(&scavenger));
+    assert!(
+        thinned > open.iter().filter(|part| part.removed > 0).count(),
+        "it says how far it was gone through: {open:?}"
+    );
+    let again = scavenger.run((&Rules::default(), later), Position(u64::MAX), u64::MAX, &|_| true).unwrap();
+    assert_eq!((again.events, due(&scavenger)), (0, Vec::new()));
+    assert_eq!(log.verify().await.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_part_whose_heartbeats_went_is_gone_through_again_when_what_was_said_is_old() {
+    let place = Place::new();
+    let (log, before) = spoken(&place).await;
+    let run = |now: Timestamp| {
+        log.scavenger().run((&Rules::default(), now), Position(u64::MAX), u64::MAX, &|_| true).unwrap()
+    };
+    let young = run(start() + chrono::TimeDelta::days(20));
+    let after = log.read_all(Position(1), usize::MAX).await.unwrap();
+    assert!(young.events > 0 && after.iter().filter(|fact| is_said(fact)).count() == 60 * 4, "{young:?}");
+    let old = run(before.last().unwrap().meta.at);
+    let left = log.read_all(Position(1), usize::MAX).await.unwrap();
+    assert!(old.parts >= young.parts && left.iter().filter(|fact| is_said(fact)).count() < 60 * 3, "{old:?}");
+    assert!(!left.iter().take(50).any(|fact| is_said(fact)), "the oldest parts are the first");
+    assert_eq!(log.verify().await.unwrap().problems, Vec::<String>::new());
 }
