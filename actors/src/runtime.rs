@@ -57,6 +57,8 @@ mod watchdog;
 mod tests;
 
 pub use answers::{CallReport, CommandError, Examined, PermitRefused, PermitRequest, Receipt, Restarted};
+#[cfg(feature = "test-support")]
+pub use flight::FullOfBeats;
 pub use permits::Permit;
 pub use recovery::Recovery;
 pub use watchdog::STUCK_AFTER;

@@ -68,6 +68,26 @@ impl Recorder {
     }
 }
 
+/// A recorder that is full of heartbeats, for a bench: what does one more cost?
+#[cfg(feature = "test-support")]
+#[derive(Debug)]
+pub struct FullOfBeats(Recorder);
+
+#[cfg(feature = "test-support")]
+impl FullOfBeats {
+    /// As many as there is room for, all of one moment.
+    pub fn of(workspace: WorkspaceId, at: Timestamp) -> Self {
+        let recorder = Recorder::new(at);
+        (0..ring::BEATS_MAX).for_each(|_| recorder.beat(workspace, false, at));
+        Self(recorder)
+    }
+
+    /// One more, which pushes the first one out.
+    pub fn beat(&self, workspace: WorkspaceId, at: Timestamp) {
+        self.0.beat(workspace, false, at);
+    }
+}
+
 /// What one observer has to remember of what it saw, to say what is new in the next.
 #[derive(Debug)]
 pub(super) struct Notes {
