@@ -106,7 +106,9 @@ pub struct PartView {
 
 impl RetentionView {
     fn of(retention: &Retention, now: DateTime<Utc>) -> Result<Self, ReadError> {
-        let (rules, parts, state) = (retention.rules(), retention.parts()?, retention.state());
+        // In this order: of a run that has ended, everything that it did is seen in the archive.
+        let state = retention.state();
+        let (rules, parts) = (retention.rules(), retention.parts()?);
         Ok(Self {
             rule: rules.to_string(),
             heartbeats_seconds: rules.heartbeats.map(|limit| limit.num_seconds()),
