@@ -254,7 +254,8 @@ async fn answer(admin: &Client, read: &Read, head: u64, past: bool) -> Option<(u
             Err(_) => continue,
         };
         // Some have one turn for everybody.
-        if reply.status == 503 && Instant::now() < give_up {
+        // A connection that was made ahead of its request may have waited too long for it.
+        if matches!(reply.status, 408 | 503) && Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         }
