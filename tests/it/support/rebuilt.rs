@@ -256,7 +256,8 @@ async fn answer(admin: &Client, read: &Read, head: u64, past: bool) -> Option<(u
         };
         // Some have one turn for everybody.
         // A connection that was made ahead of its request may have waited too long for it.
-        if matches!(reply.status, 408 | 503) && Instant::now() < give_up {
+        // That nobody is to be found where a workspace is not up is an answer.
+        if matches!(reply.status, 408 | 503) && caller.is_empty() && Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         }
