@@ -104,7 +104,7 @@ pub(crate) fn open<'a>(
 ) -> Result<(Cow<'a, [u8]>, Unread), CodecError> {
     let mut unread = Unread::default();
     let paths = fields::sealed(tag);
-    if paths.is_empty() {
+    if paths.is_empty() || !pack::may_hold_sealed(payload) {
         return Ok((Cow::Borrowed(payload), unread));
     }
     let changed = pack::replace(payload, paths, &mut |path, value| {

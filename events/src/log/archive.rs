@@ -186,6 +186,13 @@ impl Archive {
         Ok(())
     }
 
+    /// Says that the facts around a position will be asked for soon.
+    pub(super) fn read_ahead(&self, position: Position) {
+        if let Some((_, part)) = self.part_of(position) {
+            part.read_ahead(part.block_of(position).unwrap_or(0));
+        }
+    }
+
     /// Frames from a position on, about `bytes` of them, and whether it was not the beginning of a segment from which facts were
     /// removed that ended them.
     pub(super) fn frames(&self, from: Position, bytes: usize) -> Result<(Vec<u8>, bool), ReadError> {

@@ -42,6 +42,7 @@ mod index;
 mod layers;
 mod mend;
 mod opening;
+mod pieces;
 mod queue;
 mod raw;
 mod read;

@@ -87,6 +87,12 @@ pub(super) const fn is_empty(value: &[u8]) -> bool {
     matches!(value, [0xc0 | 0xa0] | [0xd9, 0])
 }
 
+/// Whether a payload may hold something sealed. What does not have one of three bytes anywhere surely does not, and need not
+/// be gone through.
+pub(super) fn may_hold_sealed(payload: &[u8]) -> bool {
+    payload.iter().any(|byte| matches!(byte, 0xc7..=0xc9))
+}
+
 /// The sealed bytes that a value holds, if it does.
 pub(super) fn sealed(value: &[u8]) -> Option<&[u8]> {
     match value {

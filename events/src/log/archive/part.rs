@@ -247,6 +247,16 @@ impl Part {
         read.map(Some).map_err(|error| failed(block.first, error.to_string()))
     }
 
+    /// Has the system read the segment that holds a block into its cache, without waiting. Only a hint: where it fails, the
+    /// block is read when somebody wants it.
+    pub(super) fn read_ahead(&self, block: usize) {
+        let extent = self.table.blocks.get(block).map(|block| block.extent);
+        let piece = extent.and_then(|extent| self.table.pieces.get(extent.segment as usize));
+        if let Some(file) = piece.and_then(|piece| File::open(self.path.join(piece.name.to_string())).ok()) {
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
+        }
+    }
+
     /// A large payload, checked by its digest; `None` if the part has no such.
     pub(super) fn payload(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(extent) = self.table.payload(digest).map_err(|error| self.failed(&error))? else {
