@@ -305,6 +305,8 @@ pub struct Calls {
 pub struct Alarms {
     /// Where they are posted to as JSON. The operator's own word: any host will do.
     pub webhook: Option<Url>,
+    /// Between two looks at the platform's own disk and log.
+    pub every: Duration,
 }
 
 /// The log's export.

@@ -28,6 +28,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use subtle::ConstantTimeEq as _;
 use tokio_util::task::TaskTracker;
 
+use crate::conditions::Conditions;
 use crate::retention::Retention;
 
 pub mod a2a;
@@ -126,6 +127,8 @@ pub struct HttpState {
     pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
+    /// What is wrong with our own disk and log.
+    pub conditions: Arc<Conditions>,
     /// What leaves it when it is too old, if anything can.
     pub retention: Option<Retention>,
     /// The adapters, for logs and strangers only.
@@ -176,6 +179,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
+    /// What is wrong with our own disk and log.
+    pub conditions: Arc<Conditions>,
     /// What leaves it when it is too old, if anything can.
     pub retention: Option<Retention>,
     /// The adapters.
@@ -210,6 +215,7 @@ impl HttpState {
             export,
             hub,
             checkpoints,
+            conditions,
             retention,
             backends,
             mut config,
@@ -232,6 +238,7 @@ impl HttpState {
             export,
             hub,
             checkpoints,
+            conditions,
             retention,
             backends,
             config,

@@ -40,9 +40,11 @@ mod dispatch;
 mod domain;
 mod drain;
 mod flight;
+mod insist;
 pub mod metrics_names;
 mod observer;
 mod outcomes;
+mod owed;
 mod permits;
 pub mod recovery;
 mod registry;
@@ -76,6 +78,8 @@ compile_error!(
 
 /// What a caller is told to wait when a mailbox or the log's queue is full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What was refused because the log takes no facts is tried again after this: the log looks for room twice a second.
+const LOG_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Decisions that somebody who waits for one of them may lag behind.
 const DECISIONS_KEPT: usize = 256;
 /// How long a person's restart waits for the supervisor's word before it is answered with "waiting".
@@ -312,6 +316,10 @@ impl Runtime {
     ) -> Result<Receipt, CommandError> {
         let entry = match &command {
             Command::Create(_) => {
+                // An actor is started for it first, which would stay for nothing.
+                if let Some(shut) = self.shared.log.read_only() {
+                    return Err(CommandError::LogUnavailable(shut));
+                }
                 self.shared.registry.get_or_start(id, || self.start_cell(StreamId::Workspace(id), None))
             }
             _ => self.shared.registry.get(id).ok_or(Rejection::NotFound)?,
@@ -415,6 +423,10 @@ impl Runtime {
     }
 
     async fn outcomes_recorded(&self) {
+        if self.shared.log.read_only().is_some() {
+            tracing::warn!("outcomes of calls are not recorded before the shutdown: the log takes no facts");
+            return;
+        }
         let recorded = self.shared.outcomes.recorded(&self.shared.registry);
         if tokio::time::timeout(SHUTDOWN_GRACE, recorded).await.is_err() {
             tracing::warn!("outcomes of calls were not recorded before the shutdown");

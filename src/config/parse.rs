@@ -285,7 +285,8 @@ fn contradiction(layers: &Layers, error: &ParameterError) -> ConfigError {
 }
 
 pub(super) fn alarms(layers: &mut Layers) -> Result<Alarms, ConfigError> {
-    Ok(Alarms { webhook: address(layers, "alarms.webhook")? })
+    let every = required(layers, "alarms.every", DURATION, duration)?;
+    Ok(Alarms { webhook: address(layers, "alarms.webhook")?, every })
 }
 
 pub(super) fn segments(layers: &mut Layers) -> Result<Segments, ConfigError> {

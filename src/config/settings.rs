@@ -279,6 +279,12 @@ const PLATFORM: &[Setting] = &[
     )
     .secret(),
     setting(
+        "alarms.every",
+        "COVALENCE_ALARMS_EVERY",
+        "10s",
+        "how often the platform looks at its own disk and log",
+    ),
+    setting(
         "segments.to",
         "COVALENCE_SEGMENTS",
         "",

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use crate::http::as_of::Answered;
 use crate::http::edge::limit::Granted;
-use crate::http::error::{ApiError, REQUEST_ID, foreign, no_route};
+use crate::http::error::{ApiError, RECORDED, REQUEST_ID, foreign, no_route};
 use crate::http::request::Known;
 use crate::http::{HttpState, as_of};
 
@@ -45,6 +45,9 @@ pub async fn pass(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servic
     let answered = response.request().extensions().get::<Answered>().copied();
     if let Some((name, position)) = answered.map(Answered::header) {
         response.headers_mut().insert(name, position);
+    }
+    if state.log.read_only().is_some() {
+        response.headers_mut().insert(RECORDED, HeaderValue::from_static("false"));
     }
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert(REQUEST_ID, id);

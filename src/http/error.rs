@@ -245,14 +245,17 @@ impl From<CommandError> for ApiError {
             CommandError::Busy { retry_after } => {
                 Self::unavailable("busy", "platform busy — retry shortly", seconds(retry_after))
             }
-            CommandError::LogUnavailable { reason } => {
-                tracing::error!(%reason, "the log does not take writes");
+            // The log has said so itself, once: here it would be said for every heartbeat.
+            CommandError::LogUnavailable(shut) => {
                 Self::unavailable("platform_unavailable", DATASTORE_UNAVAILABLE, RETRY_DATASTORE)
+                    .detail(format!("the log takes no facts: {}; {}", shut.reason, shut.remedy()))
             }
             CommandError::Panicked { command } => {
                 Self::internal("internal error", format!("`{command}` panicked"))
             }
-            CommandError::Corrupt { reason } => Self::internal("internal error", reason),
+            CommandError::Corrupt { reason } | CommandError::Unrecordable { reason } => {
+                Self::internal("internal error", reason)
+            }
             CommandError::ShuttingDown => {
                 Self::unavailable("shutting_down", "platform is shutting down", RETRY_DATASTORE)
             }
@@ -264,7 +267,12 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Removed { .. } => Self::not_found("removed_by_retention", error.to_string()),
-            ReadError::Corrupt { .. } | ReadError::Store { .. } => Self::internal("query failed", error),
+            // Where it is damaged is for whoever asks: only they know what they can do without.
+            ReadError::Corrupt { .. } | ReadError::Store { .. } => {
+                let error = anyhow::Error::from(error);
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", "query failed")
+                    .detail(format!("{error:#}"))
+            }
         }
     }
 }
@@ -286,6 +294,9 @@ pub const RETRY_RESTART: u64 = 15;
 const RETRY_DATASTORE: u64 = 5;
 /// Seconds: about what a start takes.
 pub const RETRY_NO_URL: u64 = 5;
+
+/// The header of an answer that says `false` while the log takes no facts: what this answer tells is not recorded.
+pub const RECORDED: HeaderName = HeaderName::from_static("x-covalence-recorded");
 
 /// The header that names a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -106,6 +106,8 @@ impl Carried<'_> {
                 match self.queue().await {
                     Ok(()) => return self.waits().await,
                     Err(CommandError::Rejected(Rejection::Removed)) => return Some(removed()),
+                    // No fault of the other agent's: its five minutes don't run.
+                    Err(CommandError::LogUnavailable(_)) => Absence::Busy,
                     Err(error) => Absence::Trouble(error.to_string()),
                 }
             } else {
@@ -169,7 +171,7 @@ impl Carried<'_> {
             request: answer::request(self.delegation, &self.open.task).to_string(),
         };
         let command = Command::Queue(Box::new(message));
-        self.runtime.insist(self.open.target, command, &self.origin).await.map(drop)
+        self.runtime.offer(self.open.target, command, &self.origin).await.map(drop)
     }
 
     async fn waits(&self) -> Option<DelegationEnd> {
@@ -180,15 +182,12 @@ impl Carried<'_> {
 
     async fn send(&self, mut permit: Permit) -> Sent {
         let dispatched = Command::RecordDelegationDispatched(self.delegation);
-        if self.runtime.insist(self.source, dispatched, &self.origin).await.is_err() {
-            permit.finish(report(
-                CallOutcome::NotDelivered,
-                None,
-                0,
-                0,
-                Some("it was not to be sent any more"),
-            ));
-            return Sent::Ended(None);
+        // A slot is not held for as long as a log may be shut.
+        if let Err(error) = self.runtime.offer(self.source, dispatched, &self.origin).await {
+            let why = "it was not to be sent";
+            permit.finish(report(CallOutcome::NotDelivered, None, 0, 0, Some(why)));
+            let later = error.passes_after().is_some();
+            return if later { Sent::Busy } else { Sent::Ended(None) };
         }
         let request = self.request();
         let sent = request.len() as u64;

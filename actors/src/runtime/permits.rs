@@ -120,7 +120,7 @@ impl Permit {
             failure: report.failure,
         };
         let said = self.said.take().map(|said| recorded(&finished, &said));
-        runtime.shared.outcomes.add(workspace, (finished, said), origin);
+        runtime.shared.outcomes.add(workspace, (finished, said), origin, runtime.shared.log.as_ref());
     }
 }
 
@@ -305,7 +305,7 @@ impl Runtime {
         if !entry.address.connected() {
             return Err(CommandError::ShuttingDown.into());
         }
-        self.shared.outcomes.room()?;
+        self.shared.outcomes.room(self.shared.log.as_ref())?;
         let (call, since_ns) = (CallId::generate(), self.shared.clock.now().mono_ns);
         // A workspace that calls itself (its first prompt, its idle loop) takes no slot, or it would wait for itself.
         let takes_slot = request.caller != Principal::Workspace(id);

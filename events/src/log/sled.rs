@@ -10,21 +10,22 @@
 //!
 //! # Caveats
 //! - One process at a time: the directory is locked while a log is open.
-//! - After a failed write or flush the log is read-only until it is opened again, which reads it all and decides anew.
+//! - After a failed write or flush the log is read-only until it is opened again, which reads it all and decides anew. While
+//!   less than [`Options::reserve_bytes`] is free it is read-only too, and goes on by itself.
 //!
 //! `docs/event-log.md` describes the layout for operators; [`frame`](self) files hold the details.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Ack, Append, AppendError, Appending, EventLog, Frames, OpenError, ReadError, Receipt, Verified,
-    check_shape, checkpoint,
+    Ack, Append, AppendError, Appending, Damage, EventLog, Frames, OpenError, ReadError, ReadOnly, Receipt,
+    Verified, check_shape, checkpoint,
 };
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
@@ -38,6 +39,7 @@ mod copy;
 mod decode;
 mod directory;
 mod ending;
+mod health;
 mod index;
 mod layers;
 mod mend;
@@ -71,6 +73,7 @@ use blobs::Blobs;
 use decode::Decoder;
 pub use directory::is_there;
 use directory::{Directory, HighWater};
+use health::Health;
 use index::{Full, Index};
 use opening::Opening;
 use queue::{Queue, Refused};
@@ -147,7 +150,7 @@ struct Shared {
     index: RwLock<Index>,
     blobs: Blobs,
     keys: Option<Arc<Keyring>>,
-    read_only: OnceLock<Arc<str>>,
+    health: Health,
     reserve_bytes: u64,
     disk: Arc<dyn Disk>,
     /// When a database is full; `None`: never.
@@ -302,7 +305,7 @@ impl SledLog {
             index: RwLock::new(scanned.index),
             blobs,
             keys: options.keys.clone(),
-            read_only: OnceLock::new(),
+            health: Health::default(),
             reserve_bytes: options.reserve_bytes,
             disk,
             full: options.roll_events.map(|events| Full { events, span: ROLL_SPAN }),
@@ -347,12 +350,13 @@ impl SledLog {
             return self.shared.load(gathered);
         }
         let shared = Arc::clone(&self.shared);
+        let read = move || shared.health.note(shared.load(gathered));
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime
-                .spawn_blocking(move || shared.load(gathered))
+                .spawn_blocking(read)
                 .await
                 .map_err(|error| ReadError::Store { what: "facts".to_owned(), reason: error.to_string() })?,
-            Err(_) => shared.load(gathered),
+            Err(_) => read(),
         }
     }
 }
@@ -381,23 +385,13 @@ impl Shared {
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Stops writing for good; the first reason stays.
-    fn stop_writing(&self, reason: &str) -> Arc<str> {
-        let kept = self.read_only.get_or_init(|| {
-            let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-            tracing::error!(reason, "the log is read-only from here on");
-            format!("{reason} (since {at})").into()
-        });
-        Arc::clone(kept)
-    }
 }
 
 #[async_trait]
 impl EventLog for SledLog {
     fn append(&self, appends: Vec<Append>, ack: Ack) -> Appending {
-        if let Some(reason) = self.shared.read_only.get() {
-            return ready(Err(AppendError::ReadOnly { reason: Arc::clone(reason) }));
+        if let Some(read_only) = self.shared.health.read_only() {
+            return ready(Err(AppendError::ReadOnly(read_only)));
         }
         if let Err(error) = check_shape(&appends) {
             return ready(Err(error));
@@ -453,8 +447,12 @@ impl EventLog for SledLog {
         self.head.clone()
     }
 
-    fn read_only(&self) -> Option<Arc<str>> {
-        self.shared.read_only.get().cloned()
+    fn read_only(&self) -> Option<ReadOnly> {
+        self.shared.health.read_only()
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.shared.health.known_damage()
     }
 
     async fn verify(&self) -> Result<Verified, ReadError> {
@@ -464,8 +462,11 @@ impl EventLog for SledLog {
             let (layers, _) = shared.layers();
             let keys = checkpoint::Book::new(shared.directory.root()).keys();
             let reading = (&shared.blobs, shared.decoder());
-            let verified = verify::verify(&layers, reading, verify::Until::Position(head), &keys);
-            checkpoint::complete(verified, shared.directory.root(), &*shared)
+            let mut verified = verify::verify(&layers, reading, verify::Until::Position(head), &keys);
+            verified.problems.extend(layers.misplaced());
+            let verified = checkpoint::complete(verified, shared.directory.root(), &*shared)?;
+            shared.health.checked(&verified.problems);
+            Ok(verified)
         };
         tokio::task::spawn_blocking(check).await.map_err(|error| ReadError::Store {
             what: "the whole log".to_owned(),

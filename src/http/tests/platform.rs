@@ -221,6 +221,7 @@ async fn state_over(tune: impl FnOnce(&mut HttpConfig), table: Arc<Table>) -> Ar
         export: None,
         hub,
         checkpoints: None,
+        conditions: Arc::default(),
         retention: None,
         backends,
         config,
