@@ -13,13 +13,16 @@
 mod a2a_client;
 mod cli;
 mod clients;
+mod damaged;
 mod demo;
 mod dependencies;
 mod docker_backend;
 mod engine_faults;
 mod erasure;
 mod explained;
+mod failed_sync;
 mod flight;
+mod full_disk;
 mod golden;
 mod graceful_restart;
 mod incidents;

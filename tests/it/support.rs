@@ -7,3 +7,4 @@ pub(crate) mod fault_proxy;
 pub(crate) mod platform;
 pub(crate) mod processes;
 pub(crate) mod rebuilt;
+pub(crate) mod receiver;
