@@ -95,7 +95,8 @@ impl Class {
             ) => Some(Self::Supervision),
             (
                 "workspace",
-                "directory_changed" | "enrolment_opened" | "erased" | "folded" | "moved" | "paused"
+                "directory_changed" | "enrolment_opened" | "erased" | "folded" | "hibernated"
+                | "hibernation_requested" | "moved" | "paused"
                 | "placed" | "removed" | "secret_removed" | "secret_set" | "renamed" | "resumed"
                 | "role_changed" | "runtime_changed" | "tier_changed",
             )

@@ -118,6 +118,10 @@ vocabulary! {
         Paused = "workspace.paused.v1",
         /// A person wants it to run again.
         Resumed = "workspace.resumed.v1",
+        /// Nobody needs it for now: it is to be stopped until somebody does. Its outcome is `Hibernated`.
+        HibernationRequested = "workspace.hibernation_requested.v1",
+        /// It is stopped until somebody needs it.
+        Hibernated = "workspace.hibernated.v1",
         /// It is gone for good; its history stays.
         Removed = "workspace.removed.v1",
         /// A bearer token exists from here on (only its digest is known).
@@ -286,6 +290,19 @@ pub struct Paused {}
 /// See [`Event::Resumed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumed {}
+
+/// See [`Event::HibernationRequested`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HibernationRequested {
+    /// Whether work under way was to be cut off.
+    pub forced: bool,
+    /// Tasks under way, by what its agent and the platform know.
+    pub active_tasks: u32,
+}
+
+/// See [`Event::Hibernated`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hibernated {}
 
 /// See [`Event::Removed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

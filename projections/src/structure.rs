@@ -73,7 +73,7 @@ impl Payload {
 }
 
 /// Every name that [`wire`] gives.
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 14] = [
     "AGENT_CARD_UPDATED",
     "DELEGATION_COMPLETE",
     "DELEGATION_FAILED",
@@ -81,6 +81,7 @@ const TYPES: [&str; 13] = [
     "DELEGATION_STATUS",
     "WORKSPACE_AWAITING_AGENT",
     "WORKSPACE_DEGRADED",
+    "WORKSPACE_HIBERNATED",
     "WORKSPACE_OFFLINE",
     "WORKSPACE_ONLINE",
     "WORKSPACE_PAUSED",
@@ -134,6 +135,9 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
             Some(("WORKSPACE_PROVISION_FAILED", json!({"error": e.message, "source": "supervision"})))
         }
         Event::Paused(_) => Some(("WORKSPACE_PAUSED", json!({"name": profile.name}))),
+        Event::Hibernated(_) => {
+            Some(("WORKSPACE_HIBERNATED", json!({"name": profile.name, "tier": profile.tier})))
+        }
         Event::Resumed(_) => {
             // What we run goes on with `ProvisionRequested`, which says so.
             let awaited = || ("WORKSPACE_AWAITING_AGENT", json!({"name": profile.name, "external": true}));
@@ -155,6 +159,7 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::Placed(_)
         | Event::Folded(_)
         | Event::Erased(_)
+        | Event::HibernationRequested(_)
         | Event::InstanceStarted(_)
         | Event::StopRequested(_)
         | Event::InstanceStopped(_)
@@ -311,7 +316,7 @@ impl Structure {
 
 impl Projection for Structure {
     const NAME: &'static str = "events";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         self.moment.learn(recorded);
@@ -416,6 +421,7 @@ fn learn_state(profile: &mut Profile, event: &Event) {
     | Event::WentOffline(_)
     | Event::Quarantined(_)
     | Event::Paused(_)
+    | Event::HibernationRequested(_)
     | Event::Resumed(_)
     | Event::Removed(_) = event
     {

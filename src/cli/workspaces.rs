@@ -47,7 +47,9 @@ enum Command {
     Restart(Restart),
     /// Stop a workspace and its descendants, and keep them
     Pause(change::Pause),
-    /// Start a paused workspace again
+    /// Stop a workspace until somebody needs it
+    Hibernate(change::Hibernate),
+    /// Start a paused or hibernated workspace again
     Resume(change::Resume),
     /// Stop a workspace and its descendants, and remove them
     Rm(change::Remove),
@@ -69,6 +71,7 @@ impl Workspaces {
             Command::Create(create) => create.run(&client, output).await,
             Command::Restart(restart) => restart.run(&client, output).await,
             Command::Pause(pause) => pause.run(&client, output).await,
+            Command::Hibernate(hibernate) => hibernate.run(&client, output).await,
             Command::Resume(resume) => resume.run(&client, output).await,
             Command::Rm(remove) => remove.run(&client, output).await,
             Command::Erase(erase) => erase.run(&client, output).await,

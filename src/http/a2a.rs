@@ -6,15 +6,15 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use actix_web::{HttpResponse, get, post, web};
-use covalence_actors::runtime::{PermitRefused, PermitRequest};
-use covalence_actors::workspace::Rejection;
-use covalence_events::WorkspaceId;
+use covalence_actors::runtime::{CommandError, PermitRefused, PermitRequest};
+use covalence_actors::workspace::{Command, Rejection};
+use covalence_events::{Principal, WorkspaceId};
 use covalence_projections::Status;
 use serde_json::Value;
 
 use self::restarting::{Delivery, Restarting};
 use crate::http::auth;
-use crate::http::error::{Answer, ApiError, BUSY, ErrorBody, RETRY_NO_URL, seconds};
+use crate::http::error::{Answer, ApiError, BUSY, ErrorBody, RETRY_HELD, RETRY_NO_URL, RETRY_WAKING, WAKING, seconds};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{gone, present, row};
 
@@ -70,14 +70,19 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
         Err(refused) if retry::is_busy(&refused) => {
             retry::slot(&ctx, id, PermitRequest { caller, method: call.method }, refused).await
         }
-        Err(PermitRefused::NoUrl { .. } | PermitRefused::Restarting { .. }) => {
+        Err(
+            PermitRefused::NoUrl { .. } | PermitRefused::Restarting { .. } | PermitRefused::Asleep { .. },
+        ) => {
             ctx.state.runtime.settled(id).await;
             let origin = ctx.origin(caller.clone());
             ctx.state.runtime.permit(id, PermitRequest { caller, method: call.method }, origin)
         }
         permit => permit,
     };
-    let permit = permit.map_err(|refused| not_permitted(&ctx, id, refused))?;
+    let permit = match permit {
+        Err(PermitRefused::Asleep { waking }) => return Err(wake(&ctx, id, &caller, waking).await),
+        permit => permit.map_err(|refused| not_permitted(&ctx, id, refused))?,
+    };
     relay::relay(ctx, id, permit, call.body).await
 }
 
@@ -101,12 +106,39 @@ fn not_permitted(ctx: &Ctx, id: WorkspaceId, refused: PermitRefused) -> ApiError
         PermitRefused::Restarting { restart } => {
             Restarting::of(&ctx.state, id, Some(restart)).error(Delivery::NotDelivered)
         }
+        PermitRefused::Asleep { .. } => waking(),
         PermitRefused::NoUrl { status } => {
             ApiError::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
                 .with("status", status.as_str())
         }
         PermitRefused::Command(error) => error.into(),
     }
+}
+
+/// Wakes who hibernates, and tells its caller when to come back.
+async fn wake(ctx: &Ctx, id: WorkspaceId, caller: &Principal, is_waking: bool) -> ApiError {
+    if is_waking {
+        return waking();
+    }
+    match ctx.state.runtime.command(id, Command::Wake, ctx.origin(caller.clone())).await {
+        Ok(_) => waking(),
+        Err(CommandError::Rejected(Rejection::Removed)) => removed(ctx, id),
+        // It sleeps on until a person lets it be started.
+        Err(CommandError::Rejected(why)) => {
+            ApiError::unavailable("workspace_hibernated", "workspace has no URL", RETRY_HELD)
+                .with("status", Status::Hibernated.as_str())
+                .with("waking", false)
+                .detail(why.to_string())
+        }
+        Err(error) => error.into(),
+    }
+}
+
+/// The contract's answer (4.5).
+fn waking() -> ApiError {
+    ApiError::unavailable("workspace_waking", WAKING, RETRY_WAKING)
+        .with("waking", true)
+        .with("delivery", Delivery::NotDelivered.as_str())
 }
 
 fn removed(ctx: &Ctx, id: WorkspaceId) -> ApiError {

@@ -209,6 +209,7 @@ impl From<Rejection> for ApiError {
             Rejection::NotFound
             | Rejection::AlreadyPaused
             | Rejection::NotPaused
+            | Rejection::NotHibernatable
             | Rejection::NoSuchHold
             | Rejection::NoSuchIncident
             | Rejection::NoSuchToken
@@ -224,6 +225,8 @@ impl From<Rejection> for ApiError {
             Rejection::AlreadyExists
             | Rejection::NotRemoved
             | Rejection::NotPolling
+            | Rejection::ActiveTasks { .. }
+            | Rejection::PausedAbove
             | Rejection::DelegationOver
             | Rejection::External
             | Rejection::EmergencyStop
@@ -234,7 +237,11 @@ impl From<Rejection> for ApiError {
             | Rejection::StaleGeneration { .. } => StatusCode::CONFLICT,
         };
         let error = Self::new(status, rejection.code(), rejection.to_string());
-        if matches!(rejection, Rejection::HoldTooLong { .. }) { error.field("lasts") } else { error }
+        match rejection {
+            Rejection::HoldTooLong { .. } => error.field("lasts"),
+            Rejection::ActiveTasks { active_tasks } => error.with("active_tasks", active_tasks),
+            _ => error,
+        }
     }
 }
 
@@ -286,6 +293,10 @@ pub const RESTARTING: &str = "workspace agent unreachable — container restart 
 /// In its place where no restart is coming by itself.
 pub const RESTART_HELD: &str =
     "workspace agent unreachable — its restart is held back until a person lets it";
+/// The contract's text for a workspace that hibernated until somebody called it.
+pub const WAKING: &str = "workspace is waking from hibernation — retry in ~15 seconds";
+/// Seconds, of such a workspace (contract 4.5).
+pub const RETRY_WAKING: u64 = 15;
 /// Seconds, of an agent that waits for a person.
 pub const RETRY_HELD: u64 = 60;
 /// Seconds, of an agent that is being started again (contract 4.7).

@@ -73,6 +73,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::lifecycle::restart_workspace)
         .service(workspaces::lifecycle::pause_workspace)
         .service(workspaces::lifecycle::resume_workspace)
+        .service(workspaces::hibernation::hibernate_workspace)
         .service(workspaces::tokens::list_tokens)
         .service(workspaces::tokens::create_token)
         .service(workspaces::tokens::revoke_token)

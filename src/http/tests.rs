@@ -8,6 +8,7 @@ mod busy;
 mod calls;
 mod delegations;
 mod document;
+mod hibernation;
 mod incidents;
 mod lifecycle;
 mod live;

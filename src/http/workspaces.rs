@@ -24,6 +24,7 @@ use crate::http::view::{WorkspaceRow, WorkspaceView};
 pub mod amend;
 pub mod create;
 pub mod erase;
+pub mod hibernation;
 pub mod lifecycle;
 pub mod remove;
 pub mod tokens;

@@ -106,6 +106,12 @@ pub enum PermitRefused {
         /// Which restart.
         restart: RestartId,
     },
+    /// It hibernates, or is being woken.
+    #[error("workspace is waking from hibernation")]
+    Asleep {
+        /// Whether it is being woken already.
+        waking: bool,
+    },
     /// Nobody is known to answer for it right now.
     #[error("workspace has no URL")]
     NoUrl {

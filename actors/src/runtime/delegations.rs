@@ -123,6 +123,7 @@ impl Carried<'_> {
                     }
                     Err(PermitRefused::Full { .. }) => Absence::Busy,
                     Err(PermitRefused::Restarting { .. }) => Absence::Away(Status::Provisioning),
+                    Err(PermitRefused::Asleep { waking }) => self.wake(waking).await,
                     Err(PermitRefused::NoUrl { status }) => Absence::Away(status),
                     Err(PermitRefused::Command(error)) => Absence::Trouble(error.to_string()),
                 }
@@ -154,6 +155,18 @@ impl Carried<'_> {
         let caller = Principal::Workspace(self.source);
         let request = PermitRequest { caller, method: "message/send".to_owned() };
         self.runtime.permit(self.open.target, request, self.origin.clone())
+    }
+
+    /// Nobody is given a task in his sleep.
+    async fn wake(&self, waking: bool) -> Absence {
+        if waking {
+            return Absence::Away(Status::Provisioning);
+        }
+        match self.runtime.insist(self.open.target, Command::Wake, &self.origin).await {
+            Ok(_) => Absence::Away(Status::Provisioning),
+            Err(CommandError::Rejected(why)) => Absence::Asleep(why.to_string()),
+            Err(error) => Absence::Trouble(error.to_string()),
+        }
     }
 
     fn request(&self) -> Bytes {
@@ -239,6 +252,8 @@ enum Sent {
 enum Absence {
     Busy,
     Away(Status),
+    /// It hibernates, and this is why it can't be woken.
+    Asleep(String),
     Trouble(String),
 }
 
@@ -252,6 +267,10 @@ impl Absence {
             Self::Away(status) => DelegationEnd::failed(
                 "target_unavailable",
                 &format!("the workspace is {status}, and did not come back in time"),
+            ),
+            Self::Asleep(why) => DelegationEnd::failed(
+                "target_hibernated",
+                &format!("the workspace hibernates and could not be woken in time: {why}"),
             ),
             Self::Trouble(why) => DelegationEnd::failed("target_unavailable", why),
         }

@@ -201,6 +201,8 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::HeartbeatReceived(_)
         | workspace::Event::Paused(_)
         | workspace::Event::Resumed(_)
+        | workspace::Event::HibernationRequested(_)
+        | workspace::Event::Hibernated(_)
         | workspace::Event::Removed(_)
         | workspace::Event::Erased(_)
         | workspace::Event::TokenIssued(_)

@@ -36,6 +36,7 @@ mod delegations;
 mod drain;
 mod flight;
 mod full_log;
+mod hibernation;
 mod shut_log;
 mod shutdown;
 mod silence;

@@ -28,6 +28,10 @@ pub enum Command {
     Pause,
     /// Start it again.
     Resume,
+    /// Stop it until somebody needs it.
+    Hibernate(Hibernate),
+    /// Somebody needs it: start it, if it hibernates.
+    Wake,
     /// End it for good.
     Remove(Remove),
     /// Make what persons and agents said about it unreadable for good. It has to be removed first.
@@ -186,6 +190,8 @@ impl Command {
             Self::Restart(_) => "restart",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Hibernate(_) => "hibernate",
+            Self::Wake => "wake",
             Self::Remove(_) => "remove",
             Self::Erase => "erase",
             Self::ShutDown => "shut_down",
@@ -288,6 +294,15 @@ impl Restart {
     pub const fn because_of(cause: RestartCause) -> Self {
         Self { cause, reset_session: false, forced: false, reason: None }
     }
+}
+
+/// See [`Command::Hibernate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hibernate {
+    /// Whether work under way is cut off.
+    pub forced: bool,
+    /// Calls under way through the platform.
+    pub open: u32,
 }
 
 /// See [`Command::RecordDrained`].

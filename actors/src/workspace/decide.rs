@@ -2,7 +2,7 @@
 //!
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
-//! what works is replaced in [`drain`], what calls say in [`called`], who is let in with what in [`tokens`], what is said
+//! what works is replaced in [`drain`], how it sleeps in [`hibernation`], what calls say in [`called`], who is let in with what in [`tokens`], what is said
 //! in [`said`], what it keeps secret in [`secrets`], and what becomes of tasks that are handed on in [`delegated`].
 
 use covalence_events::Timestamp;
@@ -19,6 +19,7 @@ mod called;
 mod delegated;
 mod doubt;
 mod drain;
+mod hibernation;
 mod platform;
 mod reported;
 mod said;
@@ -51,6 +52,8 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::Restart(restart) => asked::restart(state, restart, ctx),
         Command::Pause => asked::pause(state, ctx),
         Command::Resume => asked::resume(state, ctx),
+        Command::Hibernate(hibernate) => hibernation::hibernate(state, *hibernate, ctx),
+        Command::Wake => hibernation::wake(state, ctx),
         Command::Remove(remove) => Ok(asked::remove(state, *remove, ctx)),
         Command::Erase => asked::erase(state, ctx),
         Command::ShutDown => Ok(platform::shut_down(state, ctx)),

@@ -57,6 +57,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         untold: None,
         previous_life: None,
         beats: Beats::default(),
+        active_tasks: 0,
         last_beat: None,
         doubts: std::collections::BTreeMap::new(),
         withheld: false,
@@ -106,6 +107,9 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::Erased(_) => state.erase(),
         Event::HeartbeatReceived(e) => {
             state.has_card |= e.agent_card.is_some();
+            if state.hears(e.generation) {
+                state.active_tasks = u32::try_from(e.active_tasks).unwrap_or_default();
+            }
             beat(state, e.generation, recorded);
             heard(state, e.generation, at);
         }
@@ -159,6 +163,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::RestartAnnounced(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Removed(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
@@ -190,6 +196,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.untold = None;
             (state.shut_down, state.owed) = (false, None);
             (state.last_beat, state.beats) = (None, Beats::default());
+            state.active_tasks = 0;
             state.lost = None;
             if e.reset_session {
                 state.session.reset();
@@ -319,6 +326,11 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                 enter(state, Status::AwaitingAgent, at);
             }
         }
+        Event::HibernationRequested(_) => {
+            state.owed = None;
+            enter(state, Status::Hibernating, at);
+        }
+        Event::Hibernated(_) => enter(state, Status::Hibernated, at),
         Event::Removed(_) => {
             state.owed = None;
             state.delegations.abandoned();

@@ -170,6 +170,8 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::HeartbeatReceived(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)

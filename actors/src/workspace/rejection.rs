@@ -29,6 +29,18 @@ pub enum Rejection {
     /// Only what is paused can be resumed.
     #[error("workspace not found or not paused")]
     NotPaused,
+    /// Only what answers can hibernate.
+    #[error("workspace not found or not in a hibernatable state (must be online or degraded)")]
+    NotHibernatable,
+    /// It works.
+    #[error("workspace has active tasks; use ?force=true to terminate them")]
+    ActiveTasks {
+        /// Tasks under way.
+        active_tasks: u32,
+    },
+    /// Nothing starts below what a person paused.
+    #[error("a workspace above it is paused — resume that one first")]
+    PausedAbove,
     /// Its agent has no token, and the time for the first one is over.
     #[error(
         "enrolment is closed: the agent's first token is handed out for a while after the workspace's creation only"
@@ -117,6 +129,9 @@ impl Rejection {
             Self::NotRemoved => "not_removed",
             Self::AlreadyPaused => "already_paused",
             Self::NotPaused => "not_paused",
+            Self::NotHibernatable => "not_hibernatable",
+            Self::ActiveTasks { .. } => "active_tasks",
+            Self::PausedAbove => "ancestor_paused",
             Self::EnrolmentClosed => "enrolment_closed",
             Self::TooManyTokens => "too_many_tokens",
             Self::NoSuchToken => "token_not_found",

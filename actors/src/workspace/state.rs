@@ -31,6 +31,10 @@ pub enum Status {
     Failed,
     /// A person stopped it.
     Paused,
+    /// It is being stopped until somebody needs it.
+    Hibernating,
+    /// It is stopped until somebody needs it.
+    Hibernated,
     /// It is gone for good.
     Removed,
     /// External, created without a URL, never heard from.
@@ -47,6 +51,8 @@ impl Status {
             Self::Degraded => "degraded",
             Self::Failed => "failed",
             Self::Paused => "paused",
+            Self::Hibernating => "hibernating",
+            Self::Hibernated => "hibernated",
             Self::Removed => "removed",
             Self::AwaitingAgent => "awaiting_agent",
         }
@@ -55,6 +61,11 @@ impl Status {
     /// Whether the agent is believed to answer.
     pub const fn is_up(self) -> bool {
         matches!(self, Self::Online | Self::Degraded)
+    }
+
+    /// Whether it is stopped, or about to be, until somebody needs it.
+    pub const fn is_asleep(self) -> bool {
+        matches!(self, Self::Hibernating | Self::Hibernated)
     }
 }
 
@@ -249,6 +260,8 @@ pub struct State {
     pub previous_life: Option<Timestamp>,
     /// The intervals of its heartbeats.
     pub beats: Beats,
+    /// Tasks under way, as the agent of the current generation says.
+    pub active_tasks: u32,
     /// The last heartbeat of the current generation, and the run of the platform that took it; none once something spoke against
     /// the workspace, so that what follows an outage is not taken for its rhythm.
     pub last_beat: Option<(Timestamp, BootId)>,
@@ -364,6 +377,11 @@ impl State {
         self.is_external() || matches!(self.instance, Instance::Running { .. })
     }
 
+    /// Whether it is being started because somebody needs it.
+    pub const fn is_waking(&self) -> bool {
+        matches!(self.instance, Instance::Starting { origin: ProvisionOrigin::Wake, .. })
+    }
+
     /// Whether a start of the platform has to ask for it: it went down with the platform, and nothing else brings it back.
     pub fn comes_back(&self) -> bool {
         self.shut_down && self.is_desired() && self.restart.is_none()
@@ -371,6 +389,7 @@ impl State {
 
     /// Whether its current instance should be running.
     pub fn is_desired(&self) -> bool {
-        !matches!(self.status, Status::Removed | Status::Paused) && !self.is_external()
+        let unwanted = matches!(self.status, Status::Removed | Status::Paused) || self.status.is_asleep();
+        !unwanted && !self.is_external()
     }
 }

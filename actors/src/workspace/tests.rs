@@ -15,6 +15,7 @@ use crate::scenario::Scenario;
 
 mod delegations;
 mod drain;
+mod hibernation;
 mod hung;
 mod platform;
 mod properties;

@@ -157,6 +157,8 @@ fn life() -> Vec<w::Event> {
         w::Paused {}.into(),
         w::Erased {}.into(),
         w::Resumed {}.into(),
+        w::HibernationRequested { forced: true, active_tasks: 2 }.into(),
+        w::Hibernated {}.into(),
         w::Removed { cascade_deleted: Some(3), purge: true }.into(),
     ]
 }

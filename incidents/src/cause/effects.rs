@@ -140,7 +140,7 @@ fn of_case(scene: &Scene, case: &Case) -> Vec<Effect> {
     let stopped = scene
         .acts
         .iter()
-        .find(|act| act.workspace == Some(case.id) && matches!(act.word, "paused" | "removed"));
+        .find(|act| act.workspace == Some(case.id) && matches!(act.word, "paused" | "hibernation_requested" | "removed"));
     if let Some(act) = stopped {
         add(EffectKind::Stopped, act.mark, act.mark.at, 1.0);
     }

@@ -40,6 +40,7 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
                 ProvisionOrigin::Create => "it was created",
                 ProvisionOrigin::Restart => "a restart",
                 ProvisionOrigin::Resume => "it was resumed",
+                ProvisionOrigin::Wake => "somebody needs it",
             };
             let session = if e.reset_session { ", with a fresh session" } else { "" };
             Said::new(Plain, format!("generation {} is to be started: {why}{session}", e.generation))
@@ -124,6 +125,11 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::HeartbeatReceived(_) => Said::new(Routine, "heartbeat"),
         Event::Paused(_) => Said::new(Plain, "paused by a person"),
         Event::Resumed(_) => Said::new(Plain, "resumed by a person"),
+        Event::HibernationRequested(e) if e.forced && e.active_tasks > 0 => {
+            Said::new(Plain, format!("to sleep, and {} tasks under way are cut off", e.active_tasks))
+        }
+        Event::HibernationRequested(_) => Said::new(Plain, "to sleep until somebody needs it"),
+        Event::Hibernated(_) => Said::new(Plain, "it sleeps"),
         Event::Removed(_) => Said::new(Plain, "removed"),
         Event::Erased(_) => Said::new(Plain, "what was said about it was erased"),
         Event::TokenIssued(_) | Event::TokensRevoked(_) => Said::new(Routine, "its tokens changed"),

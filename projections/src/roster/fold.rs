@@ -20,7 +20,7 @@ use life::{advise, live, trail};
 
 impl Projection for Roster {
     const NAME: &'static str = "roster";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         match (recorded.stream, &recorded.fact) {
@@ -276,6 +276,8 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::Quarantined(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Removed(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)

@@ -31,6 +31,10 @@ pub enum Status {
     Failed,
     /// A person stopped it.
     Paused,
+    /// It is being stopped until somebody needs it.
+    Hibernating,
+    /// It is stopped until somebody needs it.
+    Hibernated,
     /// It is gone for good.
     Removed,
     /// External, created without a URL, never heard from.
@@ -39,13 +43,15 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Provisioning,
         Self::Online,
         Self::Offline,
         Self::Degraded,
         Self::Failed,
         Self::Paused,
+        Self::Hibernating,
+        Self::Hibernated,
         Self::Removed,
         Self::AwaitingAgent,
     ];
@@ -59,6 +65,8 @@ impl Status {
             Self::Degraded => "degraded",
             Self::Failed => "failed",
             Self::Paused => "paused",
+            Self::Hibernating => "hibernating",
+            Self::Hibernated => "hibernated",
             Self::Removed => "removed",
             Self::AwaitingAgent => "awaiting_agent",
         }
@@ -67,6 +75,11 @@ impl Status {
     /// Whether the agent is believed to answer.
     pub const fn is_up(self) -> bool {
         matches!(self, Self::Online | Self::Degraded)
+    }
+
+    /// Whether it is stopped, or about to be, until somebody needs it.
+    pub const fn is_asleep(self) -> bool {
+        matches!(self, Self::Hibernating | Self::Hibernated)
     }
 }
 

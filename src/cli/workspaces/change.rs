@@ -1,4 +1,4 @@
-//! `covalence workspaces restart|pause|resume|rm`.
+//! `covalence workspaces restart|pause|hibernate|resume|rm`.
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -111,7 +111,36 @@ impl Pause {
     }
 }
 
-/// Start a paused workspace again
+/// Stop a workspace until somebody needs it
+///
+/// A call, a delegated task or a queued message wakes it; so does `resume`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  covalence workspaces hibernate lead\n  covalence workspaces hibernate lead --force --wait    though it works"
+)]
+pub(super) struct Hibernate {
+    /// Workspace: name, id, or the beginning of either
+    workspace: String,
+    /// Cut off what it is working on
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+impl Hibernate {
+    pub(super) async fn run(self, client: &Client, output: Output) -> Outcome {
+        let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
+        let mut answer = post(client, &named.id, "hibernate", &[("force", self.force)]).await?;
+        let begun =
+            Begun { goal: Goal::Hibernated, workspace: &named.id, name: &named.name, since, restart: None };
+        let waited = self.wait.settle(client, begun, &mut answer).await;
+        answered(output, &named, &answer)?;
+        waited
+    }
+}
+
+/// Start a paused or hibernated workspace again
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  covalence workspaces resume lead --wait")]
 pub(super) struct Resume {

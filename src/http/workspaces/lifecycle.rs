@@ -210,7 +210,7 @@ pub struct ResumedView {
     resumed_count: usize,
 }
 
-/// Starts a paused workspace again.
+/// Starts a paused or hibernated workspace again.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), Cascade),
     responses(
@@ -227,7 +227,7 @@ pub(crate) async fn resume_workspace(
 ) -> Answer {
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
-    let may = |row: &Row| row.status == Status::Paused;
+    let may = |row: &Row| row.status == Status::Paused || row.status.is_asleep();
     row(&ctx, id)
         .filter(|row| may(row))
         .ok_or_else(|| ApiError::not_found("not_paused", "workspace not found or not paused"))?;

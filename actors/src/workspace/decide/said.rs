@@ -1,9 +1,9 @@
-//! What is said to an agent and by it. Nothing else is decided by these.
+//! What is said to an agent and by it. Nothing else is decided by these, but that a message wakes who sleeps.
 
 use covalence_events::workspace::{ActivityReported, MessageQueued, Notified};
 
-use super::Facts;
 use super::asked::alive;
+use super::{Facts, hibernation};
 use crate::context::{Context, Decision};
 use crate::workspace::rejection::Rejection;
 use crate::workspace::state::State;
@@ -16,7 +16,8 @@ pub(super) fn queue(state: &State, message: &MessageQueued, ctx: &Context<'_>) -
     }
     let mut facts = Decision::default();
     if !message.digest.as_deref().is_some_and(|digest| state.inbox.knows(digest)) {
-        facts.push(ctx, message.clone());
+        let queued = facts.push(ctx, message.clone());
+        hibernation::wake_for(state, (ctx, queued), &mut facts);
     }
     Ok(facts)
 }

@@ -64,6 +64,8 @@ pub(super) fn fold(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::HeartbeatReceived(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Removed(_)
         | Event::Erased(_)
         | Event::TokenIssued(_)

@@ -64,6 +64,8 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
             enter(row, Status::Failed, at);
         }
         Event::Paused(_) => enter(row, Status::Paused, at),
+        Event::HibernationRequested(_) => enter(row, Status::Hibernating, at),
+        Event::Hibernated(_) => enter(row, Status::Hibernated, at),
         Event::Resumed(_) => {
             // What we run goes on with `ProvisionRequested`; an external agent has to be heard from.
             if row.is_external() {
