@@ -32,6 +32,7 @@ use crate::{fleet, workspace};
 
 mod announce;
 mod answers;
+mod assignment;
 mod cell;
 mod deadlines;
 mod delegations;

@@ -81,6 +81,10 @@ uuid_id!(
     DelegationId, new_v4
 );
 uuid_id!(
+    /// One assignment of a model to a workspace.
+    AgentId, new_v4
+);
+uuid_id!(
     /// A bearer token's public name. The token itself is never stored.
     TokenId, new_v4
 );

@@ -56,7 +56,9 @@ impl Class {
             ("workspace", "heartbeat_received") => Some(Self::Heartbeat),
             ("workspace", "call_finished") => Some(Self::Call),
             ("workspace", "message_queued") => Some(Self::Message),
-            ("workspace", "activity_reported" | "call_recorded" | "notified") => Some(Self::Activity),
+            ("workspace", "activity_acked" | "activity_reported" | "call_recorded" | "notified") => {
+                Some(Self::Activity)
+            }
             (
                 "workspace",
                 "card_updated"
@@ -95,10 +97,26 @@ impl Class {
             ) => Some(Self::Supervision),
             (
                 "workspace",
-                "directory_changed" | "enrolment_opened" | "erased" | "folded" | "hibernated"
-                | "hibernation_requested" | "moved" | "paused"
-                | "placed" | "removed" | "secret_removed" | "secret_set" | "renamed" | "resumed"
-                | "role_changed" | "runtime_changed" | "tier_changed",
+                "agent_assigned"
+                | "agent_move_ended"
+                | "agent_removed"
+                | "directory_changed"
+                | "enrolment_opened"
+                | "erased"
+                | "folded"
+                | "hibernated"
+                | "hibernation_requested"
+                | "moved"
+                | "paused"
+                | "placed"
+                | "removed"
+                | "secret_removed"
+                | "secret_set"
+                | "renamed"
+                | "resumed"
+                | "role_changed"
+                | "runtime_changed"
+                | "tier_changed",
             )
             | (
                 "fleet",

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::vocabulary;
 use crate::envelope::Principal;
-use crate::id::{CallId, Generation, RestartId};
+use crate::id::{CallId, Generation, RestartId, WorkspaceId};
 
 mod activity;
+mod assignment;
 mod delegation;
 mod drain;
 mod evidence;
@@ -20,7 +21,10 @@ mod session;
 mod suspicion;
 mod token;
 
-pub use activity::{ActivityKind, ActivityReported, CallRecorded, MessageQueued, Notified, Text};
+pub use activity::{
+    ActivityAcked, ActivityKind, ActivityReported, CallRecorded, MessageQueued, Notified, Text,
+};
+pub use assignment::{AgentAssigned, AgentMoveEnded, AgentRemoved, Assigned};
 pub use delegation::{
     DelegationDispatched, DelegationEnded, DelegationOutcome, DelegationQueued, DelegationRequested,
     DelegationRunner,
@@ -146,6 +150,14 @@ vocabulary! {
         ActivityReported = "workspace.activity_reported.v1",
         /// The agent says something to people.
         Notified = "workspace.notified.v1",
+        /// The agent has done with its feed up to there.
+        ActivityAcked = "workspace.activity_acked.v1",
+        /// A model is assigned to it, in place of another one or not.
+        AgentAssigned = "workspace.agent_assigned.v1",
+        /// No model is assigned to it any more; if it moves, `AgentMoveEnded` is the outcome.
+        AgentRemoved = "workspace.agent_removed.v1",
+        /// The workspace to which its assignment was to move has it, or could not take it.
+        AgentMoveEnded = "workspace.agent_move_ended.v1",
         /// It hands a task to another workspace. Its outcome is `DelegationEnded`.
         DelegationRequested = "workspace.delegation_requested.v1",
         /// The task is on its way to the other agent: from here on it may have arrived.
@@ -311,6 +323,9 @@ pub struct Removed {
     pub cascade_deleted: Option<u32>,
     /// Whether its volumes and files go too (they do once its instance is gone).
     pub purge: bool,
+    /// Who stands in for it from now on, for those who still ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_to: Option<WorkspaceId>,
 }
 
 /// See [`Event::Erased`]. Who asked for it is in the envelope.

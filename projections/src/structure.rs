@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
-    BackendKind, CameOnline, Created, Degraded, DelegationOutcome, Event, OnlineVia, Registered,
+    AgentAssigned, BackendKind, CameOnline, Created, Degraded, DelegationOutcome, Event, OnlineVia,
+    Registered,
 };
 use covalence_events::{DelegationId, EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde::de::Error as _;
@@ -73,8 +74,12 @@ impl Payload {
 }
 
 /// Every name that [`wire`] gives.
-const TYPES: [&str; 14] = [
+const TYPES: [&str; 18] = [
+    "AGENT_ASSIGNED",
     "AGENT_CARD_UPDATED",
+    "AGENT_MOVED",
+    "AGENT_REMOVED",
+    "AGENT_REPLACED",
     "DELEGATION_COMPLETE",
     "DELEGATION_FAILED",
     "DELEGATION_SENT",
@@ -144,10 +149,21 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
             profile.external.then(awaited)
         }
         Event::Removed(e) => {
-            let payload =
+            let mut payload =
                 e.cascade_deleted.map_or_else(|| json!({}), |count| json!({"cascade_deleted": count}));
+            if let Some(successor) = e.forwarded_to {
+                payload["forwarded_to"] = json!(successor);
+            }
             Some(("WORKSPACE_REMOVED", payload))
         }
+        Event::AgentAssigned(e) => Some(assigned(e)),
+        Event::AgentRemoved(e) => Some(match e.to {
+            None => ("AGENT_REMOVED", json!({"agent_id": e.agent, "model": e.model})),
+            Some(to) => {
+                let payload = json!({"agent_id": e.agent, "model": e.model, "target_workspace_id": to});
+                ("AGENT_MOVED", payload)
+            }
+        }),
         Event::CardUpdated(e) => Some(("AGENT_CARD_UPDATED", json!({"agent_card": e.agent_card}))),
         // No client has a word for these; the raw log shows them.
         Event::Renamed(_)
@@ -189,6 +205,8 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentMoveEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
@@ -239,6 +257,19 @@ fn delegated(event: &Event, moment: &Moment) -> Option<(&'static str, Value)> {
             }
         }),
         _ => None,
+    }
+}
+
+fn assigned(e: &AgentAssigned) -> (&'static str, Value) {
+    let payload = json!({"agent_id": e.agent, "model": e.model});
+    match (&e.replaces, e.from) {
+        (Some(old), _) => {
+            ("AGENT_REPLACED", json!({"agent_id": e.agent, "model": e.model, "old_model": old.model}))
+        }
+        (None, Some(from)) => {
+            ("AGENT_MOVED", json!({"agent_id": e.agent, "model": e.model, "source_workspace_id": from}))
+        }
+        (None, None) => ("AGENT_ASSIGNED", payload),
     }
 }
 

@@ -320,10 +320,14 @@ mod tests {
 
     #[test]
     fn a_hibernation_ends_when_its_instance_is_gone_or_somebody_wakes_it() {
-        let asleep =
-            [("hibernation_requested", json!({})), ("stop_requested", json!({})), ("instance_stopped", json!({}))];
+        let asleep = [
+            ("hibernation_requested", json!({})),
+            ("stop_requested", json!({})),
+            ("instance_stopped", json!({})),
+        ];
         assert_eq!(end(Goal::Hibernated, &asleep).0, Step::Done);
-        let woken = [asleep[0].clone(), asleep[1].clone(), ("provision_requested", json!({"origin": "wake"}))];
+        let woken =
+            [asleep[0].clone(), asleep[1].clone(), ("provision_requested", json!({"origin": "wake"}))];
         assert_eq!(end(Goal::Hibernated, &woken).0, Step::Failed("it was woken".to_owned()));
     }
 

@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use self::restarting::{Delivery, Restarting};
 use crate::http::auth;
-use crate::http::error::{Answer, ApiError, BUSY, ErrorBody, RETRY_HELD, RETRY_NO_URL, RETRY_WAKING, WAKING, seconds};
+use crate::http::error::{
+    Answer, ApiError, BUSY, ErrorBody, RETRY_HELD, RETRY_NO_URL, RETRY_WAKING, WAKING, seconds,
+};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{gone, present, row};
 

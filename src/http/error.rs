@@ -212,6 +212,7 @@ impl From<Rejection> for ApiError {
             | Rejection::NotHibernatable
             | Rejection::NoSuchHold
             | Rejection::NoSuchIncident
+            | Rejection::NoAgent
             | Rejection::NoSuchToken
             | Rejection::NoSuchDelegation
             | Rejection::NoSuchSecret
@@ -224,6 +225,8 @@ impl From<Rejection> for ApiError {
             }
             Rejection::AlreadyExists
             | Rejection::NotRemoved
+            | Rejection::HasAgent
+            | Rejection::AgentMoves
             | Rejection::NotPolling
             | Rejection::ActiveTasks { .. }
             | Rejection::PausedAbove

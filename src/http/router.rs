@@ -74,6 +74,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::lifecycle::pause_workspace)
         .service(workspaces::lifecycle::resume_workspace)
         .service(workspaces::hibernation::hibernate_workspace)
+        .configure(assignment)
         .service(workspaces::tokens::list_tokens)
         .service(workspaces::tokens::create_token)
         .service(workspaces::tokens::revoke_token)
@@ -141,11 +142,21 @@ fn secrets(config: &mut ServiceConfig<'_>) {
         .service(secrets::global::remove_as_admin);
 }
 
+/// Which model is assigned to a workspace.
+fn assignment(config: &mut ServiceConfig<'_>) {
+    config
+        .service(workspaces::assignment::assign_agent)
+        .service(workspaces::assignment::replace_agent)
+        .service(workspaces::assignment::remove_agent)
+        .service(workspaces::assignment::move_agent);
+}
+
 /// What agents say and hand to each other.
 fn coordination(config: &mut ServiceConfig<'_>) {
     config
         .service(activity::list)
         .service(activity::report)
+        .service(activity::ack)
         .service(activity::notify)
         .service(activity::search::search)
         .service(delegations::hand_on)

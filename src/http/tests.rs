@@ -3,6 +3,7 @@
 mod access;
 mod activity;
 mod as_of;
+mod assignment;
 mod bad_input;
 mod busy;
 mod calls;

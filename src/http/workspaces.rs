@@ -22,6 +22,7 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::view::{WorkspaceRow, WorkspaceView};
 
 pub mod amend;
+pub mod assignment;
 pub mod create;
 pub mod erase;
 pub mod hibernation;
@@ -149,10 +150,14 @@ pub(crate) async fn details(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> A
 
 /// 410 for a removed workspace.
 pub(super) fn gone(row: &Row) -> ApiError {
-    ApiError::new(StatusCode::GONE, "workspace_removed", "workspace removed")
+    let gone = ApiError::new(StatusCode::GONE, "workspace_removed", "workspace removed")
         .with("id", row.id.to_string())
         .with("removed_at", row.removed_at.map_or(serde_json::Value::Null, |at| json!(at)))
-        .with("hint", "this workspace is gone for good: stop, and forget its token")
+        .with("hint", "this workspace is gone for good: stop, and forget its token");
+    match row.forwarded_to {
+        Some(successor) => gone.with("forwarded_to", successor.to_string()),
+        None => gone,
+    }
 }
 
 /// See [`state`].

@@ -220,6 +220,10 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::DelegationDispatched(_)
         | workspace::Event::DelegationQueued(_)
         | workspace::Event::DelegationEnded(_)
+        | workspace::Event::ActivityAcked(_)
+        | workspace::Event::AgentAssigned(_)
+        | workspace::Event::AgentRemoved(_)
+        | workspace::Event::AgentMoveEnded(_)
         | workspace::Event::ConfirmRequested(_)
         | workspace::Event::RestartProved(_)
         | workspace::Event::HandlerPanicked(_) => debug!(%stream, %position, fact, "recorded"),

@@ -142,6 +142,10 @@ impl Runtime {
                 let origin = Origin::caused_by(correlation, because);
                 self.shared.spawn(self.clone().return_task(source, delegation, origin));
             }
+            workspace::Effect::PassAgent { assigned, to, because } => {
+                let origin = Origin::caused_by(correlation, because);
+                self.shared.spawn(self.clone().pass_agent((workspace, to), assigned, origin));
+            }
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
             | workspace::Effect::Purge { .. }) => {
@@ -174,6 +178,7 @@ impl Runtime {
             | workspace::Effect::Announce { .. }
             | workspace::Effect::Delegate { .. }
             | workspace::Effect::ReturnTask { .. }
+            | workspace::Effect::PassAgent { .. }
             | workspace::Effect::Confirm { .. } => {}
         }
     }

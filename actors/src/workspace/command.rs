@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use covalence_events::workspace::{
-    ActivityReported, CallFinished, CallRecorded, Created, DelegationOutcome, DelegationRunner, DeliveryMode,
-    EvidenceObserved, HeartbeatReceived, InstanceRef, MessageQueued, Notified, RefusedBecause,
+    ActivityReported, Assigned, CallFinished, CallRecorded, Created, DelegationOutcome, DelegationRunner,
+    DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, MessageQueued, Notified, RefusedBecause,
     RestartAnnounced, RestartCause, SecretSet, Text, TokenPurpose,
 };
-use covalence_events::{DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
+use covalence_events::{
+    AgentId, DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId,
+};
 
 use crate::effect::Provisioned;
 
@@ -69,6 +71,29 @@ pub enum Command {
     Report(Box<ActivityReported>),
     /// The agent says something to people.
     Notify(Box<Notified>),
+    /// The agent has done with its feed up to this row.
+    Ack {
+        /// The row's `seq`.
+        seq: u64,
+    },
+    /// Assign a model to it.
+    AssignAgent(Assigned),
+    /// Assign another model in place of the one that is assigned.
+    ReplaceAgent(Assigned),
+    /// Assign none any more.
+    RemoveAgent,
+    /// Have another workspace get what is assigned to this one.
+    MoveAgent {
+        /// Which.
+        to: WorkspaceId,
+    },
+    /// Take over what was assigned to another workspace.
+    TakeAgent {
+        /// What it is.
+        assigned: Assigned,
+        /// Which it was assigned to.
+        from: WorkspaceId,
+    },
     /// Hand a task to another workspace.
     Delegate(Box<Delegate>),
     /// The agent says what came of a task that it carried itself, or the platform what came of one that it carries.
@@ -161,6 +186,13 @@ pub enum Command {
     RecordCallFinished(Box<CallFinished>, Option<Box<CallRecorded>>),
     /// Secrets of the whole fleet, each with the time of its last change.
     RecordGlobalSecrets(Arc<BTreeMap<String, Timestamp>>),
+    /// The other workspace has what was assigned to this one, or could not take it.
+    RecordAgentMoved {
+        /// Which.
+        agent: AgentId,
+        /// Whether it has it.
+        taken: bool,
+    },
     /// A delegated task is about to be sent.
     RecordDelegationDispatched(DelegationId),
     /// A delegated task waits at the other agent.
@@ -225,6 +257,13 @@ impl Command {
             Self::Queue(_) => "queue",
             Self::Report(_) => "report",
             Self::Notify(_) => "notify",
+            Self::Ack { .. } => "ack",
+            Self::AssignAgent(_) => "assign_agent",
+            Self::ReplaceAgent(_) => "replace_agent",
+            Self::RemoveAgent => "remove_agent",
+            Self::MoveAgent { .. } => "move_agent",
+            Self::TakeAgent { .. } => "take_agent",
+            Self::RecordAgentMoved { .. } => "record_agent_moved",
             Self::Delegate(_) => "delegate",
             Self::EndDelegation { .. } => "end_delegation",
             Self::RecordDelegationDispatched(_) => "record_delegation_dispatched",
@@ -321,6 +360,8 @@ pub struct Remove {
     pub cascade_deleted: Option<u32>,
     /// Whether volumes and files go too.
     pub purge: bool,
+    /// Who stands in for it from now on.
+    pub forwarded_to: Option<WorkspaceId>,
 }
 
 /// See [`Command::Register`].

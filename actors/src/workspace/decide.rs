@@ -3,7 +3,7 @@
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
 //! what works is replaced in [`drain`], how it sleeps in [`hibernation`], what calls say in [`called`], who is let in with what in [`tokens`], what is said
-//! in [`said`], what it keeps secret in [`secrets`], and what becomes of tasks that are handed on in [`delegated`].
+//! in [`said`], what it keeps secret in [`secrets`], which model is assigned to it in [`assignment`], and what becomes of tasks that are handed on in [`delegated`].
 
 use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
@@ -15,6 +15,7 @@ use crate::context::{Context, Decision};
 use crate::policy::Policy;
 
 mod asked;
+mod assignment;
 mod called;
 mod delegated;
 mod doubt;
@@ -108,6 +109,13 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::Queue(message) => said::queue(state, message, ctx),
         Command::Report(activity) => said::report(state, activity, ctx),
         Command::Notify(notified) => said::notify(state, notified, ctx),
+        Command::Ack { seq } => said::ack(state, *seq, ctx),
+        Command::AssignAgent(assigned) => assignment::assign(state, assigned, ctx),
+        Command::ReplaceAgent(assigned) => assignment::replace(state, assigned, ctx),
+        Command::RemoveAgent => assignment::remove(state, ctx),
+        Command::MoveAgent { to } => assignment::leave(state, *to, ctx),
+        Command::TakeAgent { assigned, from } => assignment::take(state, assigned, *from, ctx),
+        Command::RecordAgentMoved { agent, taken } => Ok(assignment::moved(state, *agent, *taken, ctx)),
         Command::Delegate(delegate) => delegated::delegate(state, delegate, ctx),
         Command::EndDelegation { delegation, end } => delegated::end(state, *delegation, end, ctx),
         Command::RecordDelegationDispatched(delegation) => delegated::dispatched(state, *delegation, ctx),

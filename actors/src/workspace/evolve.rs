@@ -1,7 +1,7 @@
 //! The fold: a state and a fact make the next state. No rules, no refusals; the same for replay and live.
 
 use covalence_events::workspace::{
-    BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
+    Assigned, BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
@@ -9,7 +9,9 @@ use super::delegations::{Delegations, Stage};
 use super::inbox::Inbox;
 use super::react::SUPERSEDED;
 use super::session::Session;
-use super::state::{Drain, Instance, Lost, Operation, PendingRestart, Probation, State, Status, Untold};
+use super::state::{
+    Drain, Instance, Lost, Moving, Operation, PendingRestart, Probation, State, Status, Untold,
+};
 use crate::context::Corrupt;
 use crate::policy::phi::Beats;
 
@@ -72,6 +74,9 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         provisioned: None,
         inbox: Inbox::default(),
         delegations: Delegations::default(),
+        agent: None,
+        moving: None,
+        acked: 0,
         profile,
     }
 }
@@ -123,6 +128,16 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::SecretSet(e) => _ = state.secrets.insert(e.name.clone(), e.value.clone()),
         Event::SecretRemoved(e) => _ = state.secrets.remove(&e.name),
         Event::MessageQueued(e) => state.inbox.queued(e),
+        Event::ActivityAcked(e) => state.acked = e.seq,
+        Event::AgentAssigned(e) => {
+            state.agent = Some(Assigned { agent: e.agent, model: e.model.clone() });
+        }
+        Event::AgentRemoved(e) => {
+            let assigned = Assigned { agent: e.agent, model: e.model.clone() };
+            state.agent = None;
+            state.moving = e.to.map(|to| Moving { assigned, to, requested: id });
+        }
+        Event::AgentMoveEnded(_) => state.moving = None,
         Event::DelegationRequested(e) => state.delegations.requested(e, id, at),
         Event::DelegationDispatched(e) => state.delegations.moved(e.delegation, Stage::Dispatched, at),
         Event::DelegationQueued(e) => state.delegations.moved(e.delegation, Stage::Queued, at),
@@ -365,6 +380,10 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentAssigned(_)
+        | Event::AgentRemoved(_)
+        | Event::AgentMoveEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

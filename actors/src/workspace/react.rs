@@ -3,7 +3,7 @@
 //! [`outstanding`] asks the same of a state: what was asked for and has no outcome. A crash anywhere resumes from it.
 
 use covalence_events::fleet::RestartOutcome;
-use covalence_events::workspace::{DelegationRunner, Event, InstanceRef, RestartCause};
+use covalence_events::workspace::{Assigned, DelegationRunner, Event, InstanceRef, RestartCause};
 use covalence_events::{DelegationId, EventId, Generation, RestartId, WorkspaceId};
 
 use super::delegations::{Open, Stage};
@@ -90,6 +90,15 @@ pub enum Effect {
         /// The fact that says so.
         because: EventId,
     },
+    /// Give another workspace what was assigned to this one.
+    PassAgent {
+        /// What it is.
+        assigned: Assigned,
+        /// Who gets it.
+        to: WorkspaceId,
+        /// The fact that asks.
+        because: EventId,
+    },
     /// Tell the fleet's supervisor how a restart ended.
     SettleRestart {
         /// Which.
@@ -131,6 +140,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
             let tasks = state.inbox.tasks();
             tasks.map(|(source, delegation)| Effect::ReturnTask { source, delegation, because: id }).collect()
         }
+        Event::AgentRemoved(_) => pass_agent(state).into_iter().collect(),
         Event::DrainRequested(e) => vec![Effect::Drain { restart: e.restart, because: id }],
         Event::RestartAbandoned(e) => {
             vec![Effect::SettleRestart { restart: e.restart, outcome: ending(&e.reason), because: id }]
@@ -187,6 +197,9 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentAssigned(_)
+        | Event::AgentMoveEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
@@ -197,6 +210,12 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::DeathRefuted(_)
         | Event::OutcomeUnknown(_) => Vec::new(),
     }
+}
+
+/// What was assigned and is to move is given to the other workspace until it is known what became of it.
+fn pass_agent(state: &State) -> Option<Effect> {
+    let moving = state.moving.as_ref()?;
+    Some(Effect::PassAgent { assigned: moving.assigned.clone(), to: moving.to, because: moving.requested })
 }
 
 /// The instance that a pending restart would replace.
@@ -259,6 +278,7 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
     if let Some(untold) = &state.untold {
         effects.push(Effect::Announce { restart: untold.restart, because: untold.online });
     }
+    effects.extend(pass_agent(state));
     if let Some((restart, because)) = state.proved {
         effects.push(Effect::ProveRestart { restart, because });
     }

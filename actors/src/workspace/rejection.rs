@@ -41,6 +41,15 @@ pub enum Rejection {
     /// Nothing starts below what a person paused.
     #[error("a workspace above it is paused — resume that one first")]
     PausedAbove,
+    /// A model is assigned to it already.
+    #[error("workspace already has an active agent, use PATCH to replace")]
+    HasAgent,
+    /// No model is assigned to it.
+    #[error("no active agent")]
+    NoAgent,
+    /// What was assigned to it is on its way to another workspace.
+    #[error("an agent of this workspace is being moved")]
+    AgentMoves,
     /// Its agent has no token, and the time for the first one is over.
     #[error(
         "enrolment is closed: the agent's first token is handed out for a while after the workspace's creation only"
@@ -132,6 +141,9 @@ impl Rejection {
             Self::NotHibernatable => "not_hibernatable",
             Self::ActiveTasks { .. } => "active_tasks",
             Self::PausedAbove => "ancestor_paused",
+            Self::HasAgent => "agent_assigned",
+            Self::NoAgent => "no_agent",
+            Self::AgentMoves => "agent_moves",
             Self::EnrolmentClosed => "enrolment_closed",
             Self::TooManyTokens => "too_many_tokens",
             Self::NoSuchToken => "token_not_found",

@@ -5,7 +5,7 @@ use std::fmt;
 
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
-    BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
+    Assigned, BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
     StopReason, TokenIssued, TokenPurpose,
 };
 use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
@@ -200,6 +200,17 @@ pub struct Untold {
     pub restarted: Timestamp,
 }
 
+/// An assignment on its way to another workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// What moves.
+    pub assigned: Assigned,
+    /// Where to.
+    pub to: WorkspaceId,
+    /// The fact that asked.
+    pub requested: EventId,
+}
+
 /// A token that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveToken {
@@ -291,6 +302,12 @@ pub struct State {
     pub inbox: Inbox,
     /// Tasks that it handed to others.
     pub delegations: Delegations,
+    /// The model that is assigned to it.
+    pub agent: Option<Assigned>,
+    /// The assignment that moves to another workspace, and is not known to be there.
+    pub moving: Option<Moving>,
+    /// How far its agent has done with its feed.
+    pub acked: u64,
 }
 
 impl State {

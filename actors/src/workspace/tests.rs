@@ -13,6 +13,7 @@ use super::{Command, Effect, Rejection, Status, outstanding};
 use crate::effect::Provisioned;
 use crate::scenario::Scenario;
 
+mod assignment;
 mod delegations;
 mod drain;
 mod hibernation;

@@ -107,6 +107,12 @@ pub const ALL: &[Fields] = &[
         &[],
     ),
     fields("workspace.notified.v1", &["message", "attachments"], &[]),
+    fields(
+        "workspace.agent_assigned.v1",
+        &[],
+        &[("model", "a product's name"), ("replaces.model", "a product's name")],
+    ),
+    fields("workspace.agent_removed.v1", &[], &[("model", "a product's name")]),
     fields("workspace.delegation_requested.v1", &["task"], &[("key", DIGEST)]),
     fields("workspace.delegation_ended.v1", &["response.text", "error"], &[("reason", WORD)]),
     fields(

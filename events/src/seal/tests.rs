@@ -9,6 +9,7 @@ use crate::workspace::Created;
 const SOURCES: &[&str] = &[
     include_str!("../workspace.rs"),
     include_str!("../workspace/activity.rs"),
+    include_str!("../workspace/assignment.rs"),
     include_str!("../workspace/delegation.rs"),
     include_str!("../workspace/drain.rs"),
     include_str!("../workspace/evidence.rs"),

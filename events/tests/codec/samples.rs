@@ -3,8 +3,8 @@
 use covalence_events::fleet as f;
 use covalence_events::workspace as w;
 use covalence_events::{
-    CallId, DelegationId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal, RestartId,
-    Timestamp, TokenId, WorkspaceId,
+    AgentId, CallId, DelegationId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal,
+    RestartId, Timestamp, TokenId, WorkspaceId,
 };
 
 fn id<T: std::str::FromStr>(n: u8) -> T {
@@ -159,7 +159,7 @@ fn life() -> Vec<w::Event> {
         w::Resumed {}.into(),
         w::HibernationRequested { forced: true, active_tasks: 2 }.into(),
         w::Hibernated {}.into(),
-        w::Removed { cascade_deleted: Some(3), purge: true }.into(),
+        w::Removed { cascade_deleted: Some(3), purge: true, forwarded_to: None }.into(),
     ]
 }
 
@@ -354,6 +354,16 @@ fn activity() -> Vec<w::Event> {
             attachments: text("[{\"uri\":\"workspace:/workspace/scarf.png\",\"name\":\"scarf.png\"}]"),
         }
         .into(),
+        w::ActivityAcked { seq: 7_000_000_000 }.into(),
+        w::AgentAssigned {
+            agent: id::<AgentId>(11),
+            model: "opus".to_owned(),
+            replaces: Some(w::Assigned { agent: id::<AgentId>(12), model: "sonnet".to_owned() }),
+            from: Some(id(9)),
+        }
+        .into(),
+        w::AgentRemoved { agent: id::<AgentId>(11), model: "opus".to_owned(), to: Some(id(9)) }.into(),
+        w::AgentMoveEnded { agent: id::<AgentId>(11), taken: true }.into(),
         w::DelegationRequested {
             delegation: id::<DelegationId>(10),
             target: id(9),
@@ -385,7 +395,7 @@ fn failure() -> w::FailureSign {
     }
 }
 
-/// A call that was tried more than once, one that failed, and a restart with a reason: fields that came after the fixtures of their tags.
+/// A call that was tried more than once, one that failed, a restart with a reason, and a removal with a successor: fields that came after the fixtures of their tags.
 pub(crate) fn later_fields() -> Vec<Fact> {
     let retried = traffic().into_iter().filter_map(|event| match event {
         w::Event::CallFinished(call) => {
@@ -402,7 +412,9 @@ pub(crate) fn later_fields() -> Vec<Fact> {
         forced: true,
         reason: text("its disk is new"),
     };
-    retried.chain([forced.into()]).map(Fact::Workspace).collect()
+    let forwarded =
+        w::Removed { cascade_deleted: Some(2), purge: false, forwarded_to: Some(id::<WorkspaceId>(9)) };
+    retried.chain([forced.into(), forwarded.into()]).map(Fact::Workspace).collect()
 }
 
 fn sessions() -> Vec<w::Event> {

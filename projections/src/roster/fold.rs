@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use covalence_events::seal::ERASED;
-use covalence_events::workspace::{BackendKind, Created, Event, HeartbeatReceived, InstanceStarted};
+use covalence_events::workspace::{
+    Assigned, BackendKind, Created, Event, HeartbeatReceived, InstanceStarted,
+};
 use covalence_events::{
     Fact, Generation, Principal, Recorded, RestartId, StreamId, Timestamp, WorkspaceId, fleet,
 };
@@ -197,6 +199,9 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         advice: None,
         evidence: None,
         lost: None,
+        assigned: None,
+        last_acked_seq: 0,
+        forwarded_to: None,
     }
 }
 
@@ -226,6 +231,15 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
             row.delivery_mode = Some(e.delivery_mode);
             row.last_heartbeat_at = Some(at);
         }
+        Event::ActivityAcked(e) => {
+            row.last_acked_seq = e.seq;
+            // It reads, and does not change.
+            return;
+        }
+        Event::AgentAssigned(e) => {
+            row.assigned = Some(Box::new(Assigned { agent: e.agent, model: e.model.clone() }));
+        }
+        Event::AgentRemoved(_) => row.assigned = None,
         Event::CardUpdated(e) => row.agent_card = Card::new(&e.agent_card),
         Event::Erased(_) => erase(row),
         Event::HeartbeatReceived(e) => heartbeat(row, e, at),
@@ -249,6 +263,7 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::AgentMoveEnded(_)
         | Event::SessionSuspected(_)
         | Event::HandlerPanicked(_)
         | Event::RestartAnnounced(_)

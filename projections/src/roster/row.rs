@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use covalence_events::workspace::{
-    BackendKind, DeliveryMode, EvidenceClass, InstanceRef, RestartCause, StopReason, WorkspaceAccess,
+    Assigned, BackendKind, DeliveryMode, EvidenceClass, InstanceRef, RestartCause, StopReason,
+    WorkspaceAccess,
 };
 use covalence_events::{Generation, Position, RestartId, Timestamp, WorkspaceId};
 use serde::de::Error as _;
@@ -364,6 +365,12 @@ pub struct Row {
     pub advice: Option<Box<Advice>>,
     /// The last thing that was said about whether it lives, other than signs of life.
     pub evidence: Option<Box<Evidence>>,
+    /// The model that is assigned to it.
+    pub assigned: Option<Box<Assigned>>,
+    /// How far its agent has done with its feed, by the rows' `seq`; 0 before it said so.
+    pub last_acked_seq: u64,
+    /// Who stands in for it, since it was removed.
+    pub forwarded_to: Option<WorkspaceId>,
     /// What was pronounced dead last, in case that is taken back.
     pub(crate) lost: Option<Box<Lost>>,
 }

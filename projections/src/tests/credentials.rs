@@ -66,7 +66,7 @@ fn a_removed_workspace_keeps_its_digests_and_none_is_live() {
     let mut history = History::default();
     history.of(1, created("a", None));
     history.of(1, token(1));
-    history.of(1, Removed { cascade_deleted: None, purge: false });
+    history.of(1, Removed { cascade_deleted: None, purge: false, forwarded_to: None });
     history.of(1, revoked(&[]));
     let credentials = fold(&history);
     let found = credentials.lookup(&[1; 32]).unwrap();

@@ -59,9 +59,13 @@ fn each_fact_is_told_in_the_words_of_the_wire() {
         (wedged.into(), "WORKSPACE_DEGRADED", json!({"runtime_state": "wedged", "sample_error": "e"})),
         (failed.into(), "WORKSPACE_PROVISION_FAILED", json!({"error": "no image"})),
         (Paused {}.into(), "WORKSPACE_PAUSED", json!({"name": "a"})),
-        (Removed { cascade_deleted: None, purge: false }.into(), "WORKSPACE_REMOVED", json!({})),
         (
-            Removed { cascade_deleted: Some(2), purge: false }.into(),
+            Removed { cascade_deleted: None, purge: false, forwarded_to: None }.into(),
+            "WORKSPACE_REMOVED",
+            json!({}),
+        ),
+        (
+            Removed { cascade_deleted: Some(2), purge: false, forwarded_to: None }.into(),
             "WORKSPACE_REMOVED",
             json!({"cascade_deleted": 2}),
         ),

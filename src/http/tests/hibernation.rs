@@ -94,10 +94,7 @@ async fn a_call_wakes_it_and_is_told_when_to_come_back_and_then_gets_its_answer(
 async fn a_person_wakes_it_by_hand_and_a_pause_ends_its_sleep_for_good() {
     let platform = Platform::start().await;
     let id = asleep(&platform, "scout").await;
-    assert_eq!(
-        act(&platform, &id, "resume").await.text,
-        "{\"status\":\"provisioning\",\"resumed_count\":1}"
-    );
+    assert_eq!(act(&platform, &id, "resume").await.text, "{\"status\":\"provisioning\",\"resumed_count\":1}");
     beat(&platform, &id).await;
     let id = asleep(&platform, "other").await;
     assert_eq!(act(&platform, &id, "pause").await.text, "{\"status\":\"paused\",\"paused_count\":1}");

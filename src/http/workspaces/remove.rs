@@ -20,7 +20,7 @@ use crate::http::auth;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::outcome::await_fact;
 use crate::http::request::{Ctx, workspace_id};
-use crate::http::workspaces::settled;
+use crate::http::workspaces::{present, settled};
 
 /// The contract's budget for stopping what was removed.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -33,6 +33,8 @@ pub struct RemoveQuery {
     confirm: Option<String>,
     /// `true`: volumes and files go too. The history stays.
     purge: Option<String>,
+    /// The workspace that stands in for it from now on: whoever asks where it is, is sent there.
+    forward_to: Option<String>,
 }
 
 /// What became of it.
@@ -59,25 +61,51 @@ pub(crate) async fn remove(ctx: Ctx, path: web::Path<String>, query: web::Query<
     let principal = auth::admin(&ctx)?;
     let id = workspace_id(&path)?;
     let is = |flag: &Option<String>| flag.as_deref() == Some("true");
-    let (confirm, purge) = (is(&query.confirm), is(&query.purge));
+    let wish = Wish {
+        confirm: is(&query.confirm),
+        purge: is(&query.purge),
+        forward_to: query.forward_to.as_deref().filter(|id| !id.is_empty()).map(successor).transpose()?,
+    };
     // A task of its own: once begun, a removal is finished, whether its caller waits or not.
     let state = std::sync::Arc::clone(&ctx.state);
-    let task = state.inner.calls.track_future(run(ctx, id, principal, confirm, purge));
+    let task = state.inner.calls.track_future(run(ctx, id, principal, wish));
     actix_web::rt::spawn(task).await.map_err(|reason| ApiError::internal("internal error", reason))?
 }
 
-async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, confirm: bool, purge: bool) -> Answer {
+/// What a removal is asked to do.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    confirm: bool,
+    purge: bool,
+    forward_to: Option<WorkspaceId>,
+}
+
+fn no_successor() -> ApiError {
+    ApiError::bad("unknown_successor", "forward_to must be another workspace that stays").field("forward_to")
+}
+
+fn successor(id: &str) -> Result<WorkspaceId, ApiError> {
+    id.parse().map_err(|_| no_successor())
+}
+
+async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, wish: Wish) -> Answer {
     let (below, marked) = {
         let _structure = ctx.state.inner.structure.lock().await;
         let (children, below) = {
             let roster = ctx.state.views.roster.read();
             (roster.children(id), roster.descendants(id))
         };
-        if !children.is_empty() && !confirm {
+        if !children.is_empty() && !wish.confirm {
             return Ok(confirmation(&children));
         }
         let below: Vec<WorkspaceId> = below.iter().map(|row| row.id).collect();
-        let marked = mark(&ctx, id, &below, &principal, purge).await?;
+        if let Some(successor) = wish.forward_to {
+            present(&ctx, successor).map_err(|_| no_successor())?;
+            if successor == id || below.contains(&successor) {
+                return Err(no_successor());
+            }
+        }
+        let marked = mark(&ctx, id, &below, &principal, wish).await?;
         (below, marked)
     };
     let failed = stops(&ctx, &marked).await;
@@ -94,7 +122,7 @@ async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, confirm: bool, pur
         .with("removed_count", below.len() + 1)
         .with("stop_failures", failed.len()));
     }
-    let status = if purge { "purged" } else { "removed" };
+    let status = if wish.purge { "purged" } else { "removed" };
     let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
     Ok(settled(&ctx, last, StatusCode::OK, RemovedView { status, cascade_deleted: below.len() }).await)
 }
@@ -116,12 +144,13 @@ async fn mark(
     root: WorkspaceId,
     below: &[WorkspaceId],
     principal: &Principal,
-    purge: bool,
+    wish: Wish,
 ) -> Result<Vec<(WorkspaceId, Receipt)>, ApiError> {
     let mut marked = Vec::new();
     for id in std::iter::once(root).chain(below.iter().copied()) {
         let cascade_deleted = (id == root).then(|| u32::try_from(below.len()).unwrap_or(u32::MAX));
-        let command = Command::Remove(Remove { cascade_deleted, purge });
+        let forwarded_to = wish.forward_to.filter(|_| id == root);
+        let command = Command::Remove(Remove { cascade_deleted, purge: wish.purge, forwarded_to });
         match ctx.state.runtime.command(id, command, ctx.origin(principal.clone())).await {
             Ok(receipt) => marked.push((id, receipt)),
             Err(CommandError::Rejected(Rejection::NotFound | Rejection::Removed)) => {}

@@ -1,8 +1,8 @@
 //! A workspace that sleeps is left alone by everybody but who needs it, across kills of the platform too.
 
 use covalence_events::DelegationId;
-use covalence_events::workspace::{DelegationEnded, DelegationOutcome, DelegationRunner, Event};
 use covalence_events::Fact;
+use covalence_events::workspace::{DelegationEnded, DelegationOutcome, DelegationRunner, Event};
 
 use super::*;
 use crate::workspace::Rejection;
@@ -141,7 +141,9 @@ async fn a_kill_anywhere_between_the_wish_to_sleep_and_the_result_of_the_task_th
         for id in [source, target] {
             // What runs at that moment is what was last started and not stopped by then.
             let running = story[..end].iter().fold(None, |running, recorded| match &recorded.fact {
-                Fact::Workspace(Event::InstanceStarted(e)) if recorded.subject() == Some(id) => Some(e.generation),
+                Fact::Workspace(Event::InstanceStarted(e)) if recorded.subject() == Some(id) => {
+                    Some(e.generation)
+                }
                 Fact::Workspace(Event::InstanceStopped(_)) if recorded.subject() == Some(id) => None,
                 _ => running,
             });

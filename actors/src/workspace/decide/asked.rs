@@ -149,7 +149,8 @@ pub(super) fn remove(state: &State, remove: Remove, ctx: &Context<'_>) -> Facts 
         }
         return facts;
     }
-    let removed = facts.push(ctx, Removed { cascade_deleted: remove.cascade_deleted, purge: remove.purge });
+    let Remove { cascade_deleted, purge, forwarded_to } = remove;
+    let removed = facts.push(ctx, Removed { cascade_deleted, purge, forwarded_to });
     let revoked = TokensRevoked { tokens: Vec::new(), reason: "removed".to_owned() };
     facts.push_because(ctx, Some(removed), revoked);
     abandon(state, "removed", ctx, &mut facts);

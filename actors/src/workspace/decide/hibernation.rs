@@ -15,11 +15,7 @@ use crate::workspace::command::Hibernate;
 use crate::workspace::rejection::Rejection;
 use crate::workspace::state::{Instance, State};
 
-pub(super) fn hibernate(
-    state: &State,
-    hibernate: Hibernate,
-    ctx: &Context<'_>,
-) -> Result<Facts, Rejection> {
+pub(super) fn hibernate(state: &State, hibernate: Hibernate, ctx: &Context<'_>) -> Result<Facts, Rejection> {
     alive(state)?;
     if state.is_external() {
         return Err(Rejection::External);

@@ -2,9 +2,9 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CallFinished, CallOutcome, CallRecorded, HandlerPanicked, Hibernated, InstanceAdopted, InstanceRef, InstanceStarted,
-    InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin, RestartAnnounced,
-    RestartCause, StopFailed, StopReason, TokensRevoked,
+    CallFinished, CallOutcome, CallRecorded, HandlerPanicked, Hibernated, InstanceAdopted, InstanceRef,
+    InstanceStarted, InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin,
+    RestartAnnounced, RestartCause, StopFailed, StopReason, TokensRevoked,
 };
 
 use super::asked::{abandon, come_online, end_restart};

@@ -1,6 +1,6 @@
 //! What is said to an agent and by it. Nothing else is decided by these, but that a message wakes who sleeps.
 
-use covalence_events::workspace::{ActivityReported, MessageQueued, Notified};
+use covalence_events::workspace::{ActivityAcked, ActivityReported, MessageQueued, Notified};
 
 use super::asked::alive;
 use super::{Facts, hibernation};
@@ -18,6 +18,16 @@ pub(super) fn queue(state: &State, message: &MessageQueued, ctx: &Context<'_>) -
     if !message.digest.as_deref().is_some_and(|digest| state.inbox.knows(digest)) {
         let queued = facts.push(ctx, message.clone());
         hibernation::wake_for(state, (ctx, queued), &mut facts);
+    }
+    Ok(facts)
+}
+
+/// An agent that acknowledges less than before has forgotten, and nothing follows from it.
+pub(super) fn ack(state: &State, seq: u64, ctx: &Context<'_>) -> Result<Facts, Rejection> {
+    alive(state)?;
+    let mut facts = Decision::default();
+    if seq > state.acked {
+        facts.push(ctx, ActivityAcked { seq });
     }
     Ok(facts)
 }

@@ -76,7 +76,9 @@ fn neither_its_death_nor_its_silence_nor_a_late_word_of_its_agent_ends_its_sleep
         story.when(&beat(1)).unwrap();
         story = story.after(std::time::Duration::from_secs(3600));
         assert!(story.tags_when(&Command::RecordDeadline).is_empty());
-        assert!(!story.tags_when(&evidence(EvidenceClass::Death, 1)).contains(&"workspace.restart_requested.v1"));
+        assert!(
+            !story.tags_when(&evidence(EvidenceClass::Death, 1)).contains(&"workspace.restart_requested.v1")
+        );
         assert_eq!(story.state().status, before);
     }
 }
@@ -84,10 +86,7 @@ fn neither_its_death_nor_its_silence_nor_a_late_word_of_its_agent_ends_its_sleep
 #[test]
 fn what_is_seen_running_though_it_should_sleep_is_stopped_again() {
     let mut story = asleep();
-    assert_eq!(
-        story.tags_when(&evidence(EvidenceClass::Life, 1)),
-        ["workspace.evidence_observed.v1", STOP]
-    );
+    assert_eq!(story.tags_when(&evidence(EvidenceClass::Life, 1)), ["workspace.evidence_observed.v1", STOP]);
     assert!(matches!(story.state().instance, Instance::Stopping { reason: StopReason::Hibernate, .. }));
     assert_eq!(story.state().status, Status::Hibernated);
     assert_eq!(story.tags_when(&stopped()), [STOPPED], "it slept all the time");

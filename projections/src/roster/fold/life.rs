@@ -72,8 +72,9 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
                 enter(row, Status::AwaitingAgent, at);
             }
         }
-        Event::Removed(_) => {
+        Event::Removed(e) => {
             row.removed_at = Some(at);
+            row.forwarded_to = e.forwarded_to;
             enter(row, Status::Removed, at);
         }
         Event::DeathRefuted(e) => {
@@ -120,6 +121,10 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentAssigned(_)
+        | Event::AgentRemoved(_)
+        | Event::AgentMoveEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
