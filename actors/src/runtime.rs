@@ -47,6 +47,7 @@ mod observer;
 mod outcomes;
 mod owed;
 mod permits;
+mod queue;
 pub mod recovery;
 mod registry;
 mod secrets;
@@ -142,6 +143,7 @@ struct Shared {
     fleet: OnceLock<Addr<Cell<Fleet>>>,
     dispatch: Dispatch,
     errands: delegations::Errands,
+    served: queue::Served,
     outcomes: Outcomes,
     /// Heartbeats in the log's queue.
     queued: Arc<AtomicUsize>,
@@ -243,6 +245,7 @@ impl Runtime {
             fleet: OnceLock::new(),
             dispatch: Dispatch::default(),
             errands: delegations::Errands::default(),
+            served: queue::Served::default(),
             outcomes: Outcomes::default(),
             queued: Arc::default(),
             deadlines: Arc::default(),

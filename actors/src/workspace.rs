@@ -29,6 +29,7 @@ pub mod decide;
 pub mod delegations;
 pub mod evolve;
 pub mod inbox;
+pub mod queue;
 pub mod react;
 pub mod rejection;
 pub mod restart_context;

@@ -81,6 +81,10 @@ uuid_id!(
     DelegationId, new_v4
 );
 uuid_id!(
+    /// One call that waits for a busy agent.
+    QueueId, now_v7
+);
+uuid_id!(
     /// One assignment of a model to a workspace.
     AgentId, new_v4
 );

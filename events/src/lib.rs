@@ -26,5 +26,5 @@ pub mod workspace;
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};
 pub use id::{
     AgentId, BootId, CallId, CorrelationId, DelegationId, EventId, Generation, HoldId, IncidentId,
-    PolicyHash, Position, RestartId, TokenId, Version, WorkspaceId,
+    PolicyHash, Position, QueueId, RestartId, TokenId, Version, WorkspaceId,
 };

@@ -61,7 +61,11 @@ impl Class {
             }
             (
                 "workspace",
-                "card_updated"
+                "call_dequeued"
+                | "call_dispatched"
+                | "call_queued"
+                | "call_returned"
+                | "card_updated"
                 | "came_online"
                 | "created"
                 | "degraded"

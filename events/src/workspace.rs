@@ -15,6 +15,7 @@ mod drain;
 mod evidence;
 mod instance;
 mod profile;
+mod queue;
 mod restart;
 mod secret;
 mod session;
@@ -39,6 +40,7 @@ pub use profile::{
     BackendKind, Created, DeliveryMode, DirectoryChanged, Folded, Moved, Placed, Renamed, RoleChanged,
     RuntimeChanged, TierChanged, WorkspaceAccess,
 };
+pub use queue::{CallDequeued, CallDispatched, CallQueued, CallReturned, QueueOutcome};
 pub use restart::{
     Quarantined, RestartAbandoned, RestartAnnounced, RestartCause, RestartRequested, RestartStarted,
 };
@@ -138,6 +140,14 @@ vocabulary! {
         RegistrationRefused = "workspace.registration_refused.v1",
         /// An A2A call through the platform ended.
         CallFinished = "workspace.call_finished.v1",
+        /// A call waits until its agent has time. Its outcome is `CallDequeued`.
+        CallQueued = "workspace.call_queued.v1",
+        /// A call that waited leaves for its agent: from here on it may have arrived.
+        CallDispatched = "workspace.call_dispatched.v1",
+        /// Its agent did not take it in: it waits again.
+        CallReturned = "workspace.call_returned.v1",
+        /// A call waits no longer.
+        CallDequeued = "workspace.call_dequeued.v1",
         /// It has a secret of this name from here on, or another value of it.
         SecretSet = "workspace.secret_set.v1",
         /// It has no secret of this name any more.

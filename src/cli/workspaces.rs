@@ -13,6 +13,7 @@ use crate::cli::output::{Cell, Output, text};
 mod change;
 mod create;
 mod erase;
+mod queue;
 mod tokens;
 
 pub(super) use change::Restart;
@@ -49,6 +50,8 @@ enum Command {
     Pause(change::Pause),
     /// Stop a workspace until somebody needs it
     Hibernate(change::Hibernate),
+    /// Show the calls that wait until a workspace's agent has time
+    Queue(queue::Queue),
     /// Start a paused or hibernated workspace again
     Resume(change::Resume),
     /// Stop a workspace and its descendants, and remove them
@@ -72,6 +75,7 @@ impl Workspaces {
             Command::Restart(restart) => restart.run(&client, output).await,
             Command::Pause(pause) => pause.run(&client, output).await,
             Command::Hibernate(hibernate) => hibernate.run(&client, output).await,
+            Command::Queue(queue) => queue.run(&client, output).await,
             Command::Resume(resume) => resume.run(&client, output).await,
             Command::Rm(remove) => remove.run(&client, output).await,
             Command::Erase(erase) => erase.run(&client, output).await,

@@ -25,6 +25,7 @@ pub(crate) mod failure;
 mod inbox;
 pub mod normalise;
 pub mod patience;
+pub mod queue;
 pub mod relay;
 mod restarting;
 pub mod retry;
@@ -46,6 +47,7 @@ const CARD_MAX_AGE: u32 = 60;
     request_body(content = Object, description = "JSON-RPC request; without `jsonrpc` it is wrapped"),
     responses(
         (status = 200, description = "the agent's answer, as it came", body = Object),
+        (status = 202, description = "the agent is busy, and the call waits", body = queue::QueuedView),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 410, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 502, body = ErrorBody), (status = 503, body = ErrorBody),
@@ -70,22 +72,44 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
     let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
     let permit = match ctx.state.runtime.permit(id, request, ctx.origin(caller.clone())) {
         Err(refused) if retry::is_busy(&refused) => {
-            retry::slot(&ctx, id, PermitRequest { caller, method: call.method }, refused).await
+            retry::slot(
+                &ctx,
+                id,
+                PermitRequest { caller: caller.clone(), method: call.method.clone() },
+                refused,
+            )
+            .await
         }
         Err(
             PermitRefused::NoUrl { .. } | PermitRefused::Restarting { .. } | PermitRefused::Asleep { .. },
         ) => {
             ctx.state.runtime.settled(id).await;
             let origin = ctx.origin(caller.clone());
-            ctx.state.runtime.permit(id, PermitRequest { caller, method: call.method }, origin)
+            let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
+            ctx.state.runtime.permit(id, request, origin)
         }
         permit => permit,
     };
     let permit = match permit {
         Err(PermitRefused::Asleep { waking }) => return Err(wake(&ctx, id, &caller, waking).await),
+        Err(refused @ PermitRefused::Full { .. }) => {
+            let waits = queue::enqueue(&ctx, id, &caller, &call, None).await?;
+            return waits.ok_or_else(|| not_permitted(&ctx, id, refused));
+        }
         permit => permit.map_err(|refused| not_permitted(&ctx, id, refused))?,
     };
-    relay::relay(ctx, id, permit, call.body).await
+    let answer = relay::relay(ctx.clone(), id, permit, call.body.clone()).await;
+    match answer {
+        // The agent said that it has no time, so the call was not taken in.
+        Err(error) if error.code == retry::AGENT_BUSY => {
+            // Where it did not say for how long, only its caller is told to wait for so long.
+            let after = error.wait().filter(|seconds| *seconds != retry::RETRY_BUSY);
+            let after = after.map(std::time::Duration::from_secs);
+            let waits = queue::enqueue(&ctx, id, &caller, &call, after).await?;
+            waits.ok_or(error)
+        }
+        answer => answer,
+    }
 }
 
 /// Whether a workspace is there. Looks at its row and lets it go: one that is held has to be copied when the next fact changes

@@ -147,6 +147,11 @@ impl ApiError {
         self
     }
 
+    /// When to try again, in seconds, if it says so.
+    pub fn wait(&self) -> Option<u64> {
+        self.more.retry_after
+    }
+
     /// Adds a member to the body.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -213,13 +218,16 @@ impl From<Rejection> for ApiError {
             | Rejection::NoSuchHold
             | Rejection::NoSuchIncident
             | Rejection::NoAgent
+            | Rejection::NotQueued
             | Rejection::NoSuchToken
             | Rejection::NoSuchDelegation
             | Rejection::NoSuchSecret
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
             Rejection::EnrolmentClosed => StatusCode::UNAUTHORIZED,
-            Rejection::TooManyTokens | Rejection::TooManyDelegations => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::TooManyTokens | Rejection::TooManyDelegations | Rejection::QueueFull => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } | Rejection::NotExternal => {
                 StatusCode::BAD_REQUEST
             }
@@ -240,11 +248,10 @@ impl From<Rejection> for ApiError {
             | Rejection::StaleGeneration { .. } => StatusCode::CONFLICT,
         };
         let error = Self::new(status, rejection.code(), rejection.to_string());
-        match rejection {
-            Rejection::HoldTooLong { .. } => error.field("lasts"),
-            Rejection::ActiveTasks { active_tasks } => error.with("active_tasks", active_tasks),
-            _ => error,
+        if let Rejection::ActiveTasks { active_tasks } = rejection {
+            return error.with("active_tasks", active_tasks);
         }
+        if matches!(rejection, Rejection::HoldTooLong { .. }) { error.field("lasts") } else { error }
     }
 }
 

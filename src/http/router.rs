@@ -154,6 +154,9 @@ fn assignment(config: &mut ServiceConfig<'_>) {
 /// What agents say and hand to each other.
 fn coordination(config: &mut ServiceConfig<'_>) {
     config
+        .service(a2a::queue::list)
+        .service(a2a::queue::show)
+        .service(a2a::queue::drop_stale)
         .service(activity::list)
         .service(activity::report)
         .service(activity::ack)

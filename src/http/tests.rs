@@ -16,6 +16,7 @@ mod live;
 mod moments;
 mod platform;
 mod projections;
+mod queue;
 mod registry;
 mod replays;
 mod subscriptions;

@@ -142,6 +142,10 @@ impl Runtime {
                 let origin = Origin::caused_by(correlation, because);
                 self.shared.spawn(self.clone().return_task(source, delegation, origin));
             }
+            workspace::Effect::ServeQueue { because } => {
+                let origin = Origin::caused_by(correlation, because);
+                self.shared.spawn(self.clone().serve_queue(workspace, origin));
+            }
             workspace::Effect::PassAgent { assigned, to, because } => {
                 let origin = Origin::caused_by(correlation, because);
                 self.shared.spawn(self.clone().pass_agent((workspace, to), assigned, origin));
@@ -179,6 +183,7 @@ impl Runtime {
             | workspace::Effect::Delegate { .. }
             | workspace::Effect::ReturnTask { .. }
             | workspace::Effect::PassAgent { .. }
+            | workspace::Effect::ServeQueue { .. }
             | workspace::Effect::Confirm { .. } => {}
         }
     }

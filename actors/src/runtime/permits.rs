@@ -62,6 +62,9 @@ struct Back {
     since_ns: u64,
 }
 
+/// How a call ended, and what was said in it where that is recorded.
+type Ended = (CallFinished, Option<CallRecorded>);
+
 /// What is said in a call.
 #[derive(Debug)]
 struct Said {
@@ -101,10 +104,25 @@ impl Permit {
         said.cut |= piece.len() > room;
     }
 
+    /// What was to be sent was not taken in: it is said another time.
+    pub(super) fn unsaid(&mut self) {
+        self.said = None;
+    }
+
+    /// Gives the slot back, for somebody who records by himself how the call ended.
+    pub(super) fn settle(mut self, report: CallReport) -> Option<Ended> {
+        self.close(report).map(|(ended, ..)| ended)
+    }
+
     fn give_back(&mut self, report: CallReport) {
-        let Some(Back { runtime, workspace, permits, request, origin, since_ns }) = self.back.take() else {
-            return;
-        };
+        if let Some((ended, runtime, workspace, origin)) = self.close(report) {
+            let log = Arc::clone(&runtime.shared.log);
+            runtime.shared.outcomes.add(workspace, ended, origin, log.as_ref());
+        }
+    }
+
+    fn close(&mut self, report: CallReport) -> Option<(Ended, Runtime, WorkspaceId, Origin)> {
+        let Back { runtime, workspace, permits, request, origin, since_ns } = self.back.take()?;
         permits.give_back(self.call);
         let elapsed_ns = runtime.shared.clock.now().mono_ns.saturating_sub(since_ns);
         let finished = CallFinished {
@@ -121,7 +139,7 @@ impl Permit {
             failure: report.failure,
         };
         let said = self.said.take().map(|said| recorded(&finished, &said));
-        runtime.shared.outcomes.add(workspace, (finished, said), origin, runtime.shared.log.as_ref());
+        Some(((finished, said), runtime, workspace, origin))
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use covalence_events::workspace::{
-    ActivityReported, Assigned, CallFinished, CallRecorded, Created, DelegationOutcome, DelegationRunner,
-    DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef, MessageQueued, Notified, RefusedBecause,
-    RestartAnnounced, RestartCause, SecretSet, Text, TokenPurpose,
+    ActivityReported, Assigned, CallDequeued, CallDispatched, CallFinished, CallQueued, CallRecorded,
+    Created, DelegationOutcome, DelegationRunner, DeliveryMode, EvidenceObserved, HeartbeatReceived,
+    InstanceRef, MessageQueued, Notified, RefusedBecause, RestartAnnounced, RestartCause, SecretSet, Text,
+    TokenPurpose,
 };
 use covalence_events::{
-    AgentId, DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId,
+    AgentId, DelegationId, Generation, Position, QueueId, RestartId, Timestamp, TokenId, WorkspaceId,
 };
 
 use crate::effect::Provisioned;
@@ -67,6 +68,13 @@ pub enum Command {
     RemoveSecret(String),
     /// Keep a message for the agent until it fetches it.
     Queue(Box<MessageQueued>),
+    /// Have a call wait until the agent has time.
+    QueueCall(Box<CallQueued>),
+    /// Let no call wait any more that has waited since before this.
+    DropStale {
+        /// When.
+        before: Timestamp,
+    },
     /// The agent says what it does.
     Report(Box<ActivityReported>),
     /// The agent says something to people.
@@ -193,6 +201,12 @@ pub enum Command {
         /// Whether it has it.
         taken: bool,
     },
+    /// A call that waited is about to be sent.
+    RecordCallDispatched(CallDispatched),
+    /// A call that waited was not taken in.
+    RecordCallReturned(Returned),
+    /// A call that waited was sent, and this is what is known of it.
+    RecordCallDelivered(Box<Delivered>),
     /// A delegated task is about to be sent.
     RecordDelegationDispatched(DelegationId),
     /// A delegated task waits at the other agent.
@@ -255,6 +269,11 @@ impl Command {
             Self::RemoveSecret(_) => "remove_secret",
             Self::RecordGlobalSecrets(_) => "record_global_secrets",
             Self::Queue(_) => "queue",
+            Self::QueueCall(_) => "queue_call",
+            Self::DropStale { .. } => "drop_stale",
+            Self::RecordCallDispatched(_) => "record_call_dispatched",
+            Self::RecordCallReturned(_) => "record_call_returned",
+            Self::RecordCallDelivered(_) => "record_call_delivered",
             Self::Report(_) => "report",
             Self::Notify(_) => "notify",
             Self::Ack { .. } => "ack",
@@ -436,6 +455,28 @@ impl DelegationEnd {
             error: Some(error.to_owned()),
         }
     }
+}
+
+/// See [`Command::RecordCallReturned`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Which.
+    pub queue: QueueId,
+    /// Whether the agent had no time; else nobody took it in at all.
+    pub busy: bool,
+    /// For how long it is not tried again.
+    pub pause: TimeDelta,
+    /// What went wrong, for people.
+    pub error: String,
+}
+
+/// See [`Command::RecordCallDelivered`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivered {
+    /// How the wait ended.
+    pub ended: CallDequeued,
+    /// How the call did, and what was said in it; none where this run of the platform did not make it.
+    pub call: Option<(CallFinished, Option<CallRecorded>)>,
 }
 
 /// See [`Command::RecordReply`].

@@ -7,6 +7,7 @@ use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
 use super::delegations::{Delegations, Stage};
 use super::inbox::Inbox;
+use super::queue::Queue;
 use super::react::SUPERSEDED;
 use super::session::Session;
 use super::state::{
@@ -73,6 +74,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         secrets: std::collections::BTreeMap::new(),
         provisioned: None,
         inbox: Inbox::default(),
+        queue: Queue::default(),
         delegations: Delegations::default(),
         agent: None,
         moving: None,
@@ -128,6 +130,10 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::SecretSet(e) => _ = state.secrets.insert(e.name.clone(), e.value.clone()),
         Event::SecretRemoved(e) => _ = state.secrets.remove(&e.name),
         Event::MessageQueued(e) => state.inbox.queued(e),
+        Event::CallQueued(e) => state.queue.queued(e, id, (recorded.version, at)),
+        Event::CallDispatched(e) => state.queue.dispatched(e),
+        Event::CallReturned(e) => state.queue.returned(e),
+        Event::CallDequeued(e) => state.queue.ended(e.queue),
         Event::ActivityAcked(e) => state.acked = e.seq,
         Event::AgentAssigned(e) => {
             state.agent = Some(Assigned { agent: e.agent, model: e.model.clone() });
@@ -349,6 +355,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::Removed(_) => {
             state.owed = None;
             state.delegations.abandoned();
+            state.queue.abandoned();
             enter(state, Status::Removed, at);
         }
         // What the workspace is, and that it was heard from: see `describe`.
@@ -380,6 +387,10 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallQueued(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
         | Event::ActivityAcked(_)
         | Event::AgentAssigned(_)
         | Event::AgentRemoved(_)

@@ -81,6 +81,11 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+    /// Bring the agent the calls that wait for it, as it has time.
+    ServeQueue {
+        /// The fact that asks.
+        because: EventId,
+    },
     /// Tell a workspace that the task which it handed to this one won't be done.
     ReturnTask {
         /// Whose task it is.
@@ -132,6 +137,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
             because: id,
         }],
         Event::RestartProved(e) => vec![Effect::ProveRestart { restart: e.restart, because: id }],
+        Event::CallQueued(_) => vec![Effect::ServeQueue { because: id }],
         Event::DelegationRequested(e) => match e.runner {
             DelegationRunner::Platform => vec![Effect::Delegate { delegation: e.delegation, because: id }],
             DelegationRunner::Agent => Vec::new(),
@@ -197,6 +203,9 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
         | Event::ActivityAcked(_)
         | Event::AgentAssigned(_)
         | Event::AgentMoveEnded(_)
@@ -278,6 +287,7 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
     if let Some(untold) = &state.untold {
         effects.push(Effect::Announce { restart: untold.restart, because: untold.online });
     }
+    effects.extend(state.queue.calls().next().map(|call| Effect::ServeQueue { because: call.queued }));
     effects.extend(pass_agent(state));
     if let Some((restart, because)) = state.proved {
         effects.push(Effect::ProveRestart { restart, because });

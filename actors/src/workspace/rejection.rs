@@ -3,6 +3,7 @@
 use covalence_events::Generation;
 
 use super::delegations::OPEN_MAX;
+use super::queue::WAITING_MAX;
 use crate::policy::admission;
 
 /// Working tokens that one workspace may have (contract data 1.9).
@@ -67,6 +68,12 @@ pub enum Rejection {
     /// It is called; nothing is queued for it.
     #[error("workspace takes its messages by being called, not by polling")]
     NotPolling,
+    /// As many calls wait for it as may.
+    #[error("too many calls wait: at most {WAITING_MAX} at once")]
+    QueueFull,
+    /// The call does not wait any more, or never did.
+    #[error("queued call not found")]
+    NotQueued,
     /// It has handed on as many tasks as may be open at once.
     #[error("too many open delegations: at most {OPEN_MAX} at once")]
     TooManyDelegations,
@@ -149,6 +156,8 @@ impl Rejection {
             Self::NoSuchToken => "token_not_found",
             Self::NoSuchSecret => "secret_not_found",
             Self::NotPolling => "not_polling",
+            Self::QueueFull => "queue_full",
+            Self::NotQueued => "queued_call_not_found",
             Self::TooManyDelegations => "too_many_delegations",
             Self::NoSuchDelegation => "delegation_not_found",
             Self::DelegationOver => "delegation_over",

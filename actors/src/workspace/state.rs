@@ -14,6 +14,7 @@ use crate::policy::phi::Beats;
 
 use super::delegations::Delegations;
 use super::inbox::Inbox;
+use super::queue::Queue;
 use super::session::Session;
 
 /// The wire status (contract 0.5; decision 19 maps supervision onto it).
@@ -300,6 +301,8 @@ pub struct State {
     pub provisioned: Option<Timestamp>,
     /// What waits for its agent to be fetched.
     pub inbox: Inbox,
+    /// Calls that wait until its agent has time.
+    pub queue: Queue,
     /// Tasks that it handed to others.
     pub delegations: Delegations,
     /// The model that is assigned to it.
@@ -322,6 +325,7 @@ impl State {
         self.session = Session::default();
         self.secrets.clear();
         self.inbox = Inbox::default();
+        self.queue = Queue::default();
         self.delegations = Delegations::default();
     }
 

@@ -20,6 +20,7 @@ mod hibernation;
 mod hung;
 mod platform;
 mod properties;
+mod queued;
 mod session;
 mod supervision;
 mod unstarted;

@@ -87,6 +87,13 @@ pub const ALL: &[Fields] = &[
         &["error", "failure.excerpt", "failure.message"],
         &[("method", "a name of the protocol's"), ("failure.fingerprint", DIGEST)],
     ),
+    fields(
+        "workspace.call_queued.v1",
+        &["request"],
+        &[("method", "a name of the protocol's"), ("digest", DIGEST)],
+    ),
+    fields("workspace.call_returned.v1", &["error"], &[]),
+    fields("workspace.call_dequeued.v1", &["error"], &[("reason", WORD)]),
     fields("workspace.secret_set.v1", &["name"], &[("value", SEALED)]),
     fields("workspace.secret_removed.v1", &["name"], &[]),
     fields("fleet.secret_set.v1", &["name"], &[("value", SEALED)]),

@@ -15,6 +15,7 @@ const SOURCES: &[&str] = &[
     include_str!("../workspace/evidence.rs"),
     include_str!("../workspace/instance.rs"),
     include_str!("../workspace/profile.rs"),
+    include_str!("../workspace/queue.rs"),
     include_str!("../workspace/restart.rs"),
     include_str!("../workspace/secret.rs"),
     include_str!("../workspace/session.rs"),

@@ -4,7 +4,7 @@ use covalence_events::fleet as f;
 use covalence_events::workspace as w;
 use covalence_events::{
     AgentId, CallId, DelegationId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal,
-    RestartId, Timestamp, TokenId, WorkspaceId,
+    QueueId, RestartId, Timestamp, TokenId, WorkspaceId,
 };
 
 fn id<T: std::str::FromStr>(n: u8) -> T {
@@ -352,6 +352,31 @@ fn activity() -> Vec<w::Event> {
         w::Notified {
             message: "the scarf is done".to_owned(),
             attachments: text("[{\"uri\":\"workspace:/workspace/scarf.png\",\"name\":\"scarf.png\"}]"),
+        }
+        .into(),
+        w::CallQueued {
+            queue: id::<QueueId>(13),
+            caller: Principal::Workspace(id(9)),
+            method: "message/send".to_owned(),
+            digest: text("00c0ffee00c0ffee"),
+            not_before: Some(time()),
+            expires: time(),
+            request: "{\"method\":\"message/send\"}".to_owned(),
+        }
+        .into(),
+        w::CallDispatched { queue: id::<QueueId>(13), call: id::<CallId>(8) }.into(),
+        w::CallReturned {
+            queue: id::<QueueId>(13),
+            busy: true,
+            not_before: time(),
+            error: "all slots taken".to_owned(),
+        }
+        .into(),
+        w::CallDequeued {
+            queue: id::<QueueId>(13),
+            outcome: w::QueueOutcome::Failed,
+            reason: text("outcome_unknown"),
+            error: text("cut off"),
         }
         .into(),
         w::ActivityAcked { seq: 7_000_000_000 }.into(),

@@ -1,8 +1,8 @@
 //! Facts about one workspace in words.
 
 use covalence_events::workspace::{
-    CallOutcome, DelegationOutcome, Event, EvidenceClass, EvidenceObserved, ProvisionOrigin, RestartCause,
-    RestartRequested, SuspicionRaised, Verdict, VerdictWithheld,
+    CallOutcome, DelegationOutcome, Event, EvidenceClass, EvidenceObserved, ProvisionOrigin, QueueOutcome,
+    RestartCause, RestartRequested, SuspicionRaised, Verdict, VerdictWithheld,
 };
 
 use super::{Said, Weight, exit_status, lasting, plain};
@@ -146,6 +146,17 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::MessageQueued(_) => Said::new(Routine, "a message waits for it to be fetched"),
         Event::ActivityReported(_) => Said::new(Routine, "it reported what it does"),
         Event::Notified(_) => Said::new(Routine, "it said something to people"),
+        Event::CallQueued(_) => Said::new(Routine, "a call waits until it has time"),
+        Event::CallDispatched(_) => Said::new(Routine, "a call that waited is sent"),
+        Event::CallReturned(e) if e.busy => Said::new(Routine, "it has no time for a call that waits"),
+        Event::CallReturned(_) => Said::new(Doubt, "a call that waits could not be delivered"),
+        Event::CallDequeued(e) => match e.outcome {
+            QueueOutcome::Completed => Said::new(Routine, "a call that waited was answered"),
+            QueueOutcome::Failed | QueueOutcome::Dropped => Said::new(
+                Doubt,
+                format!("a call that waited ended: {}", e.reason.as_deref().unwrap_or("no reason given")),
+            ),
+        },
         Event::ActivityAcked(_) => Said::new(Routine, "it has done with its feed up to there"),
         Event::AgentAssigned(e) => Said::new(Routine, format!("model {} is assigned", cut(&e.model))),
         Event::AgentRemoved(e) => match e.to {
