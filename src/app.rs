@@ -387,7 +387,12 @@ fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec
 }
 
 fn settings(config: &Config) -> Settings {
-    Settings { policy: config.supervision.clone(), arbiters: ACTOR_THREADS, ..Settings::default() }
+    Settings {
+        policy: config.supervision.clone(),
+        arbiters: ACTOR_THREADS,
+        away_patience: config.calls.away_patience,
+        ..Settings::default()
+    }
 }
 
 fn bind(wished: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {

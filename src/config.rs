@@ -298,6 +298,8 @@ pub struct Calls {
     pub idle_timeout: Duration,
     /// A call without a deadline of its own is tried again at a busy agent for this long.
     pub busy_patience: Duration,
+    /// A delegated task waits for a workspace that is away (paused, restarting, gone) for this long.
+    pub away_patience: Duration,
 }
 
 /// Who is told of alarms besides the log.

@@ -118,11 +118,19 @@ pub struct Settings {
     /// Commands that wait in one mailbox; more are answered with busy. An agent sends a handful a minute, a busy one is
     /// called by a few hundred callers at once.
     pub mailbox_capacity: usize,
+    /// How long a delegated task waits for a workspace that is away.
+    pub away_patience: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { policy: Policy::default(), arbiters: 1, mailbox_capacity: 1024 }
+        Self {
+            policy: Policy::default(),
+            arbiters: 1,
+            mailbox_capacity: 1024,
+            // R57.
+            away_patience: Duration::from_secs(5 * 60),
+        }
     }
 }
 

@@ -257,6 +257,7 @@ pub(super) fn calls(layers: &mut Layers) -> Result<Calls, ConfigError> {
     Ok(Calls {
         idle_timeout: required(layers, "calls.idle_timeout", DURATION, duration)?,
         busy_patience: required(layers, "calls.busy_patience", DURATION, duration)?,
+        away_patience: required(layers, "calls.away_patience", DURATION, duration)?,
     })
 }
 

@@ -272,6 +272,13 @@ const PLATFORM: &[Setting] = &[
     )
     .lenient(),
     setting(
+        "calls.away_patience",
+        "A2A_AWAY_PATIENCE_SECONDS",
+        "300",
+        "a delegated task waits for a workspace that is away for this long",
+    )
+    .lenient(),
+    setting(
         "alarms.webhook",
         "COVALENCE_ALARM_WEBHOOK",
         "",

@@ -14,6 +14,7 @@ mod a2a_client;
 mod cli;
 mod clients;
 mod damaged;
+mod coordination;
 mod demo;
 mod dependencies;
 mod docker_backend;

@@ -134,22 +134,10 @@ impl Runtime {
             workspace::Effect::Drain { restart, because } => {
                 self.drain(workspace, restart, Origin::caused_by(correlation, because));
             }
-            workspace::Effect::Delegate { delegation, because } => {
-                let origin = Origin::caused_by(correlation, because);
-                self.shared.spawn(self.clone().delegate(workspace, delegation, origin));
-            }
-            workspace::Effect::ReturnTask { source, delegation, because } => {
-                let origin = Origin::caused_by(correlation, because);
-                self.shared.spawn(self.clone().return_task(source, delegation, origin));
-            }
-            workspace::Effect::ServeQueue { because } => {
-                let origin = Origin::caused_by(correlation, because);
-                self.shared.spawn(self.clone().serve_queue(workspace, origin));
-            }
-            workspace::Effect::PassAgent { assigned, to, because } => {
-                let origin = Origin::caused_by(correlation, because);
-                self.shared.spawn(self.clone().pass_agent((workspace, to), assigned, origin));
-            }
+            effect @ (workspace::Effect::Delegate { .. }
+            | workspace::Effect::ReturnTask { .. }
+            | workspace::Effect::ServeQueue { .. }
+            | workspace::Effect::PassAgent { .. }) => self.run_errand(workspace, effect, correlation),
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
             | workspace::Effect::Purge { .. }) => {

@@ -116,8 +116,7 @@ impl Permit {
 
     fn give_back(&mut self, report: CallReport) {
         if let Some((ended, runtime, workspace, origin)) = self.close(report) {
-            let log = Arc::clone(&runtime.shared.log);
-            runtime.shared.outcomes.add(workspace, ended, origin, log.as_ref());
+            runtime.shared.outcomes.add(workspace, ended, origin, runtime.shared.log.as_ref());
         }
     }
 

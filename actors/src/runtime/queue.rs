@@ -24,8 +24,7 @@ use super::{CallReport, Permit, PermitRefused, PermitRequest, Runtime};
 use crate::context::Origin;
 use crate::effect::{AgentReply, Errand, NoticeError};
 use crate::workspace::answer::{self, Said};
-use crate::workspace::command::{Delivered, Returned};
-use crate::workspace::queue::Waiting;
+use crate::workspace::queue::{Delivered, Returned, Waiting};
 use crate::workspace::{Command, State};
 
 /// A call may take as long as any (contract 4.3).

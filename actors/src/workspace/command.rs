@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use covalence_events::workspace::{
-    ActivityReported, Assigned, CallDequeued, CallDispatched, CallFinished, CallQueued, CallRecorded,
-    Created, DelegationOutcome, DelegationRunner, DeliveryMode, EvidenceObserved, HeartbeatReceived,
-    InstanceRef, MessageQueued, Notified, RefusedBecause, RestartAnnounced, RestartCause, SecretSet, Text,
-    TokenPurpose,
+    ActivityReported, Assigned, CallDispatched, CallFinished, CallQueued, CallRecorded, Created,
+    DelegationOutcome, DelegationRunner, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef,
+    MessageQueued, Notified, RefusedBecause, RestartAnnounced, RestartCause, SecretSet, Text, TokenPurpose,
 };
 use covalence_events::{
-    AgentId, DelegationId, Generation, Position, QueueId, RestartId, Timestamp, TokenId, WorkspaceId,
+    AgentId, DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId,
 };
 
+use super::queue::{Delivered, Returned};
 use crate::effect::Provisioned;
 
 /// A wish or a report, addressed to one workspace.
@@ -455,28 +455,6 @@ impl DelegationEnd {
             error: Some(error.to_owned()),
         }
     }
-}
-
-/// See [`Command::RecordCallReturned`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Returned {
-    /// Which.
-    pub queue: QueueId,
-    /// Whether the agent had no time; else nobody took it in at all.
-    pub busy: bool,
-    /// For how long it is not tried again.
-    pub pause: TimeDelta,
-    /// What went wrong, for people.
-    pub error: String,
-}
-
-/// See [`Command::RecordCallDelivered`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Delivered {
-    /// How the wait ended.
-    pub ended: CallDequeued,
-    /// How the call did, and what was said in it; none where this run of the platform did not make it.
-    pub call: Option<(CallFinished, Option<CallRecorded>)>,
 }
 
 /// See [`Command::RecordReply`].

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use chrono::TimeDelta;
-use covalence_events::workspace::{CallDispatched, CallQueued, CallReturned};
+use covalence_events::workspace::{
+    CallDequeued, CallDispatched, CallFinished, CallQueued, CallRecorded, CallReturned,
+};
 use covalence_events::{EventId, Principal, QueueId, Timestamp, Version};
 
 /// Calls of one workspace that may wait at once. Who would be behind so many has an answer sooner elsewhere.
@@ -36,6 +38,28 @@ pub struct Waiting {
     pub attempts: u32,
     /// Whether it may have arrived.
     pub dispatched: bool,
+}
+
+/// See [`RecordCallReturned`](super::Command::RecordCallReturned).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Which.
+    pub queue: QueueId,
+    /// Whether the agent had no time; else nobody took it in at all.
+    pub busy: bool,
+    /// For how long it is not tried again.
+    pub pause: TimeDelta,
+    /// What went wrong, for people.
+    pub error: String,
+}
+
+/// See [`RecordCallDelivered`](super::Command::RecordCallDelivered).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivered {
+    /// How the wait ended.
+    pub ended: CallDequeued,
+    /// How the call did, and what was said in it; none where this run of the platform did not make it.
+    pub call: Option<(CallFinished, Option<CallRecorded>)>,
 }
 
 /// See the module.

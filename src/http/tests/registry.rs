@@ -128,8 +128,8 @@ async fn peers_and_discovery_follow_the_hierarchy() {
     let access = |caller: &str, target: &str| {
         platform.post("/registry/check-access", json!({"caller_id": caller, "target_id": target})).send()
     };
-    assert_eq!(access(&left, &right).await.text, "{\"allowed\":true}");
-    assert_eq!(access(&left, &other).await.text, "{\"allowed\":false}");
+    assert!(access(&left, &right).await.text.starts_with("{\"allowed\":true,"));
+    assert!(access(&left, &other).await.text.starts_with("{\"allowed\":false,"));
     assert_eq!(access("", &other).await.says(), (400, "invalid request body"));
     assert_eq!(
         platform.ask(Method::GET, &format!("/registry/{}/peers", "x")).send().await.says(),

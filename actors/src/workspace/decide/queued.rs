@@ -7,8 +7,7 @@ use covalence_events::workspace::{CallDequeued, CallDispatched, CallQueued, Call
 use super::asked::alive;
 use super::{Facts, hibernation, reported};
 use crate::context::{Context, Decision};
-use crate::workspace::command::{Delivered, Returned};
-use crate::workspace::queue::{ATTEMPTS_MAX, Waiting};
+use crate::workspace::queue::{ATTEMPTS_MAX, Delivered, Returned, Waiting};
 use crate::workspace::rejection::Rejection;
 use crate::workspace::state::State;
 

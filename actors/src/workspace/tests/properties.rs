@@ -246,20 +246,21 @@ proptest! {
     #[test]
     fn what_hibernates_is_started_only_because_it_is_needed(steps in prop::collection::vec(step(), 0..60)) {
         let story = live(BackendKind::Process, &steps);
-        let mut asleep = false;
+        let (mut asleep, mut by_hand) = (false, false);
         for event in facts(&story) {
             match event {
-                Event::HibernationRequested(_) => asleep = true,
+                Event::HibernationRequested(_) => (asleep, by_hand) = (true, false),
                 Event::Hibernated(_) => prop_assert!(asleep, "{:?}", story.story),
                 // A pause is a wish of its own, and has a test of its own.
                 Event::Paused(_) | Event::Removed(_) => asleep = false,
                 Event::RestartRequested(e) if asleep => {
                     prop_assert!(e.evidence.is_empty(), "{:?}", story.story);
-                    asleep = false;
+                    by_hand = true;
                 }
                 Event::ProvisionRequested(e) => {
-                    prop_assert!(!asleep || e.origin == ProvisionOrigin::Wake, "{:?}", story.story);
-                    asleep = false;
+                    let needed = e.origin == ProvisionOrigin::Wake || by_hand;
+                    prop_assert!(!asleep || needed, "{:?}", story.story);
+                    (asleep, by_hand) = (false, false);
                 }
                 Event::CameOnline(_) | Event::WentOffline(_) => prop_assert!(!asleep, "{:?}", story.story),
                 _ => {}

@@ -9,8 +9,8 @@ use covalence_events::workspace::{
 use covalence_events::{CallId, Principal, QueueId};
 
 use super::*;
-use crate::workspace::command::{Delivered, Hibernate, Returned};
-use crate::workspace::queue::{ATTEMPTS_MAX, WAITING_MAX};
+use crate::workspace::command::Hibernate;
+use crate::workspace::queue::{ATTEMPTS_MAX, Delivered, Returned, WAITING_MAX};
 
 const QUEUED: &str = "workspace.call_queued.v1";
 const DEQUEUED: &str = "workspace.call_dequeued.v1";
