@@ -162,6 +162,7 @@ fn coordination(config: &mut ServiceConfig<'_>) {
         .service(activity::ack)
         .service(activity::notify)
         .service(activity::search::search)
+        .service(workspaces::transcript::show)
         .service(delegations::hand_on)
         .service(delegations::list)
         .service(delegations::record)

@@ -22,3 +22,4 @@ mod replays;
 mod subscriptions;
 mod supervision;
 mod tokens;
+mod transcript;

@@ -29,6 +29,7 @@ pub mod hibernation;
 pub mod lifecycle;
 pub mod remove;
 pub mod tokens;
+pub mod transcript;
 
 /// How many facts the projections are behind, on answers that could not wait any longer for them.
 const LAG: HeaderName = HeaderName::from_static("x-covalence-lag");

@@ -115,7 +115,7 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::HeartbeatReceived(e) => {
             state.has_card |= e.agent_card.is_some();
             if state.hears(e.generation) {
-                state.active_tasks = u32::try_from(e.active_tasks).unwrap_or_default();
+                state.active_tasks = u32::try_from(e.active_tasks.max(0)).unwrap_or(u32::MAX);
             }
             beat(state, e.generation, recorded);
             heard(state, e.generation, at);
