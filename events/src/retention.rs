@@ -125,7 +125,8 @@ impl Class {
             | (
                 "fleet",
                 "hold_released" | "hold_set" | "incident_closed" | "incident_noted" | "incident_opened"
-                | "mode_set" | "secret_removed" | "secret_set" | "strategy_set",
+                | "master_key_rotated" | "mode_set" | "org_token_issued" | "org_token_revoked"
+                | "secret_removed" | "secret_set" | "strategy_set",
             ) => Some(Self::Operator),
             ("fleet", _) => Some(Self::Supervision),
             _ => None,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use covalence_events::workspace::{
     ActivityReported, CallOutcome, CallRecorded, Event, HeartbeatReceived, Notified,
 };
-use covalence_events::{Fact, Position, Principal, Recorded, Timestamp, WorkspaceId};
+use covalence_events::{Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
 
 use crate::structure::{self, Moment};
@@ -64,7 +64,11 @@ impl Teller {
                 let summary = format!("{} → {} (queued for poll)", e.method, self.moment.name(workspace));
                 vec![(
                     "ACTIVITY_LOGGED",
-                    logged(("a2a_receive", &e.method, &summary), "ok", (source(&e.caller), Some(workspace))),
+                    logged(
+                        ("a2a_receive", &e.method, &summary),
+                        "ok",
+                        (e.caller.workspace(), Some(workspace)),
+                    ),
                 )]
             }
             Event::ActivityReported(e) => vec![("ACTIVITY_LOGGED", reported(workspace, e))],
@@ -99,13 +103,6 @@ impl Teller {
     }
 }
 
-const fn source(caller: &Principal) -> Option<WorkspaceId> {
-    match caller {
-        Principal::Workspace(id) => Some(*id),
-        Principal::System | Principal::Admin | Principal::Anonymous => None,
-    }
-}
-
 fn logged(
     (activity_type, method, summary): (&str, &str, &str),
     status: &str,
@@ -120,7 +117,7 @@ fn logged(
 fn called(workspace: WorkspaceId, name: &str, e: &CallRecorded) -> Vec<(&'static str, Value)> {
     let failed = e.outcome != CallOutcome::Answered || e.status.is_some_and(|status| status >= 400);
     let summary = format!("{} → {name}", e.method);
-    let ends = (source(&e.caller), Some(workspace));
+    let ends = (e.caller.workspace(), Some(workspace));
     let status = if failed { "error" } else { "ok" };
     let mut activity = logged(("a2a_receive", &e.method, &summary), status, ends);
     activity["duration_ms"] = e.duration_ms.into();

@@ -113,6 +113,9 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         | fleet::Event::IncidentNoted(_)
         | fleet::Event::SecretSet(_)
         | fleet::Event::SecretRemoved(_)
+        | fleet::Event::MasterKeyRotated(_)
+        | fleet::Event::OrgTokenIssued(_)
+        | fleet::Event::OrgTokenRevoked(_)
         | fleet::Event::EngineLost(_) => {
             debug!(stream = %recorded.stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded");
         }

@@ -8,6 +8,8 @@ use crate::policy::admission;
 
 /// Working tokens that one workspace may have (contract data 1.9).
 pub const TOKENS_MAX: usize = 50;
+/// Working organisation tokens: as many as the contract's list shows (data 1.10).
+pub const ORG_TOKENS_MAX: usize = 500;
 
 /// The domain says no: nothing happened, so nothing is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +61,9 @@ pub enum Rejection {
     /// It has as many tokens as it may have.
     #[error("maximum {TOKENS_MAX} active tokens per workspace")]
     TooManyTokens,
+    /// The organisation has as many tokens as it may have.
+    #[error("maximum {ORG_TOKENS_MAX} active organisation tokens")]
+    TooManyOrgTokens,
     /// The token never was, or is worthless already.
     #[error("token not found or already revoked")]
     NoSuchToken,
@@ -152,7 +157,7 @@ impl Rejection {
             Self::NoAgent => "no_agent",
             Self::AgentMoves => "agent_moves",
             Self::EnrolmentClosed => "enrolment_closed",
-            Self::TooManyTokens => "too_many_tokens",
+            Self::TooManyTokens | Self::TooManyOrgTokens => "too_many_tokens",
             Self::NoSuchToken => "token_not_found",
             Self::NoSuchSecret => "secret_not_found",
             Self::NotPolling => "not_polling",

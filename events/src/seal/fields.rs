@@ -98,6 +98,8 @@ pub const ALL: &[Fields] = &[
     fields("workspace.secret_removed.v1", &["name"], &[]),
     fields("fleet.secret_set.v1", &["name"], &[("value", SEALED)]),
     fields("fleet.secret_removed.v1", &["name"], &[]),
+    fields("fleet.master_key_rotated.v1", &[], &[("master", DIGEST)]),
+    fields("fleet.org_token_issued.v1", &["name"], &[("prefix", "made at random, for showing")]),
     fields(
         "workspace.call_recorded.v1",
         &["request.text", "response.text", "error"],

@@ -30,6 +30,7 @@ const FLEET: &[&str] = &[
     include_str!("../fleet/incident.rs"),
     include_str!("../fleet/policy.rs"),
     include_str!("../fleet/secret.rs"),
+    include_str!("../fleet/token.rs"),
 ];
 
 type Structs = BTreeMap<String, Vec<(String, String)>>;

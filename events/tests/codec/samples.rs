@@ -678,6 +678,15 @@ fn choices() -> Vec<f::Event> {
         f::ModeSet { scope: f::Scope::Fleet, mode: f::Mode::Advise, reason: "trial".to_owned() }.into(),
         f::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
         f::SecretRemoved { name: "API_KEY".to_owned() }.into(),
+        f::MasterKeyRotated { master: "0123456789abcdef".to_owned(), keys: 7, in_force: true }.into(),
+        f::OrgTokenIssued {
+            token: id::<TokenId>(9),
+            sha256: [0xab; 32],
+            prefix: "Zm9vYmFy".to_owned(),
+            name: text("deploy"),
+        }
+        .into(),
+        f::OrgTokenRevoked { token: id::<TokenId>(9) }.into(),
         f::StrategySet { team: workspace, strategy: f::Strategy::RestForOne }.into(),
         f::PolicyChanged {
             hash: PolicyHash(7),

@@ -212,9 +212,7 @@ impl Case {
             }
             Event::CallFinished(e) if matches!(e.outcome, CallOutcome::Unknown) => self.cut_calls.push(mark),
             Event::HeartbeatReceived(_) | Event::Registered(_) => self.heard.push(mark.at),
-            Event::Paused(_) | Event::HibernationRequested(_) | Event::Removed(_)
-                if *by == Principal::Admin =>
-            {
+            Event::Paused(_) | Event::HibernationRequested(_) | Event::Removed(_) if by.is_operator() => {
                 self.back(mark.at);
             }
             _ => {}
