@@ -380,7 +380,7 @@ pub enum OpenError {
     },
     /// Keys are gone that nobody destroyed. Never opened as if what they seal had not been there.
     #[error(
-        "`{path}` has {fields} fields, the first at position {position}, that are sealed by keys which are not there: restore the directory of the keys"
+        "`{path}` has {fields} fields, the first at position {position}, that are sealed by keys which are not there: restore the directory of the keys, or accept that they are lost"
     )]
     KeysMissing {
         /// The log's directory.

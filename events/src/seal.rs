@@ -121,7 +121,11 @@ pub(crate) fn open<'a>(
                 unread.missing = keys.is_some().then_some(name);
                 Ok::<_, CodecError>(Some(pack::short_text(SEALED)))
             }
-            Unsealed::Missing(_) | Unsealed::Erased => {
+            Unsealed::Lost if !keys.is_some_and(|keys| keys.is_erased(stream)) => {
+                unread.sealed += 1;
+                Ok(Some(pack::short_text(SEALED)))
+            }
+            Unsealed::Missing(_) | Unsealed::Lost | Unsealed::Erased => {
                 unread.erased += 1;
                 Ok(Some(pack::short_text(ERASED)))
             }

@@ -107,6 +107,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Open even though acknowledged facts, or keys, are missing. Only ever because a person said so.
     pub accept_loss: bool,
+    /// Give up the keys that are missing, for good. Only ever because a person said so.
+    pub accept_lost_keys: bool,
     /// Facts in one database before the log is rolled; `None` never rolls it, and leaves the archive alone.
     pub roll_events: Option<u64>,
     /// The keys that fields are sealed by; without, they are kept as they are.
@@ -119,6 +121,7 @@ impl Default for Options {
             cache_bytes: CACHE_BYTES_DEFAULT,
             reserve_bytes: RESERVE_BYTES_DEFAULT,
             accept_loss: false,
+            accept_lost_keys: false,
             roll_events: Some(ROLL_EVENTS_DEFAULT),
             keys: None,
         }
@@ -138,6 +141,8 @@ pub struct Opened {
     pub mended: Option<Mended>,
     /// The acknowledged position that was given up because [`Options::accept_loss`] said so.
     pub accepted_loss: Option<Position>,
+    /// Fields that are sealed by keys which are not there, as far as they were not given up before.
+    pub lost_fields: u64,
     /// The log has facts, but nothing says how far it was acknowledged: a loss at its end can't be ruled out.
     pub high_water_missing: bool,
 }
@@ -264,9 +269,10 @@ impl SledLog {
         let Opening { layers, blobs, mut scanned, lost, mended } =
             opening::read(&directory, (options, &disk), acknowledged, visit)?;
         let head = scanned.index.head();
-        if let Some(keys) = &options.keys {
-            scanned.settle_keys(path, keys, options.accept_loss)?;
-        }
+        let lost_fields = match &options.keys {
+            Some(keys) => scanned.settle_keys(path, keys, options)?,
+            None => 0,
+        };
         let repaired = scanned.repair(&directory)?;
         if let Some(repair) = &repaired {
             tracing::warn!(
@@ -290,6 +296,7 @@ impl SledLog {
             repaired,
             mended,
             accepted_loss: lost,
+            lost_fields,
             high_water_missing: acknowledged.is_none() && head > Position(0),
         };
         let store = layers.stores.last().cloned().ok_or_else(|| OpenError::Store {
