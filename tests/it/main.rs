@@ -30,6 +30,7 @@ mod incidents;
 mod kill_and_heal;
 mod log_backup;
 mod mass_death;
+mod master_key;
 mod operator;
 mod panic_boundary;
 mod platform_crash;
