@@ -36,6 +36,7 @@ use crate::conditions::{self, Condition, Conditions, Sources, Watcher};
 use crate::config::{Config, keys_dir, token};
 use crate::http::address::Surroundings;
 use crate::http::live::hub::Hub;
+use crate::http::secrets::master;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 use crate::retention::{Around, Keeping, Retention};
 use crate::segments::Export;
@@ -86,7 +87,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let past = keep_past(&config, &log, history.erased_at, &tasks)?;
     let retention = retention(&config, (history.scavenger, export.status()), (&views, &past), &clock);
     let keeping = keep_up_with(&retention, &tasks, &shutdown, &mut pulses);
-    let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
+    let facts = first_facts((&history.opened, &history.vault), &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
@@ -368,7 +369,7 @@ fn mended(opened: &Opened) -> Vec<LogMended> {
 }
 
 /// What the platform says first in every run.
-fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec<Command> {
+fn first_facts((opened, vault): (&Opened, &Vault), recovery: &Recovery, chosen: BackendKind) -> Vec<Command> {
     let repaired = opened.repaired.as_ref().map(|repair| {
         Command::RecordRepair(TailRepaired {
             kept: repair.kept,
@@ -383,7 +384,8 @@ fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec
         head: opened.head,
     });
     let mended = mended(opened).into_iter().map(Command::RecordMended);
-    repaired.into_iter().chain(mended).chain([started]).collect()
+    let rotated = vault.rotated().map(|rotated| Command::RecordKeyRotated(master::fact(rotated)));
+    repaired.into_iter().chain(mended).chain(rotated).chain([started]).collect()
 }
 
 fn settings(config: &Config) -> Settings {
@@ -442,6 +444,9 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
         cors_origins: config.server.cors_origins.clone(),
         rate_limit: config.server.rate_limit.get(),
         organisation: config.access.organisation.clone(),
+        slug: config.access.organisation_slug.clone(),
+        control_plane: config.access.control_plane.clone(),
+        canvas: config.access.canvas.clone(),
         workspace_roots: config.workspaces.roots.clone(),
         workspace_dir: config.workspaces.workspace_dir.as_ref().map(|dir| dir.display().to_string()),
         default_runtime: config.workspaces.default_runtime.clone(),

@@ -28,7 +28,7 @@ pub mod token;
 mod tests;
 
 pub use layers::{Entry, Environment, Flags, Layers, Lookup, Source};
-pub(crate) use parse::{duration, encryption_key};
+pub(crate) use parse::{duration, encryption_key, master_key};
 
 /// Why there is no configuration. Texts name what is wrong and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +200,12 @@ pub struct Access {
     pub test_tokens: bool,
     /// The tenant that every request must name.
     pub organisation: Option<String>,
+    /// The organisation's name at the control plane.
+    pub organisation_slug: Option<String>,
+    /// The control plane behind `/cp/`.
+    pub control_plane: Option<Url>,
+    /// The canvas that is served where no route is.
+    pub canvas: Option<Url>,
     /// `saas` or `self-hosted`, if set.
     pub deploy_mode: Option<String>,
     /// What wraps the keys; `None`: the one in the data directory.

@@ -155,6 +155,24 @@ const PLATFORM: &[Setting] = &[
     ),
     setting("access.organisation", "MOLECULE_ORG_ID", "", "tenant that every request must name"),
     setting(
+        "access.organisation_slug",
+        "MOLECULE_ORG_SLUG",
+        "",
+        "the organisation's name at the control plane, which says whose session is a member's",
+    ),
+    setting(
+        "access.control_plane",
+        "CP_UPSTREAM_URL",
+        "",
+        "address of the control plane behind `/cp/`; unset: there is none",
+    ),
+    setting(
+        "access.canvas",
+        "CANVAS_PROXY_URL",
+        "",
+        "address of the canvas that is served where no route is; unset: there is none",
+    ),
+    setting(
         "access.deploy_mode",
         "MOLECULE_DEPLOY_MODE",
         "",

@@ -225,7 +225,10 @@ impl From<Rejection> for ApiError {
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
             Rejection::EnrolmentClosed => StatusCode::UNAUTHORIZED,
-            Rejection::TooManyTokens | Rejection::TooManyDelegations | Rejection::QueueFull => {
+            Rejection::TooManyTokens
+            | Rejection::TooManyOrgTokens
+            | Rejection::TooManyDelegations
+            | Rejection::QueueFull => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } | Rejection::NotExternal => {

@@ -25,6 +25,7 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{present, settled};
 
 pub mod global;
+pub mod master;
 pub mod model;
 
 /// The contract's one text for a body that it can't use.

@@ -220,8 +220,8 @@ fn may_ask_state(ctx: &Ctx, id: WorkspaceId, row: Option<&Row>) -> Result<(), Ap
     let removed = row.is_some_and(|row| row.status == Status::Removed);
     match ctx.known.identity {
         Identity::Spent(credential) if removed && credential.workspace == id => Ok(()),
-        // The contract wants the workspace's own token here once it has one; the admin token is no exception.
-        Identity::Admin if ctx.state.views.credentials.read().has_live(id) => {
+        // The contract wants the workspace's own token here once it has one; the operator's is no exception.
+        Identity::Admin | Identity::Org(_) if ctx.state.views.credentials.read().has_live(id) => {
             Err(ApiError::unauthorized("invalid_workspace_token", "invalid workspace auth token"))
         }
         _ => auth::workspace(ctx, id).map(|_| ()),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use covalence_events::log::{EventLog, ReadError, Subscription};
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::Event;
-use covalence_events::{Fact, Position, Recorded, TokenId, WorkspaceId};
+use covalence_events::{Fact, Position, Recorded, TokenId, WorkspaceId, fleet};
 use covalence_projections::Views;
 use covalence_projections::live::{Teller, Told};
 use covalence_projections::roster::RootTalk;
@@ -266,8 +266,12 @@ impl Inner {
         for one in &told {
             self.publish(one, views);
         }
-        if let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) {
-            self.revoke(workspace, event);
+        match (&recorded.fact, recorded.subject()) {
+            (Fact::Workspace(event), Some(workspace)) => self.revoke(workspace, event),
+            (Fact::Fleet(fleet::Event::OrgTokenRevoked(e)), _) => {
+                self.end(|listener| listener.token == Some(e.token));
+            }
+            _ => {}
         }
     }
 
@@ -303,13 +307,20 @@ impl Inner {
             _ => None,
         };
         let Some(tokens) = ended else { return };
-        self.listeners.retain(|listener| {
+        self.end(|listener| {
             let is_own = matches!(listener.sees, Sees::Team(own) | Sees::One(own) if own == workspace);
-            let is_over = listener.token.is_some_and(|token| tokens.is_empty() || tokens.contains(&token));
-            if is_own && is_over {
+            is_own && listener.token.is_some_and(|token| tokens.is_empty() || tokens.contains(&token))
+        });
+    }
+
+    /// Lets those go whose token is worthless.
+    fn end(&mut self, is_over: impl Fn(&Listener) -> bool) {
+        self.listeners.retain(|listener| {
+            let is_over = is_over(listener);
+            if is_over {
                 let _ = listener.end.reason.set(Reason::Revoked);
             }
-            !(is_own && is_over)
+            !is_over
         });
     }
 }

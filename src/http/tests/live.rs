@@ -13,11 +13,11 @@ use crate::http::live::hub::{QUEUE, Reason, Sees, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-trait Frames: Stream<Item = Result<Frame, awc::error::WsProtocolError>> + Unpin {}
+pub(super) trait Frames: Stream<Item = Result<Frame, awc::error::WsProtocolError>> + Unpin {}
 
 impl<T: Stream<Item = Result<Frame, awc::error::WsProtocolError>> + Unpin> Frames for T {}
 
-async fn open(
+pub(super) async fn open(
     platform: &Platform,
     query: &str,
     token: &str,
@@ -29,7 +29,7 @@ async fn open(
 }
 
 /// The next event; a close is told as `{"closed": …}`.
-async fn next(socket: &mut impl Frames) -> Value {
+pub(super) async fn next(socket: &mut impl Frames) -> Value {
     loop {
         let frame = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
         match frame {
