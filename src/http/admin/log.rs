@@ -68,7 +68,8 @@ pub(crate) async fn log(ctx: Ctx, query: web::Query<LogQuery>) -> Answer {
         _ => Form::Ndjson,
     };
     let resumed = ctx.header("last-event-id").and_then(|id| id.trim().parse().ok());
-    let after = Position(resumed.or(query.after).unwrap_or(0));
+    // Nothing can come after the last position that a number can name.
+    let after = Position(resumed.or(query.after).unwrap_or(0).min(u64::MAX - 1));
     if query.follow == Some(true) || form == Form::Sse {
         let log = Follow::new(Arc::clone(&ctx.state.log), filter, after);
         return Ok(follow(log, query.limit, form));

@@ -139,7 +139,7 @@ pub(crate) async fn create_token(ctx: Ctx, path: web::Path<String>) -> Answer {
     tag = "workspaces", params(("id" = String, Path), ("token" = String, Path)),
     responses(
         (status = 200, description = "`{\"status\":\"revoked\"}`"), (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
