@@ -56,12 +56,11 @@ impl Class {
             ("workspace", "heartbeat_received") => Some(Self::Heartbeat),
             ("workspace", "call_finished") => Some(Self::Call),
             ("workspace", "message_queued") => Some(Self::Message),
-            ("workspace", "activity_acked" | "activity_reported" | "call_recorded" | "notified") => {
-                Some(Self::Activity)
-            }
+            ("workspace", "activity_reported" | "call_recorded" | "notified") => Some(Self::Activity),
             (
                 "workspace",
-                "call_dequeued"
+                "activity_acked"
+                | "call_dequeued"
                 | "call_dispatched"
                 | "call_queued"
                 | "call_returned"

@@ -228,9 +228,7 @@ impl From<Rejection> for ApiError {
             Rejection::TooManyTokens
             | Rejection::TooManyOrgTokens
             | Rejection::TooManyDelegations
-            | Rejection::QueueFull => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            | Rejection::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } | Rejection::NotExternal => {
                 StatusCode::BAD_REQUEST
             }

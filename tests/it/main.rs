@@ -13,8 +13,8 @@
 mod a2a_client;
 mod cli;
 mod clients;
-mod damaged;
 mod coordination;
+mod damaged;
 mod demo;
 mod dependencies;
 mod docker_backend;
