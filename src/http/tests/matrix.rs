@@ -144,7 +144,10 @@ async fn every_route_takes_the_credentials_of_the_table_and_no_others() {
     let minted = installed.post("/org/tokens", json!({})).bearer(ADMIN).send().await;
     let org = minted.json["auth_token"].as_str().unwrap().to_owned();
     let mut wrong = Vec::new();
-    for (route, cells) in table() {
+    // After an emergency stop nothing is created any more: it is asked for last.
+    let (last, first): (Vec<_>, Vec<_>) =
+        table().into_iter().partition(|(route, _)| route == "POST /admin/emergency-stop");
+    for (route, cells) in first.into_iter().chain(last) {
         let answers = answers(&installed, &open, &org, &route).await;
         for ((column, cell), status) in COLUMNS.iter().zip(&cells).zip(answers) {
             let fits = match cell.as_str() {
