@@ -301,6 +301,21 @@ impl Folder {
         fs::remove_file(&path).map_err(failed(&path, "removing"))
     }
 
+    /// Removes a file that may not be there, and overwrites it then: a crash in between leaves nothing that can't be read.
+    /// Durable after [`Folder::sync`].
+    pub(super) fn retire(&self, name: &str) -> Result<(), KeyringError> {
+        let path = self.path.join(name);
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(&path, "overwriting")(error)),
+        };
+        self.spend(&path)?;
+        fs::remove_file(&path).map_err(failed(&path, "removing"))?;
+        self.sync()?;
+        overwrite(file).map_err(failed(&path, "overwriting"))
+    }
+
     /// Creates the directory for its owner alone.
     pub(super) fn create(&self) -> Result<(), KeyringError> {
         if self.path.is_dir() {

@@ -81,7 +81,7 @@ pub(super) fn read(
 
 /// The change is over; durable after [`Folder::sync`].
 pub(super) fn over(folder: &Folder) -> Result<(), KeyringError> {
-    folder.shred(FILE)
+    folder.retire(FILE)
 }
 
 fn bound(keeper: Keeper) -> Vec<u8> {

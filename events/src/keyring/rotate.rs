@@ -133,7 +133,7 @@ fn finish(
 ) -> Result<usize, KeyringError> {
     let count = wrap_all(folder, files, master, &[master])?;
     if keeper == Keeper::Operator {
-        folder.shred("master")?;
+        folder.retire("master")?;
     }
     next::over(folder)?;
     folder.sync()?;
