@@ -18,18 +18,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
+use covalence::http::auth::{Door, Identity};
 use covalence_actors::context::{Context, ObserverView, Origin};
-use covalence_actors::effect::{Listed, ListedState, Moment};
+use covalence_actors::effect::{Clock, Listed, ListedState, Moment, Secret};
 use covalence_actors::fleet::{self, Command, State, Survey};
 use covalence_actors::policy::Policy;
 use covalence_actors::runtime::FullOfBeats;
+use covalence_actors::runtime::token::digest;
 use covalence_actors::scenario::Everybody;
 use covalence_actors::watch::{Input, Output, Seen, Watch};
-use covalence_events::workspace::{BackendKind, InstanceRef, RestartCause};
-use covalence_events::{
-    BootId, CorrelationId, Fact, Generation, Position, Principal, Recorded, RestartId, StreamId, Timestamp,
-    Version, WorkspaceId,
+use covalence_events::fleet::OrgTokenIssued;
+use covalence_events::workspace::{
+    BackendKind, InstanceRef, RestartCause, TokenIssued, TokenPurpose, TokensRevoked,
 };
+use covalence_events::{
+    BootId, CorrelationId, EventId, Fact, Generation, Meta, Position, Principal, Recorded, RestartId,
+    StreamId, Timestamp, TokenId, Version, WorkspaceId,
+};
+use covalence_projections::Views;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use uuid::Uuid;
 

@@ -174,7 +174,7 @@ impl Cli {
     pub async fn run(self) -> Outcome {
         let mut shared = Shared { flags: self.common.flags(), json: self.common.json };
         match self.command {
-            Command::Serve(command) => command.run(&mut shared).await,
+            Command::Serve(command) => Box::pin(command.run(&mut shared)).await,
             Command::Workspaces(command) => command.run(&shared).await,
             Command::Secrets(command) => command.run(&shared).await,
             Command::Tokens(command) => command.run(&shared).await,

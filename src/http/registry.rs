@@ -18,7 +18,7 @@ use crate::http::as_of::AsOf;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::Ctx;
 use crate::http::view::PeerView;
-use crate::http::workspaces::{gone, settled};
+use crate::http::workspaces::settled;
 use crate::http::{auth, body};
 
 pub mod heartbeat;
@@ -86,7 +86,7 @@ pub struct DiscoveredView {
     responses(
         (status = 200, body = DiscoveredView), (status = 301, description = "another workspace stands in for it: `forwarded_to`, and `Location`"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 410, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -125,10 +125,10 @@ fn address_for_peers(row: &Row, base: &str) -> String {
     stated.unwrap_or_else(|| format!("{base}/workspaces/{}/a2a", row.id))
 }
 
-/// Whoever looks for a removed workspace finds the one that stands in for it, or hears that it is gone for good. The place
-/// that it is sent to asks again whether the two may talk.
+/// Whoever looks for a removed workspace finds the one that stands in for it, or nobody: clients take a 404 for "nobody", and
+/// anything else for a failure (contract, clients). The place that it is sent to asks again whether the two may talk.
 fn moved(row: &Row) -> Answer {
-    let Some(successor) = row.forwarded_to else { return Err(gone(row)) };
+    let successor = row.forwarded_to.ok_or_else(ApiError::no_workspace)?;
     let view = json!({"id": row.id, "forwarded_to": successor});
     let place = format!("/registry/discover/{successor}");
     Ok(HttpResponse::MovedPermanently().insert_header((LOCATION, place)).json(view))

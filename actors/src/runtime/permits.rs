@@ -290,7 +290,7 @@ impl Permits {
         if let Some(restart) = terms.restart {
             return Err(PermitRefused::Restarting { restart });
         }
-        if let Some(sleep) = terms.sleep.or((*shut > 0).then_some(Sleep::Asleep)) {
+        if let Some(sleep) = terms.sleep.or_else(|| (*shut > 0).then_some(Sleep::Asleep)) {
             return Err(PermitRefused::Asleep { waking: sleep == Sleep::Waking });
         }
         let Some(url) = terms.url.as_ref().filter(|_| terms.status != Status::Paused) else {

@@ -196,7 +196,7 @@ impl Folder {
     pub(super) fn list(&self) -> Result<Found, KeyringError> {
         let mut found = Found::default();
         for path in self.key_paths()? {
-            if let Some(file) = self.key_at(&path)? {
+            if let Some(file) = Self::key_at(&path)? {
                 found.keys.push((path, file));
             }
         }
@@ -232,7 +232,7 @@ impl Folder {
 
     /// The key in a file; none if it is not there, or was destroyed as far as its name: a crash in the middle of that may have
     /// left anything in the file.
-    pub(super) fn key_at(&self, path: &Path) -> Result<Option<KeyFile>, KeyringError> {
+    pub(super) fn key_at(path: &Path) -> Result<Option<KeyFile>, KeyringError> {
         if path.with_extension("erased").exists() {
             return Ok(None);
         }

@@ -30,7 +30,7 @@ impl Keyring {
             (None, Err(error)) => return Err(error),
         };
         for path in folder.key_paths()? {
-            let opens = match (&master, folder.key_at(&path)) {
+            let opens = match (&master, Folder::key_at(&path)) {
                 (_, Ok(None)) => true,
                 (Some(master), Ok(Some(file))) => file.unwrap(master, &path).is_ok_and(|key| key.is_some()),
                 (None, Ok(Some(_))) | (_, Err(KeyringError::Malformed { .. })) => false,

@@ -83,7 +83,7 @@ impl Keyring {
     fn check_all(&self, present: &MasterKey) -> Result<(), KeyringError> {
         for path in self.folder.key_paths()? {
             let _alone = alone(&self.files);
-            let Some(file) = self.folder.key_at(&path)? else { continue };
+            let Some(file) = Folder::key_at(&path)? else { continue };
             if file.unwrap(present, &path)?.is_none() {
                 return Err(KeyringError::WrongMaster { path, source_of: "the one in force" });
             }
@@ -151,7 +151,7 @@ fn wrap_all(
     for path in folder.key_paths()? {
         // One file at a time: whoever makes or erases a key waits for one write and not for all.
         let _alone = alone(files);
-        let Some(mut file) = folder.key_at(&path)? else { continue };
+        let Some(mut file) = Folder::key_at(&path)? else { continue };
         let Some(secret) = file.unwrap(present, &path)? else {
             return Err(KeyringError::WrongMaster { path, source_of: "the one in force" });
         };

@@ -174,7 +174,7 @@ impl Archive {
         for part in &self.parts[number..] {
             while let Some(bytes) = part.block(block)? {
                 for frame in Frames::new(&bytes) {
-                    let frame = frame.map_err(|wrong| failed(from, wrong.to_owned()))?;
+                    let frame = frame.map_err(|wrong| failed(from, part.damage(block, wrong)))?;
                     if frame.position >= from && !show(&frame)? {
                         return Ok(());
                     }
@@ -242,7 +242,7 @@ impl Archive {
         match frame::locate(&bytes, position) {
             Ok(frame) => show(&frame),
             Err(_) if part.thinned(position).is_some() => Ok(()),
-            Err(wrong) => Err(failed(position, wrong.to_owned())),
+            Err(wrong) => Err(failed(position, part.damage(block, wrong))),
         }
     }
 

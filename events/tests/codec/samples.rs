@@ -95,11 +95,20 @@ pub(crate) fn all() -> Vec<Fact> {
         .chain(supervision())
         .chain(traffic())
         .chain(activity())
+        .chain(coordination())
         .chain(doubts());
     let workspace = workspace.chain(sessions()).chain(drains());
     workspace
         .map(Fact::Workspace)
-        .chain(platform().into_iter().chain(fleet()).chain(policy()).chain(choices()).map(Fact::Fleet))
+        .chain(
+            platform()
+                .into_iter()
+                .chain(fleet())
+                .chain(policy())
+                .chain(choices())
+                .chain(keys())
+                .map(Fact::Fleet),
+        )
         .collect()
 }
 
@@ -312,6 +321,47 @@ fn said(text: &str) -> w::Text {
     w::Text { text: text.to_owned(), cut: true }
 }
 
+/// Calls that wait, and what else workspaces have to do with each other.
+fn coordination() -> Vec<w::Event> {
+    vec![
+        w::CallQueued {
+            queue: id::<QueueId>(13),
+            caller: Principal::Workspace(id(9)),
+            method: "message/send".to_owned(),
+            digest: text("00c0ffee00c0ffee"),
+            not_before: Some(time()),
+            expires: time(),
+            request: "{\"method\":\"message/send\"}".to_owned(),
+        }
+        .into(),
+        w::CallDispatched { queue: id::<QueueId>(13), call: id::<CallId>(8) }.into(),
+        w::CallReturned {
+            queue: id::<QueueId>(13),
+            busy: true,
+            not_before: time(),
+            error: "all slots taken".to_owned(),
+        }
+        .into(),
+        w::CallDequeued {
+            queue: id::<QueueId>(13),
+            outcome: w::QueueOutcome::Failed,
+            reason: text("outcome_unknown"),
+            error: text("cut off"),
+        }
+        .into(),
+        w::ActivityAcked { seq: 7_000_000_000 }.into(),
+        w::AgentAssigned {
+            agent: id::<AgentId>(11),
+            model: "opus".to_owned(),
+            replaces: Some(w::Assigned { agent: id::<AgentId>(12), model: "sonnet".to_owned() }),
+            from: Some(id(9)),
+        }
+        .into(),
+        w::AgentRemoved { agent: id::<AgentId>(11), model: "opus".to_owned(), to: Some(id(9)) }.into(),
+        w::AgentMoveEnded { agent: id::<AgentId>(11), taken: true }.into(),
+    ]
+}
+
 fn activity() -> Vec<w::Event> {
     vec![
         w::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
@@ -354,41 +404,6 @@ fn activity() -> Vec<w::Event> {
             attachments: text("[{\"uri\":\"workspace:/workspace/scarf.png\",\"name\":\"scarf.png\"}]"),
         }
         .into(),
-        w::CallQueued {
-            queue: id::<QueueId>(13),
-            caller: Principal::Workspace(id(9)),
-            method: "message/send".to_owned(),
-            digest: text("00c0ffee00c0ffee"),
-            not_before: Some(time()),
-            expires: time(),
-            request: "{\"method\":\"message/send\"}".to_owned(),
-        }
-        .into(),
-        w::CallDispatched { queue: id::<QueueId>(13), call: id::<CallId>(8) }.into(),
-        w::CallReturned {
-            queue: id::<QueueId>(13),
-            busy: true,
-            not_before: time(),
-            error: "all slots taken".to_owned(),
-        }
-        .into(),
-        w::CallDequeued {
-            queue: id::<QueueId>(13),
-            outcome: w::QueueOutcome::Failed,
-            reason: text("outcome_unknown"),
-            error: text("cut off"),
-        }
-        .into(),
-        w::ActivityAcked { seq: 7_000_000_000 }.into(),
-        w::AgentAssigned {
-            agent: id::<AgentId>(11),
-            model: "opus".to_owned(),
-            replaces: Some(w::Assigned { agent: id::<AgentId>(12), model: "sonnet".to_owned() }),
-            from: Some(id(9)),
-        }
-        .into(),
-        w::AgentRemoved { agent: id::<AgentId>(11), model: "opus".to_owned(), to: Some(id(9)) }.into(),
-        w::AgentMoveEnded { agent: id::<AgentId>(11), taken: true }.into(),
         w::DelegationRequested {
             delegation: id::<DelegationId>(10),
             target: id(9),
@@ -672,12 +687,9 @@ fn policy() -> Vec<f::Event> {
     ]
 }
 
-fn choices() -> Vec<f::Event> {
-    let (workspace, cell) = (id::<WorkspaceId>(1), w::BackendKind::Docker);
+/// Keys and tokens of everybody's.
+fn keys() -> Vec<f::Event> {
     vec![
-        f::ModeSet { scope: f::Scope::Fleet, mode: f::Mode::Advise, reason: "trial".to_owned() }.into(),
-        f::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
-        f::SecretRemoved { name: "API_KEY".to_owned() }.into(),
         f::MasterKeyRotated { master: "0123456789abcdef".to_owned(), keys: 7, in_force: true }.into(),
         f::OrgTokenIssued {
             token: id::<TokenId>(9),
@@ -687,6 +699,15 @@ fn choices() -> Vec<f::Event> {
         }
         .into(),
         f::OrgTokenRevoked { token: id::<TokenId>(9) }.into(),
+    ]
+}
+
+fn choices() -> Vec<f::Event> {
+    let (workspace, cell) = (id::<WorkspaceId>(1), w::BackendKind::Docker);
+    vec![
+        f::ModeSet { scope: f::Scope::Fleet, mode: f::Mode::Advise, reason: "trial".to_owned() }.into(),
+        f::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
+        f::SecretRemoved { name: "API_KEY".to_owned() }.into(),
         f::StrategySet { team: workspace, strategy: f::Strategy::RestForOne }.into(),
         f::PolicyChanged {
             hash: PolicyHash(7),

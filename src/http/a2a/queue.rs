@@ -152,7 +152,11 @@ impl From<&Queued> for QueuedCallView {
             workspace_id: call.workspace,
             caller_id: match call.caller {
                 Principal::Workspace(caller) => Some(caller),
-                Principal::System | Principal::Admin | Principal::Anonymous => None,
+                Principal::System
+                | Principal::Admin
+                | Principal::Anonymous
+                | Principal::OrgToken(_)
+                | Principal::Session => None,
             },
             method: call.method.clone(),
             status: call.stage.as_str(),
@@ -183,7 +187,7 @@ pub(crate) async fn show(ctx: Ctx, path: web::Path<(String, String)>) -> Answer 
     let (id, queue) = path.into_inner();
     let id = workspace_id(&id)?;
     let reader = match ctx.known.identity {
-        Identity::Admin => None,
+        Identity::Admin | Identity::Org(_) => None,
         Identity::Workspace(credential) => Some(credential.workspace),
         Identity::Missing if ctx.is_open() => None,
         Identity::Missing | Identity::Unknown | Identity::Spent(_) => {

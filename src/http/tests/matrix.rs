@@ -68,10 +68,11 @@ struct Cast {
 }
 
 impl Cast {
-    async fn new(platform: &Platform) -> Self {
-        let own = platform.external("own", None).await;
-        let other = platform.external("other", None).await;
-        let removed = platform.external("removed", None).await;
+    /// A name that is taken gets a number, but not without end: hence one of its own for each.
+    async fn new(platform: &Platform, number: usize) -> Self {
+        let own = platform.external(&format!("own {number}"), None).await;
+        let other = platform.external(&format!("other {number}"), None).await;
+        let removed = platform.external(&format!("removed {number}"), None).await;
         let remove = platform.ask(Method::DELETE, &format!("/workspaces/{}?confirm=true", removed.0));
         assert_eq!(remove.bearer(ADMIN).send().await.status, 200);
         Self { own, other, removed }
@@ -112,8 +113,8 @@ impl Cast {
 }
 
 /// What a route answers to each column: `yes`, or the status of a refusal. The last column is another platform's.
-async fn answers(installed: &Platform, open: &Platform, org: &str, route: &str) -> Vec<u16> {
-    let cast = Cast::new(installed).await;
+async fn answers(installed: &Platform, open: &Platform, org: &str, (number, route): (usize, &str)) -> Vec<u16> {
+    let cast = Cast::new(installed, number).await;
     let own = cast.own.0.as_str();
     let mut answers = Vec::new();
     // Refusals first: what is let in may end what the others would be asked about.
@@ -132,7 +133,7 @@ async fn answers(installed: &Platform, open: &Platform, org: &str, route: &str) 
     }
     let removed = answers.remove(3);
     answers.push(removed);
-    let cast = Cast::new(open).await;
+    let cast = Cast::new(open, number).await;
     answers.push(cast.ask(open, route, &cast.own.0).open().await.status().as_u16());
     answers
 }
@@ -147,8 +148,8 @@ async fn every_route_takes_the_credentials_of_the_table_and_no_others() {
     // After an emergency stop nothing is created any more: it is asked for last.
     let (last, first): (Vec<_>, Vec<_>) =
         table().into_iter().partition(|(route, _)| route == "POST /admin/emergency-stop");
-    for (route, cells) in first.into_iter().chain(last) {
-        let answers = answers(&installed, &open, &org, &route).await;
+    for (number, (route, cells)) in first.into_iter().chain(last).enumerate() {
+        let answers = answers(&installed, &open, &org, (number, &route)).await;
         for ((column, cell), status) in COLUMNS.iter().zip(&cells).zip(answers) {
             let fits = match cell.as_str() {
                 "yes" => status != 401 && status != 403,

@@ -113,7 +113,7 @@ impl Stage {
 #[actix_web::test]
 async fn calls_without_a_slot_wait_in_their_order_and_each_gets_its_answer_once() {
     let stage = Stage::with([]).await;
-    let slots = stage.fill();
+    let mut slots = stage.fill();
     let mut names = Vec::new();
     for (n, name) in ["one", "two", "three"].into_iter().enumerate() {
         let reply = stage.send(ADMIN, message(name, name)).await;
@@ -132,7 +132,8 @@ async fn calls_without_a_slot_wait_in_their_order_and_each_gets_its_answer_once(
     let waiting: Vec<_> = list.json.as_array().unwrap().iter().map(|call| call["queue_id"].clone()).collect();
     assert_eq!(waiting, names);
     assert!(stage.asked().is_empty());
-    drop(slots);
+    // One slot: with several, calls that leave in order may arrive in another.
+    drop(slots.pop());
     for (queue, name) in names.iter().zip(["one", "two", "three"]) {
         let shown = stage.until(queue, "completed").await;
         assert_eq!(

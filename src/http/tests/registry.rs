@@ -198,5 +198,5 @@ async fn who_asks_for_a_removed_workspace_is_sent_to_the_one_that_stands_in_for_
     assert_eq!(discover(&new).await.headers["location"], format!("/registry/discover/{newer}"));
     assert_eq!(remove(&newer, "").await.status, 200);
     let gone = discover(&newer).await;
-    assert_eq!((gone.says(), &gone.json["forwarded_to"]), ((410, "workspace removed"), &Value::Null));
+    assert_eq!((gone.says(), &gone.json["forwarded_to"]), ((404, "workspace not found"), &Value::Null));
 }

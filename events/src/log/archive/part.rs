@@ -257,6 +257,14 @@ impl Part {
         }
     }
 
+    /// What is wrong with a block's frames, and in which file.
+    pub(super) fn damage(&self, block: usize, wrong: &str) -> String {
+        let extent = self.table.blocks.get(block).map(|block| block.extent);
+        let piece = extent.and_then(|extent| self.table.pieces.get(extent.segment as usize));
+        let path = piece.map_or_else(|| self.path.clone(), |piece| self.path.join(piece.name.to_string()));
+        format!("`{}`: {wrong}", path.display())
+    }
+
     /// A large payload, checked by its digest; `None` if the part has no such.
     pub(super) fn payload(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(extent) = self.table.payload(digest).map_err(|error| self.failed(&error))? else {

@@ -181,7 +181,9 @@ fn page(
     if sought >= READ_AHEAD_FROM {
         // Blocks are read one by one, each from a file that was just opened: the system can't see where this is going.
         let pages = [0, 1, 2].map(|page| Position(from.0 + page * sought as u64));
-        pages.into_iter().for_each(|position| archive.read_ahead(position));
+        for position in pages {
+            archive.read_ahead(position);
+        }
     }
     let parts = pieces(sought).map(|piece| (from.0 + piece.start as u64, from.0 + piece.end as u64));
     for part in in_parallel(parts, |(from, end)| {
