@@ -46,7 +46,7 @@ pub struct SecretBody {
     key: String,
     /// Its value, not empty; needed.
     #[serde(default, deserialize_with = "body::or_default")]
-    #[schema(required = true, min_length = 1, max_length = 65536)]
+    #[schema(required = true, min_length = 1, max_length = 65536, pattern = r"^[^\x00]*$")]
     value: String,
 }
 

@@ -53,7 +53,10 @@ async fn a_flush_that_fails_shuts_the_log_until_a_restart_and_calls_and_reads_go
     assert_eq!(reply.headers["x-covalence-recorded"], "false");
     assert_eq!(said(&reply.expect(200)), "echo Ada: hello");
     let shown = admin.log(None, 0).await.unwrap();
-    assert!(shown.iter().all(|fact| !fact.line.to_string().contains("Bob")), "what was not durable is not shown");
+    assert!(
+        shown.iter().all(|fact| !fact.line.to_string().contains("Bob")),
+        "what was not durable is not shown"
+    );
     let ready = admin.get("/ready").await.unwrap();
     assert!(ready.status == 503 && ready.text.contains("restart the server"), "{}", ready.text);
     eventually("somebody is called", ONLINE_LIMIT, async || {

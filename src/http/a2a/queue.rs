@@ -263,7 +263,7 @@ pub(crate) async fn drop_stale(ctx: Ctx, query: web::Query<StaleQuery>) -> Answe
     let age = TimeDelta::try_minutes(minutes).ok_or_else(bad)?;
     // An age beyond what the calendar can say is that of nothing.
     let before = ctx.state.clock.now().at.checked_sub_signed(age).ok_or_else(bad)?;
-    let whose = match query.workspace_id.as_deref().filter(|id| !id.is_empty()) {
+    let whose = match query.workspace_id.as_deref() {
         None => ctx.state.views.calls.read().queues().waiting().collect(),
         Some(id) => {
             let id = workspace_id(id).map_err(|error| error.field("workspace_id"))?;

@@ -113,7 +113,12 @@ impl Cast {
 }
 
 /// What a route answers to each column: `yes`, or the status of a refusal. The last column is another platform's.
-async fn answers(installed: &Platform, open: &Platform, org: &str, (number, route): (usize, &str)) -> Vec<u16> {
+async fn answers(
+    installed: &Platform,
+    open: &Platform,
+    org: &str,
+    (number, route): (usize, &str),
+) -> Vec<u16> {
     let cast = Cast::new(installed, number).await;
     let own = cast.own.0.as_str();
     let mut answers = Vec::new();

@@ -180,9 +180,10 @@ async fn who_asks_for_a_removed_workspace_is_sent_to_the_one_that_stands_in_for_
         let request = platform.get(&format!("/registry/discover/{id}")).bearer(&token);
         request.header("x-workspace-id", &asks).send().await
     };
-    for nobody in [old.as_str(), "x", "f0000000-0000-4000-8000-000000000000"] {
+    let unknown = "f0000000-0000-4000-8000-000000000000";
+    for (nobody, status) in [(old.as_str(), 409), (unknown, 409), ("x", 400), ("", 400)] {
         let refused = remove(&old, &format!("&forward_to={nobody}")).await;
-        assert_eq!((refused.status, &refused.json["field"]), (400, &json!("forward_to")), "{refused:?}");
+        assert_eq!((refused.status, &refused.json["field"]), (status, &json!("forward_to")), "{refused:?}");
     }
     assert_eq!(remove(&old, &format!("&forward_to={new}")).await.status, 200);
     let moved = discover(&old).await;

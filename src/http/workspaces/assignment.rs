@@ -30,6 +30,7 @@ const MODEL_MAX: usize = 100;
 pub struct AgentBody {
     /// Its name; at most 100 bytes, one line.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, min_length = 1, max_length = 100, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     model: String,
 }
 
@@ -154,6 +155,7 @@ pub(crate) async fn remove_agent(ctx: Ctx, path: web::Path<String>) -> Answer {
 pub struct MoveBody {
     /// The workspace that gets it.
     #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(required = true, format = Uuid)]
     target_workspace_id: String,
 }
 

@@ -52,7 +52,7 @@ pub struct RemovedView {
     tag = "workspaces", params(("id" = String, Path), RemoveQuery),
     responses(
         (status = 200, body = RemovedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 409, description = "it has children, and `confirm` was not given"), (status = 500, body = ErrorBody),
+        (status = 409, description = "it has children, and `confirm` was not given; or `forward_to` is not there to stay"), (status = 500, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -64,7 +64,7 @@ pub(crate) async fn remove(ctx: Ctx, path: web::Path<String>, query: web::Query<
     let wish = Wish {
         confirm: is(&query.confirm),
         purge: is(&query.purge),
-        forward_to: query.forward_to.as_deref().filter(|id| !id.is_empty()).map(successor).transpose()?,
+        forward_to: query.forward_to.as_deref().map(successor).transpose()?,
     };
     // A task of its own: once begun, a removal is finished, whether its caller waits or not.
     let state = std::sync::Arc::clone(&ctx.state);
@@ -81,11 +81,12 @@ struct Wish {
 }
 
 fn no_successor() -> ApiError {
-    ApiError::bad("unknown_successor", "forward_to must be another workspace that stays").field("forward_to")
+    ApiError::conflict("unknown_successor", "forward_to must be another workspace that stays")
+        .field("forward_to")
 }
 
 fn successor(id: &str) -> Result<WorkspaceId, ApiError> {
-    id.parse().map_err(|_| no_successor())
+    id.parse().map_err(|_| ApiError::bad("invalid_workspace_id", "invalid workspace ID").field("forward_to"))
 }
 
 async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, wish: Wish) -> Answer {

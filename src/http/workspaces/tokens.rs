@@ -170,6 +170,7 @@ pub struct EnrollBody {
     responses(
         (status = 200, description = "`{\"status\":\"open\",\"until\":…}`"), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "its agent has a token", body = ErrorBody),
     ),
     security(("bearer" = []))
 )]

@@ -88,11 +88,14 @@ async fn a_read_that_hits_damage_says_where_and_a_check_that_finds_none_forgets_
     assert!(log.frames().unwrap().frames(Position(1), 1).is_err());
     assert_eq!(log.damage().len(), 1, "the same place is told once");
     one(&log, Ack::Durable).await.unwrap();
-    assert!(log.read_all(Position(51), 10).await.is_ok(), "what is sound is read on");
+    // How far the segment reaches depends on when the log was rolled.
+    let last: u64 = name.trim_end_matches(".zst").rsplit('-').next().unwrap().parse().unwrap();
+    log.read_all(Position(last + 1), 10).await.expect("what is sound is read on");
     let problems = log.verify().await.unwrap().problems;
     assert!(problems.iter().any(|problem| problem.contains(&name)), "{problems:?}");
     fs::write(&segment, &sound).unwrap();
     assert_eq!(log.verify().await.unwrap().problems, Vec::<String>::new());
+    log.read_all(Position(1), 10).await.expect("what is mended is read anew");
     assert_eq!(log.damage(), []);
 }
 
