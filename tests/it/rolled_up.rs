@@ -47,6 +47,8 @@ pub(super) async fn recorded(path: &Path, facts: impl Iterator<Item = (StreamId,
             for appended in under_way.drain(..) {
                 appended.await.unwrap();
             }
+            // Else a busy machine makes longer parts, of which nothing is old enough as a whole.
+            log.prepared().await;
             log.settle().await;
         }
     }

@@ -241,8 +241,8 @@ impl SledLog {
     }
 
     /// Waits until the database to go on in is open, if the one that is written to is full.
-    #[cfg(test)]
-    async fn prepared(&self) {
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn prepared(&self) {
         while self.shared.roll.is_preparing() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
