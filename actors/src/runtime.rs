@@ -373,9 +373,9 @@ impl Runtime {
         Ok((receipt, decided.unwrap_or_else(|_| waiting.clone())))
     }
 
-    /// Whether one more workspace would find room in the queue of starts (503 otherwise).
-    pub fn has_room_to_start(&self, cell: BackendKind) -> bool {
-        self.shared.dispatch.has_room(cell, &self.shared.sight.policy().0)
+    /// Whether so many more workspaces would find room in the queue of starts (503 otherwise).
+    pub fn has_room_to_start(&self, cell: BackendKind, more: u32) -> bool {
+        self.shared.dispatch.has_room((cell, more), &self.shared.sight.policy().0)
     }
 
     /// The supervision policy in force.

@@ -89,6 +89,8 @@ impl Class {
             | "registration_refused"
             | "stop_failed"
             | "stop_requested"
+            | "team_collapsed"
+            | "team_expanded"
             | "token_issued"
             | "tokens_revoked"
             | "went_offline" => Self::Lifecycle,

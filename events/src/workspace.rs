@@ -20,6 +20,7 @@ mod restart;
 mod secret;
 mod session;
 mod suspicion;
+mod team;
 mod token;
 
 pub use activity::{
@@ -50,6 +51,7 @@ pub use suspicion::{
     ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
     VerdictWithheld,
 };
+pub use team::{TeamCollapsed, TeamExpanded, TeamMember};
 pub use token::{
     EnrolmentOpened, RefusedBecause, RegistrationRefused, TokenIssued, TokenPurpose, TokensRevoked,
 };
@@ -168,6 +170,10 @@ vocabulary! {
         AgentRemoved = "workspace.agent_removed.v1",
         /// The workspace to which its assignment was to move has it, or could not take it.
         AgentMoveEnded = "workspace.agent_move_ended.v1",
+        /// Below it there is the team that its template asks for.
+        TeamExpanded = "workspace.team_expanded.v1",
+        /// What was below it was removed.
+        TeamCollapsed = "workspace.team_collapsed.v1",
         /// It hands a task to another workspace. Its outcome is `DelegationEnded`.
         DelegationRequested = "workspace.delegation_requested.v1",
         /// The task is on its way to the other agent: from here on it may have arrived.

@@ -366,6 +366,8 @@ fn main_facts(span: &[Arc<Recorded>], who: &Who) -> (Vec<MainFact>, u64) {
                         | workspace::Event::AgentAssigned(_)
                         | workspace::Event::AgentRemoved(_)
                         | workspace::Event::AgentMoveEnded(_)
+                        | workspace::Event::TeamExpanded(_)
+                        | workspace::Event::TeamCollapsed(_)
                         | workspace::Event::Registered(_)
                         | workspace::Event::CardUpdated(_)
                         | workspace::Event::StopRequested(_)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
     AgentAssigned, BackendKind, CameOnline, Created, Degraded, DelegationOutcome, Event, OnlineVia,
-    Registered,
+    Registered, TeamMember,
 };
 use covalence_events::{DelegationId, EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde::de::Error as _;
@@ -74,7 +74,7 @@ impl Payload {
 }
 
 /// Every name that [`wire`] gives.
-const TYPES: [&str; 18] = [
+const TYPES: [&str; 20] = [
     "AGENT_ASSIGNED",
     "AGENT_CARD_UPDATED",
     "AGENT_MOVED",
@@ -85,7 +85,9 @@ const TYPES: [&str; 18] = [
     "DELEGATION_SENT",
     "DELEGATION_STATUS",
     "WORKSPACE_AWAITING_AGENT",
+    "WORKSPACE_COLLAPSED",
     "WORKSPACE_DEGRADED",
+    "WORKSPACE_EXPANDED",
     "WORKSPACE_HIBERNATED",
     "WORKSPACE_OFFLINE",
     "WORKSPACE_ONLINE",
@@ -164,6 +166,11 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
                 ("AGENT_MOVED", payload)
             }
         }),
+        Event::TeamExpanded(e) => Some(("WORKSPACE_EXPANDED", json!({"children": team(&e.children)}))),
+        Event::TeamCollapsed(e) => {
+            let names: Vec<_> = e.children.iter().map(|child| child.name.as_str()).collect();
+            Some(("WORKSPACE_COLLAPSED", json!({"removed_children": names})))
+        }
         Event::CardUpdated(e) => Some(("AGENT_CARD_UPDATED", json!({"agent_card": e.agent_card}))),
         // No client has a word for these; the raw log shows them.
         Event::Renamed(_)
@@ -275,6 +282,14 @@ fn assigned(e: &AgentAssigned) -> (&'static str, Value) {
         }
         (None, None) => ("AGENT_ASSIGNED", payload),
     }
+}
+
+fn team(children: &[TeamMember]) -> Vec<Value> {
+    let child = |child: &TeamMember| {
+        // The contract's clients read a text, also where there is no role.
+        json!({"id": child.id, "name": child.name, "role": child.role.as_deref().unwrap_or_default()})
+    };
+    children.iter().map(child).collect()
 }
 
 fn created(e: &Created) -> Option<(&'static str, Value)> {

@@ -174,6 +174,7 @@ fn created(number: usize) -> Created {
         backend: BackendKind::External,
         model: None,
         template: None,
+        entry: None,
         parent: None,
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

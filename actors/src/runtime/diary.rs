@@ -231,6 +231,8 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::AgentAssigned(_)
         | workspace::Event::AgentRemoved(_)
         | workspace::Event::AgentMoveEnded(_)
+        | workspace::Event::TeamExpanded(_)
+        | workspace::Event::TeamCollapsed(_)
         | workspace::Event::ConfirmRequested(_)
         | workspace::Event::RestartProved(_)
         | workspace::Event::HandlerPanicked(_) => debug!(%stream, %position, fact, "recorded"),

@@ -84,8 +84,8 @@ impl Dispatch {
     }
 
     /// Whether one more start would find room in the queue.
-    pub(super) fn has_room(&self, cell: BackendKind, policy: &Policy) -> bool {
-        self.starts.has_room(cell, policy)
+    pub(super) fn has_room(&self, starts: (BackendKind, u32), policy: &Policy) -> bool {
+        self.starts.has_room(starts, policy)
     }
 
     fn next(&self, workspace: WorkspaceId) -> Option<Job> {

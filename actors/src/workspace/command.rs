@@ -9,7 +9,8 @@ use chrono::TimeDelta;
 use covalence_events::workspace::{
     ActivityReported, Assigned, CallDispatched, CallFinished, CallQueued, CallRecorded, Created,
     DelegationOutcome, DelegationRunner, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef,
-    MessageQueued, Notified, RefusedBecause, RestartAnnounced, RestartCause, SecretSet, Text, TokenPurpose,
+    MessageQueued, Notified, RefusedBecause, RestartAnnounced, RestartCause, SecretSet, TeamMember, Text,
+    TokenPurpose,
 };
 use covalence_events::{
     AgentId, DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId,
@@ -102,6 +103,10 @@ pub enum Command {
         /// Which it was assigned to.
         from: WorkspaceId,
     },
+    /// The team that its template asks for is there, made just now or before.
+    RecordTeamExpanded(Vec<TeamMember>),
+    /// These, and what was below them, were removed.
+    RecordTeamCollapsed(Vec<TeamMember>),
     /// Hand a task to another workspace.
     Delegate(Box<Delegate>),
     /// The agent says what came of a task that it carried itself, or the platform what came of one that it carries.
@@ -283,6 +288,8 @@ impl Command {
             Self::MoveAgent { .. } => "move_agent",
             Self::TakeAgent { .. } => "take_agent",
             Self::RecordAgentMoved { .. } => "record_agent_moved",
+            Self::RecordTeamExpanded(_) => "record_team_expanded",
+            Self::RecordTeamCollapsed(_) => "record_team_collapsed",
             Self::Delegate(_) => "delegate",
             Self::EndDelegation { .. } => "end_delegation",
             Self::RecordDelegationDispatched(_) => "record_delegation_dispatched",

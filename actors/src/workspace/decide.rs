@@ -4,7 +4,7 @@
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
 //! what works is replaced in [`drain`], how it sleeps in [`hibernation`], what calls say in [`called`], what waits for a busy
 //! agent in [`queued`], who is let in with what in [`tokens`], what is said in [`said`], what it keeps secret in [`secrets`],
-//! which model is assigned to it in [`assignment`], and what becomes of tasks that are handed on in [`delegated`].
+//! which model is assigned to it in [`assignment`], who is below it in [`team`], and what becomes of tasks that are handed on in [`delegated`].
 
 use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
@@ -28,6 +28,7 @@ mod reported;
 mod said;
 mod secrets;
 mod supervised;
+mod team;
 mod tokens;
 
 /// When this workspace has to be looked at again though nothing happens.
@@ -124,6 +125,8 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::MoveAgent { to } => assignment::leave(state, *to, ctx),
         Command::TakeAgent { assigned, from } => assignment::take(state, assigned, *from, ctx),
         Command::RecordAgentMoved { agent, taken } => Ok(assignment::moved(state, *agent, *taken, ctx)),
+        Command::RecordTeamExpanded(children) => team::expanded(state, children, ctx),
+        Command::RecordTeamCollapsed(children) => team::collapsed(state, children, ctx),
         Command::Delegate(delegate) => delegated::delegate(state, delegate, ctx),
         Command::EndDelegation { delegation, end } => delegated::end(state, *delegation, end, ctx),
         Command::RecordDelegationDispatched(delegation) => delegated::dispatched(state, *delegation, ctx),

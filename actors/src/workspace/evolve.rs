@@ -77,6 +77,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         queue: Queue::default(),
         delegations: Delegations::default(),
         agent: None,
+        team: std::collections::BTreeSet::new(),
         moving: None,
         acked: 0,
         profile,
@@ -144,6 +145,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
             state.moving = e.to.map(|to| Moving { assigned, to, requested: id });
         }
         Event::AgentMoveEnded(_) => state.moving = None,
+        Event::TeamExpanded(e) => state.team.extend(e.children.iter().map(|child| child.id)),
+        Event::TeamCollapsed(_) => state.team.clear(),
         Event::DelegationRequested(e) => state.delegations.requested(e, id, at),
         Event::DelegationDispatched(e) => state.delegations.moved(e.delegation, Stage::Dispatched, at),
         Event::DelegationQueued(e) => state.delegations.moved(e.delegation, Stage::Queued, at),
@@ -395,6 +398,8 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::AgentAssigned(_)
         | Event::AgentRemoved(_)
         | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

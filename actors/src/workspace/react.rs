@@ -209,6 +209,8 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::ActivityAcked(_)
         | Event::AgentAssigned(_)
         | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

@@ -1,6 +1,6 @@
 //! What is known of one workspace: the fold of its stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use covalence_events::seal::ERASED;
@@ -307,6 +307,8 @@ pub struct State {
     pub delegations: Delegations,
     /// The model that is assigned to it.
     pub agent: Option<Assigned>,
+    /// Whom it was said to have below it since its team was last taken away.
+    pub team: BTreeSet<WorkspaceId>,
     /// The assignment that moves to another workspace, and is not known to be there.
     pub moving: Option<Moving>,
     /// How far its agent has done with its feed.
@@ -320,7 +322,12 @@ impl State {
         ERASED.clone_into(&mut self.profile.name);
         let stated = (!self.url_trusted).then_some(&mut self.url).into_iter().flatten();
         let profile = &mut self.profile;
-        let texts = profile.role.iter_mut().chain(&mut profile.workspace_dir).chain(&mut profile.url);
+        let texts = profile
+            .role
+            .iter_mut()
+            .chain(&mut profile.entry)
+            .chain(&mut profile.workspace_dir)
+            .chain(&mut profile.url);
         texts.chain(stated).for_each(|text| ERASED.clone_into(text));
         self.session = Session::default();
         self.secrets.clear();

@@ -23,6 +23,7 @@ mod properties;
 mod queued;
 mod session;
 mod supervision;
+mod team;
 mod unstarted;
 
 pub(crate) fn profile(backend: BackendKind) -> Created {
@@ -34,6 +35,7 @@ pub(crate) fn profile(backend: BackendKind) -> Created {
         backend,
         model: None,
         template: None,
+        entry: None,
         parent: None,
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

@@ -49,7 +49,7 @@ const fn fields(
 pub const ALL: &[Fields] = &[
     fields(
         "workspace.created.v1",
-        &["name", "role", "workspace_dir", "url"],
+        &["name", "role", "entry", "workspace_dir", "url"],
         &[("runtime", OPERATORS), ("model", "a product's name"), ("template", OPERATORS)],
     ),
     fields("workspace.renamed.v1", &["name"], &[]),
@@ -122,6 +122,8 @@ pub const ALL: &[Fields] = &[
         &[("model", "a product's name"), ("replaces.model", "a product's name")],
     ),
     fields("workspace.agent_removed.v1", &[], &[("model", "a product's name")]),
+    fields("workspace.team_expanded.v1", &["children.name", "children.role"], &[]),
+    fields("workspace.team_collapsed.v1", &["children.name", "children.role"], &[]),
     fields("workspace.delegation_requested.v1", &["task"], &[("key", DIGEST)]),
     fields("workspace.delegation_ended.v1", &["response.text", "error"], &[("reason", WORD)]),
     fields(

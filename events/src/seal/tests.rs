@@ -20,6 +20,7 @@ const SOURCES: &[&str] = &[
     include_str!("../workspace/secret.rs"),
     include_str!("../workspace/session.rs"),
     include_str!("../workspace/suspicion.rs"),
+    include_str!("../workspace/team.rs"),
     include_str!("../workspace/token.rs"),
 ];
 

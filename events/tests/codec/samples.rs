@@ -143,6 +143,7 @@ fn life() -> Vec<w::Event> {
         backend: w::BackendKind::Process,
         model: text("some-model"),
         template: text("translator"),
+        entry: None,
         parent: Some(id::<WorkspaceId>(1)),
         workspace_dir: text("/srv/texts"),
         workspace_access: w::WorkspaceAccess::ReadOnly,
@@ -359,7 +360,14 @@ fn coordination() -> Vec<w::Event> {
         .into(),
         w::AgentRemoved { agent: id::<AgentId>(11), model: "opus".to_owned(), to: Some(id(9)) }.into(),
         w::AgentMoveEnded { agent: id::<AgentId>(11), taken: true }.into(),
+        w::TeamExpanded { children: team() }.into(),
+        w::TeamCollapsed { children: team() }.into(),
     ]
+}
+
+fn team() -> Vec<w::TeamMember> {
+    let member = |n, name: &str, role| w::TeamMember { id: id(n), name: name.to_owned(), role };
+    vec![member(1, "digger", text("digs")), member(2, "carrier", None)]
 }
 
 fn activity() -> Vec<w::Event> {
@@ -435,7 +443,7 @@ fn failure() -> w::FailureSign {
     }
 }
 
-/// A call that was tried more than once, one that failed, a restart with a reason, and a removal with a successor: fields that came after the fixtures of their tags.
+/// A call that was tried more than once, one that failed, a restart with a reason, a removal with a successor, and one of a team: fields that came after the fixtures of their tags.
 pub(crate) fn later_fields() -> Vec<Fact> {
     let retried = traffic().into_iter().filter_map(|event| match event {
         w::Event::CallFinished(call) => {
@@ -454,7 +462,12 @@ pub(crate) fn later_fields() -> Vec<Fact> {
     };
     let forwarded =
         w::Removed { cascade_deleted: Some(2), purge: false, forwarded_to: Some(id::<WorkspaceId>(9)) };
-    retried.chain([forced.into(), forwarded.into()]).map(Fact::Workspace).collect()
+    let of_a_team = life().into_iter().filter_map(|event| match event {
+        w::Event::Created(created) => Some(w::Created { entry: text("digger"), ..created }.into()),
+        _ => None,
+    });
+    let others = [forced.into(), forwarded.into()];
+    retried.chain(others).chain(of_a_team).map(Fact::Workspace).collect()
 }
 
 fn sessions() -> Vec<w::Event> {

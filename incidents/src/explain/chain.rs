@@ -245,6 +245,8 @@ fn is_routine(event: &Recorded) -> bool {
                 | E::AgentAssigned(_)
                 | E::AgentRemoved(_)
                 | E::AgentMoveEnded(_)
+                | E::TeamExpanded(_)
+                | E::TeamCollapsed(_)
                 | E::Placed(_)
                 | E::Folded(_)
                 | E::CardUpdated(_)

@@ -165,6 +165,12 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         },
         Event::AgentMoveEnded(e) if e.taken => Said::new(Routine, "its assignment has moved"),
         Event::AgentMoveEnded(_) => Said::new(Doubt, "its assignment could not move"),
+        Event::TeamExpanded(e) => {
+            Said::new(Plain, format!("its team is there: {} workspaces", e.children.len()))
+        }
+        Event::TeamCollapsed(e) => {
+            Said::new(Plain, format!("its team was removed: {} workspaces", e.children.len()))
+        }
         Event::DelegationRequested(_) => Said::new(Routine, "it handed on a task"),
         Event::DelegationDispatched(_) => Said::new(Routine, "a task that it handed on was sent"),
         Event::DelegationQueued(_) => Said::new(Routine, "a task that it handed on waits"),

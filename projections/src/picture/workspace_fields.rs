@@ -27,6 +27,7 @@ fn identity(fields: &mut Fields, row: &Row) {
     say(fields, "runtime", row.runtime.as_ref());
     say(fields, "model", row.model.as_deref());
     say(fields, "template", row.template.as_deref());
+    say(fields, "entry", row.entry.as_deref());
     say(fields, "parent", row.parent.map(|id| id.to_string()));
     say(fields, "workspace_dir", row.workspace_dir.as_deref());
     say(fields, "workspace_access", row.workspace_access.as_str());

@@ -22,7 +22,7 @@ use life::{advise, live, trail};
 
 impl Projection for Roster {
     const NAME: &'static str = "roster";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         match (recorded.stream, &recorded.fact) {
@@ -162,6 +162,7 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         runtime,
         model: created.model.clone(),
         template: created.template.clone(),
+        entry: created.entry.clone(),
         parent: created.parent,
         url: created.url.clone(),
         url_trusted: false,
@@ -268,6 +269,8 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::CallReturned(_)
         | Event::CallDequeued(_)
         | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::HandlerPanicked(_)
         | Event::RestartAnnounced(_)
@@ -316,7 +319,7 @@ fn erase(row: &mut Row) {
         }
     };
     gone(&mut row.name);
-    row.role.iter_mut().chain(&mut row.workspace_dir).for_each(gone);
+    row.role.iter_mut().chain(&mut row.entry).chain(&mut row.workspace_dir).for_each(gone);
     if !row.url_trusted {
         row.url.iter_mut().for_each(gone);
     }

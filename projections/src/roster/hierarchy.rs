@@ -194,6 +194,25 @@ impl Roster {
         }
     }
 
+    /// What was removed below it, however deep, and could not be stopped.
+    pub fn unstopped(&self, id: WorkspaceId) -> Vec<WorkspaceId> {
+        let mut seen = std::collections::HashSet::from([id]);
+        let (mut found, mut open) = (Vec::new(), vec![id]);
+        while let Some(parent) = open.pop() {
+            let below = self.children.get(&Some(parent)).into_iter().flatten();
+            for row in below.filter_map(|(_, id)| self.rows.get(id)) {
+                if !seen.insert(row.id) {
+                    continue;
+                }
+                open.push(row.id);
+                found.extend(
+                    (row.status == Status::Removed && row.stop_failure().is_some()).then_some(row.id),
+                );
+            }
+        }
+        found
+    }
+
     /// Whom it knows: siblings (for a root: the other roots, unless strict), then children, then its parent. Removed
     /// ones are left out. `None` for an unknown workspace.
     pub fn peers(&self, id: WorkspaceId, roots: RootTalk) -> Option<Vec<Arc<Row>>> {

@@ -292,6 +292,8 @@ pub struct Row {
     pub model: Option<String>,
     /// The template directory that its configuration comes from.
     pub template: Option<String>,
+    /// The entry of its parent's template that it was made from, if it was.
+    pub entry: Option<String>,
     /// Its parent in the hierarchy.
     pub parent: Option<WorkspaceId>,
     /// Where the agent answers.

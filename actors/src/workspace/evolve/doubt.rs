@@ -91,6 +91,8 @@ pub(super) fn fold(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::AgentAssigned(_)
         | Event::AgentRemoved(_)
         | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

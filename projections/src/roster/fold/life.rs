@@ -129,6 +129,8 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::AgentAssigned(_)
         | Event::AgentRemoved(_)
         | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
