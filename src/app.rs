@@ -448,6 +448,7 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
         control_plane: config.access.control_plane.clone(),
         canvas: config.access.canvas.clone(),
         workspace_roots: config.workspaces.roots.clone(),
+        templates: config.workspaces.configs_dir.clone(),
         workspace_dir: config.workspaces.workspace_dir.as_ref().map(|dir| dir.display().to_string()),
         default_runtime: config.workspaces.default_runtime.clone(),
         runtimes: config.runtimes.iter().map(|runtime| runtime.name.clone()).collect(),

@@ -98,6 +98,8 @@ pub struct HttpConfig {
     pub canvas: Option<Url>,
     /// Directories below which a `workspace_dir` must lie.
     pub workspace_roots: Vec<PathBuf>,
+    /// The directory of templates, if there is one.
+    pub templates: Option<PathBuf>,
     /// The host directory of a workspace that asks for access to one and names none.
     pub workspace_dir: Option<String>,
     /// The runtime of a workspace that names none.

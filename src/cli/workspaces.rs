@@ -14,6 +14,7 @@ mod change;
 mod create;
 mod erase;
 mod queue;
+mod team;
 mod tokens;
 
 pub(super) use change::Restart;
@@ -56,6 +57,10 @@ enum Command {
     Resume(change::Resume),
     /// Stop a workspace and its descendants, and remove them
     Rm(change::Remove),
+    /// Create and start the team that a workspace's template asks for
+    Expand(team::Expand),
+    /// Stop everything below a workspace, and remove it
+    Collapse(team::Collapse),
     /// Make what was said about a removed workspace unreadable, for good
     Erase(erase::Erase),
     /// List, make and end a workspace's tokens
@@ -78,6 +83,8 @@ impl Workspaces {
             Command::Queue(queue) => queue.run(&client, output).await,
             Command::Resume(resume) => resume.run(&client, output).await,
             Command::Rm(remove) => remove.run(&client, output).await,
+            Command::Expand(expand) => expand.run(&client, output).await,
+            Command::Collapse(collapse) => collapse.run(&client, output).await,
             Command::Erase(erase) => erase.run(&client, output).await,
             Command::Tokens(tokens) => tokens.run(&client, output).await,
             Command::Enroll(enroll) => enroll.run(&client, output).await,

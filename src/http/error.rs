@@ -140,6 +140,14 @@ impl ApiError {
         self
     }
 
+    /// Says which of several things it is about.
+    #[must_use]
+    pub fn about(self, which: &str) -> Self {
+        let said = self.more.detail.as_deref().unwrap_or(&self.text);
+        let detail = format!("{which}: {said}");
+        self.detail(detail)
+    }
+
     /// Says when to try again, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {

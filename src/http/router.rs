@@ -71,10 +71,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::amend::amend)
         .service(workspaces::remove::remove)
         .service(workspaces::erase::erase)
-        .service(workspaces::lifecycle::restart_workspace)
-        .service(workspaces::lifecycle::pause_workspace)
-        .service(workspaces::lifecycle::resume_workspace)
-        .service(workspaces::hibernation::hibernate_workspace)
+        .configure(lifecycle)
         .configure(assignment)
         .service(workspaces::tokens::list_tokens)
         .service(workspaces::tokens::create_token)
@@ -145,6 +142,17 @@ fn secrets(config: &mut ServiceConfig<'_>) {
         .service(secrets::global::remove)
         .service(secrets::global::remove_as_admin)
         .service(secrets::master::rotate_master_key);
+}
+
+/// What starts and stops workspaces that are there, and the teams below them.
+fn lifecycle(config: &mut ServiceConfig<'_>) {
+    config
+        .service(workspaces::lifecycle::restart_workspace)
+        .service(workspaces::lifecycle::pause_workspace)
+        .service(workspaces::lifecycle::resume_workspace)
+        .service(workspaces::hibernation::hibernate_workspace)
+        .service(workspaces::team::expand_workspace)
+        .service(workspaces::team::collapse_workspace);
 }
 
 /// Which model is assigned to a workspace.

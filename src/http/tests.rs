@@ -24,5 +24,6 @@ mod replays;
 mod sessions;
 mod subscriptions;
 mod supervision;
+mod team;
 mod tokens;
 mod transcript;

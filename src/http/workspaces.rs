@@ -28,6 +28,7 @@ pub mod erase;
 pub mod hibernation;
 pub mod lifecycle;
 pub mod remove;
+pub mod team;
 pub mod tokens;
 pub mod transcript;
 

@@ -12,19 +12,19 @@ use crate::cli::output::{Output, confirm, note, printable, text};
 use crate::cli::wait::{Begun, Goal, WaitArgs};
 
 /// Which workspace, and the server's clock before anything is changed.
-struct Chosen {
-    named: Named,
-    rows: Vec<Value>,
+pub(super) struct Chosen {
+    pub(super) named: Named,
+    pub(super) rows: Vec<Value>,
     since: DateTime<Utc>,
 }
 
-async fn choose(client: &Client, wanted: &str) -> Outcome<Chosen> {
+pub(super) async fn choose(client: &Client, wanted: &str) -> Outcome<Chosen> {
     let (rows, since) = client.roster().await?;
     let roster: Vec<Named> = rows.iter().map(Named::from_row).collect();
     Ok(Chosen { named: name::resolve(wanted, &roster)?, rows, since })
 }
 
-async fn post(client: &Client, id: &str, verb: &str, query: &[(&str, bool)]) -> Outcome<Value> {
+pub(super) async fn post(client: &Client, id: &str, verb: &str, query: &[(&str, bool)]) -> Outcome<Value> {
     let set: Vec<(&str, bool)> = query.iter().copied().filter(|(_, is_set)| *is_set).collect();
     client.json(client.request(Method::POST, &["workspaces", id, verb]).query(&set)).await
 }
@@ -208,7 +208,7 @@ impl Remove {
 }
 
 /// The names of everything below, however deep. Ends even if the rows hold a circle.
-fn descendants(id: &str, rows: &[Value]) -> Vec<String> {
+pub(super) fn descendants(id: &str, rows: &[Value]) -> Vec<String> {
     let mut names = Vec::new();
     let mut seen = std::collections::BTreeSet::from([id.to_owned()]);
     let mut open = vec![id.to_owned()];

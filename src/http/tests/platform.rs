@@ -166,6 +166,7 @@ fn config() -> HttpConfig {
         control_plane: None,
         canvas: None,
         workspace_roots: Vec::new(),
+        templates: None,
         workspace_dir: None,
         default_runtime: None,
         runtimes: BTreeSet::from(["echo".to_owned(), "command".to_owned()]),

@@ -92,9 +92,9 @@ fn successor(id: &str) -> Result<WorkspaceId, ApiError> {
 async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, wish: Wish) -> Answer {
     let (below, marked) = {
         let _structure = ctx.state.inner.structure.lock().await;
-        let (children, below) = {
+        let (children, below, unstopped) = {
             let roster = ctx.state.views.roster.read();
-            (roster.children(id), roster.descendants(id))
+            (roster.children(id), roster.descendants(id), roster.unstopped(id))
         };
         if !children.is_empty() && !wish.confirm {
             return Ok(confirmation(&children));
@@ -106,26 +106,17 @@ async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, wish: Wish) -> Ans
                 return Err(no_successor());
             }
         }
-        let marked = mark(&ctx, id, &below, &principal, wish).await?;
+        let cascade_deleted = Some(u32::try_from(below.len()).unwrap_or(u32::MAX));
+        let root = Remove { cascade_deleted, purge: wish.purge, forwarded_to: wish.forward_to };
+        let others = Remove { purge: wish.purge, ..Remove::default() };
+        let others = below.iter().chain(&unstopped).map(|id| (*id, others));
+        let marked = mark(&ctx, std::iter::once((id, root)).chain(others), &principal).await?;
         (below, marked)
     };
-    let failed = stops(&ctx, &marked).await;
-    if !failed.is_empty() {
-        return Err(ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "stop_failed",
-            format!(
-                "workspace marked removed, but {} stop call(s) failed — please retry: {}",
-                failed.len(),
-                failed.join("; ")
-            ),
-        )
-        .with("removed_count", below.len() + 1)
-        .with("stop_failures", failed.len()));
-    }
+    stopped(&ctx, &marked, below.len() + 1).await?;
     let status = if wish.purge { "purged" } else { "removed" };
-    let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
-    Ok(settled(&ctx, last, StatusCode::OK, RemovedView { status, cascade_deleted: below.len() }).await)
+    Ok(settled(&ctx, last(&marked), StatusCode::OK, RemovedView { status, cascade_deleted: below.len() })
+        .await)
 }
 
 fn confirmation(children: &[std::sync::Arc<covalence_projections::Row>]) -> HttpResponse {
@@ -139,32 +130,53 @@ fn confirmation(children: &[std::sync::Arc<covalence_projections::Row>]) -> Http
     }))
 }
 
-/// Marks the root and everything below it removed; those that are not there any more count as done.
-async fn mark(
+/// What was marked removed, and the facts about it.
+pub(super) type Marked = Vec<(WorkspaceId, Receipt)>;
+
+/// The last fact about what was marked.
+pub(super) fn last(marked: &Marked) -> Option<Position> {
+    marked.iter().filter_map(|(_, receipt)| receipt.position).max()
+}
+
+/// Marks each of them removed; those that are not there any more count as done, and are stopped again where that failed.
+pub(super) async fn mark(
     ctx: &Ctx,
-    root: WorkspaceId,
-    below: &[WorkspaceId],
+    all: impl Iterator<Item = (WorkspaceId, Remove)>,
     principal: &Principal,
-    wish: Wish,
-) -> Result<Vec<(WorkspaceId, Receipt)>, ApiError> {
+) -> Result<Marked, ApiError> {
     let mut marked = Vec::new();
-    for id in std::iter::once(root).chain(below.iter().copied()) {
-        let cascade_deleted = (id == root).then(|| u32::try_from(below.len()).unwrap_or(u32::MAX));
-        let forwarded_to = wish.forward_to.filter(|_| id == root);
-        let command = Command::Remove(Remove { cascade_deleted, purge: wish.purge, forwarded_to });
-        match ctx.state.runtime.command(id, command, ctx.origin(principal.clone())).await {
+    for (id, order) in all {
+        match ctx.state.runtime.command(id, Command::Remove(order), ctx.origin(principal.clone())).await {
             Ok(receipt) => marked.push((id, receipt)),
             Err(CommandError::Rejected(Rejection::NotFound | Rejection::Removed)) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
-    ctx.caught_up(last).await;
+    ctx.caught_up(last(&marked)).await;
     Ok(marked)
 }
 
+/// Waits for the stops that the removals asked for, of `count` workspaces; an error says which failed.
+pub(super) async fn stopped(ctx: &Ctx, marked: &Marked, count: usize) -> Result<(), ApiError> {
+    let failed = stops(ctx, marked).await;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "stop_failed",
+        format!(
+            "workspace marked removed, but {} stop call(s) failed — please retry: {}",
+            failed.len(),
+            failed.join("; ")
+        ),
+    )
+    .with("removed_count", count)
+    .with("stop_failures", failed.len()))
+}
+
 /// Waits for the stops that the removals asked for; answers which failed, in words.
-async fn stops(ctx: &Ctx, marked: &[(WorkspaceId, Receipt)]) -> Vec<String> {
+async fn stops(ctx: &Ctx, marked: &Marked) -> Vec<String> {
     let asked = |fact: &Recorded| match (&fact.fact, fact.subject()) {
         (Fact::Workspace(Event::StopRequested(stop)), Some(id)) => Some((id, stop.generation)),
         _ => None,
