@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use covalence_events::workspace::Notified;
+use covalence_events::{EventId, Fact, Meta, NewEvent, StreamId};
 use serde_json::{Value, json};
 
 use super::rolled_up;
@@ -49,6 +51,22 @@ async fn until_over(admin: &Client) {
     .await;
 }
 
+/// Facts of a page each: more than the log keeps of its archive in memory.
+const PAGES: u64 = 2_500;
+
+/// A log that does not fit into memory.
+fn long_story() -> Vec<(StreamId, NewEvent)> {
+    let mut facts = rolled_up::story(chrono::Utc::now());
+    let (stream, last) = facts.last().cloned().unwrap();
+    facts.extend((0..PAGES).map(|page| {
+        let message = format!("{page} {}", "all is well ".repeat(330));
+        let fact = Fact::Workspace(Notified { message, attachments: None }.into());
+        let meta = Meta { id: EventId::generate(), ..last.meta.clone() };
+        (stream, NewEvent { meta, fact })
+    }));
+    facts
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_and_a_missing_file_are_named_told_and_held_against_nobody() {
     let (url, heard) = receiver().await;
@@ -56,8 +74,8 @@ async fn a_flipped_bit_and_a_missing_file_are_named_told_and_held_against_nobody
     let settings = settings.env("COVALENCE_ALARMS_EVERY", "100ms").env("COVALENCE_ALARM_WEBHOOK", &url);
     let mut platform = Platform::prepare(settings);
     fs::create_dir_all(platform.data_dir()).unwrap();
-    let facts = rolled_up::story(chrono::Utc::now()).into_iter();
-    let log = rolled_up::recorded(&platform.data_dir().join("events"), facts).await;
+    let facts = long_story();
+    let log = rolled_up::recorded(&platform.data_dir().join("events"), facts.into_iter()).await;
     covalence_events::log::EventLog::close(&log).await;
     drop(log);
     platform.launch();
@@ -65,6 +83,14 @@ async fn a_flipped_bit_and_a_missing_file_are_named_told_and_held_against_nobody
     let admin = platform.admin();
     let id = admin.create_online(&["Ada".to_owned()]).await.remove(0);
     let instance = platform.running()[&id].clone();
+
+    // Whoever read the beginning lately would go on from what is in memory, rightly: the end takes its place there.
+    eventually("everything is exported", ONLINE_LIMIT, async || {
+        let ready = admin.get("/ready").await.map_err(|error| error.to_string())?.json();
+        if ready["export"]["position"].as_u64() > Some(PAGES) { Ok(()) } else { Err(ready.to_string()) }
+    })
+    .await;
+    admin.log(None, 0).await.unwrap();
 
     let file = first_segments(&platform).remove(0);
     let (name, sound) = (file.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&file).unwrap());

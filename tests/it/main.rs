@@ -42,6 +42,7 @@ mod replay_terminal;
 mod restart_context;
 mod rolled_up;
 mod roster_and_actor;
+mod s3;
 mod second_server;
 mod secrets;
 mod storm;
