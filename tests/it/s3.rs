@@ -40,15 +40,15 @@ impl Service {
     }
 
     async fn create_bucket(&self) {
-        let bucket = format!("{}/{BUCKET}", self.url());
-        let made = reqwest::Client::new().put(bucket).send().await.expect("the service answers");
-        assert!(made.status().is_success(), "{made:?}");
+        let client = Client::new(self.url(), String::new());
+        let made = client.send(reqwest::Method::PUT, &format!("/{BUCKET}"), None, &[]).await;
+        assert_eq!(made.expect("the service answers").status, 200);
     }
 
     /// What the bucket holds, as S3 lists it.
     async fn listed(&self) -> String {
-        let list = format!("{}/{BUCKET}?list-type=2", self.url());
-        reqwest::get(list).await.expect("the service answers").text().await.expect("a text")
+        let client = Client::new(self.url(), String::new());
+        client.get(&format!("/{BUCKET}?list-type=2")).await.expect("the service answers").text
     }
 }
 
