@@ -31,12 +31,21 @@ pub struct Teller {
     moment: Moment,
     /// What each agent said last that it does.
     tasks: HashMap<WorkspaceId, String>,
+    /// Whether agents that said nothing so far may have said something before.
+    begins_late: bool,
 }
 
 impl Teller {
-    /// Goes on from what is known of workspaces.
-    pub fn from(moment: Moment) -> Self {
-        Self { moment, tasks: HashMap::new() }
+    /// Goes on from what is known of workspaces, and from what their agents said last that they do.
+    pub fn from(moment: Moment, tasks: HashMap<WorkspaceId, String>) -> Self {
+        Self { moment, tasks, begins_late: false }
+    }
+
+    /// For what is over already: workspaces are named as they are now, and of each agent its first task is told, whether
+    /// that is a new one or not.
+    #[must_use]
+    pub fn looking_back(&self) -> Self {
+        Self { moment: self.moment.clone(), tasks: HashMap::new(), begins_late: true }
     }
 
     /// The events that the next fact is.
@@ -91,8 +100,9 @@ impl Teller {
 
     fn beat(&mut self, workspace: WorkspaceId, e: &HeartbeatReceived) -> Vec<(&'static str, Value)> {
         let mut said = Vec::with_capacity(2);
-        let known = self.tasks.get(&workspace).map(String::as_str).unwrap_or_default();
-        if known != e.current_task {
+        let known = self.tasks.get(&workspace).map(String::as_str);
+        let known = known.or_else(|| (!self.begins_late).then_some(""));
+        if known != Some(e.current_task.as_str()) {
             self.tasks.insert(workspace, e.current_task.clone());
             let payload = json!({"current_task": e.current_task, "active_tasks": e.active_tasks});
             said.push(("TASK_UPDATED", payload));

@@ -1,7 +1,7 @@
 //! Who may do what: the contract's gates, tightened as `docs/api.md` says.
 //!
 //! A request's credential is looked up once, before any gate; the gates only compare. Credential-free use exists only
-//! where [`Ctx::is_open`] says so. A workspace's token never opens an admin route, and an `Origin` never opens anything.
+//! where [`Ctx::is_open`] says so. A workspace's token opens nothing of the operator's, and an `Origin` never opens anything.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use covalence_actors::effect::{Clock, Secret};
@@ -16,6 +16,7 @@ use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::request::{Ctx, text};
 
+pub mod lasting;
 pub mod session;
 pub mod used;
 

@@ -143,6 +143,9 @@ fn name(bytes: &[u8]) -> Result<Option<String>, ApiError> {
     if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
         return Err(ApiError::bad("name_too_long", "name too long (max 100 chars)").field("name"));
     }
+    if name.as_ref().is_some_and(|name| name.contains(char::is_control)) {
+        return Err(ApiError::bad("invalid_field", "name contains invalid characters").field("name"));
+    }
     Ok(name)
 }
 

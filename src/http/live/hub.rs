@@ -18,7 +18,7 @@ use covalence_events::workspace::Event;
 use covalence_events::{Fact, Position, Recorded, TokenId, WorkspaceId, fleet};
 use covalence_projections::Views;
 use covalence_projections::live::{Teller, Told};
-use covalence_projections::roster::RootTalk;
+use covalence_projections::roster::{Removed, RootTalk};
 use tokio::sync::mpsc;
 
 use super::frame;
@@ -205,7 +205,7 @@ impl Hub {
 
     /// What to say about facts that are over, for who comes back.
     pub fn teller(&self) -> Teller {
-        self.lock().teller.clone()
+        self.lock().teller.looking_back()
     }
 
     /// Lets everybody go.
@@ -222,7 +222,10 @@ impl Hub {
         {
             let structure = views.structure.read();
             let mut inner = self.lock();
-            inner.teller = Teller::from(structure.moment().clone());
+            let rows = views.roster.read().list(Removed::Show);
+            let tasks = rows.into_iter().filter(|row| !row.current_task.is_empty());
+            let tasks = tasks.map(|row| (row.id, row.current_task.clone())).collect();
+            inner.teller = Teller::from(structure.moment().clone(), tasks);
             inner.at = views.structure.checkpoint();
         }
         loop {

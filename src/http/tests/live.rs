@@ -114,6 +114,45 @@ async fn somebody_who_was_away_goes_on_after_the_last_that_he_saw() {
     assert_eq!((ahead.status, &ahead.json["code"]), (410, &json!("position_lost")));
 }
 
+/// What the next beats say that an agent does.
+async fn tasks(socket: &mut impl Frames, beats: usize) -> Vec<Value> {
+    let (mut seen, mut tasks) = (0, Vec::new());
+    while seen < beats {
+        let event = next(socket).await;
+        match event["event"].as_str() {
+            Some("WORKSPACE_HEARTBEAT") => seen += 1,
+            Some("TASK_UPDATED") => tasks.push(event["payload"]["current_task"].clone()),
+            _ => {}
+        }
+    }
+    tasks
+}
+
+#[actix_web::test]
+async fn whoever_was_away_learns_that_an_agent_is_done() {
+    let platform = platform().await;
+    let (id, token) = platform.external("agent", None).await;
+    let beat = async |task: &str| {
+        let beat = json!({"workspace_id": id, "active_tasks": 0, "current_task": task});
+        let reply = platform.post("/registry/heartbeat", beat).bearer(&token).send().await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    };
+    let mut first = open(&platform, "", ADMIN).await;
+    beat("digging").await;
+    let seen = loop {
+        let event = next(&mut first).await;
+        if event["event"] == "WORKSPACE_HEARTBEAT" {
+            break event["position"].as_u64().unwrap();
+        }
+    };
+    beat("").await;
+    assert_eq!(tasks(&mut first, 1).await, [json!("")], "who stays is told");
+    let mut again = open(&platform, &format!("?after={seen}"), ADMIN).await;
+    assert_eq!(tasks(&mut again, 1).await, [json!("")], "who comes back is told");
+    beat("").await;
+    assert_eq!(tasks(&mut again, 1).await, [] as [Value; 0], "and not again while nothing changes");
+}
+
 #[actix_web::test]
 async fn a_slow_listener_is_let_go_with_the_reason_and_holds_up_nobody() {
     let platform = platform().await;

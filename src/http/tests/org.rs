@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use actix_web::http::Method;
 use covalence_events::fleet::Event;
 use covalence_events::{Fact, Position, Principal};
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::live;
-use super::platform::{ADMIN, Platform};
+use super::platform::{ADMIN, PATIENCE, Platform};
 
 /// Makes one with this credential; its id and text.
 async fn made(platform: &Platform, by: &str, body: Value) -> (String, String) {
@@ -67,6 +68,37 @@ async fn an_organisation_token_opens_what_the_admin_s_does_until_it_is_revoked()
     assert_eq!(again.says(), (404, "token not found or already revoked"));
     let no_id = platform.ask(Method::DELETE, "/org/tokens/x").bearer(ADMIN).send().await;
     assert_eq!((no_id.status, &no_id.json["field"]), (400, &json!("id")));
+}
+
+/// What an answer says until it ends, which it has to do within the time of one look at its credential.
+async fn rest(mut answer: awc::ClientResponse) -> String {
+    let mut said = Vec::new();
+    while let Some(piece) = tokio::time::timeout(PATIENCE, answer.next()).await.expect("it ends") {
+        said.extend_from_slice(&piece.unwrap_or_default());
+    }
+    String::from_utf8(said).unwrap()
+}
+
+#[actix_web::test]
+async fn answers_that_go_on_end_with_the_token_that_opened_them_and_say_nothing_more() {
+    let platform = Platform::start().await;
+    let (id, text) = made(&platform, ADMIN, json!({})).await;
+    let subscribed = platform.post("/admin/subscriptions", json!({"name": "audit", "start": "end"}));
+    assert_eq!(subscribed.bearer(&text).send().await.status, 201);
+    let mut answers = Vec::new();
+    for path in ["/admin/log?follow=true", "/admin/subscriptions/audit/stream?consumer=one"] {
+        let answer = platform.get(path).bearer(&text).open().await;
+        assert_eq!(answer.status(), 200, "{path}");
+        answers.push(answer);
+    }
+    platform.external("before", None).await;
+    let revoked = platform.ask(Method::DELETE, &format!("/org/tokens/{id}")).bearer(ADMIN).send().await;
+    assert_eq!(revoked.status, 200);
+    let (after, _) = platform.external("after", None).await;
+    for answer in answers {
+        let said = rest(answer).await;
+        assert!(said.contains("workspace.created") && !said.contains(&after), "{said}");
+    }
 }
 
 #[actix_web::test]
@@ -130,6 +162,8 @@ async fn a_name_is_a_short_text_and_a_body_that_is_no_json_is_as_good_as_none() 
     }
     let long = platform.post("/org/tokens", json!({"name": "x".repeat(101)})).bearer(ADMIN).send().await;
     assert_eq!((long.says(), &long.json["field"]), ((400, "name too long (max 100 chars)"), &json!("name")));
+    let odd = platform.post("/org/tokens", json!({"name": "a\nb"})).bearer(ADMIN).send().await;
+    assert_eq!((odd.status, &odd.json["field"]), (400, &json!("name")));
     let number = mint("{\"name\": 5}").await;
     assert_eq!((number.says(), &number.json["field"]), ((400, "invalid request body"), &json!("name")));
 }
