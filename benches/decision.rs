@@ -1,32 +1,41 @@
-//! Question: what does the supervisor's own thinking cost, apart from what it asks of engines and of the log?
+//! Question: what does our own thinking cost, apart from what is asked of engines and of the log?
 //!
 //! `watch`: what the observer of one cell thinks in five seconds in which everybody is well: five turns, and one list of
 //! everything that runs, the first after a start, which also adopts them all. `survey`: one of the surveys in which it tells the fleet's supervisor what it sees, a tenth of them
 //! suspect. `admission`: one restart is asked for while a tenth of the cell waits for its own. `flight`: the flight recorder keeps one
-//! more heartbeat, alone and while another thread does the same without a pause.
+//! more heartbeat, alone and while another thread does the same without a pause. `credential`: who shows this
+//! bearer, where a thousand workspaces have fifty tokens each and the organisation five hundred; `near` begins as one that works
+//! does, `spent` was revoked.
 //!
 //! Budget: a thousand watched workspaces take one percent of a core at most, so 50 ms of the five seconds; a
-//! decision takes 50 µs at most, a heartbeat that is kept a hundredth of the 25 µs that it takes otherwise.
+//! decision takes 50 µs at most, a heartbeat that is kept a hundredth of the 25 µs that it takes otherwise, a credential 20 µs,
+//! and each kind of it the same.
 //!
-//! `cargo bench --bench decision`.
+//! `cargo bench --bench decision`; `scripts/credential-cost` holds the last of these to its budget.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
+use covalence::http::auth::{Door, Identity};
 use covalence_actors::context::{Context, ObserverView, Origin};
-use covalence_actors::effect::{Listed, ListedState, Moment};
+use covalence_actors::effect::{Clock, Listed, ListedState, Moment, Secret};
 use covalence_actors::fleet::{self, Command, State, Survey};
 use covalence_actors::policy::Policy;
 use covalence_actors::runtime::FullOfBeats;
+use covalence_actors::runtime::token::digest;
 use covalence_actors::scenario::Everybody;
 use covalence_actors::watch::{Input, Output, Seen, Watch};
-use covalence_events::workspace::{BackendKind, InstanceRef, RestartCause};
-use covalence_events::{
-    BootId, CorrelationId, Fact, Generation, Position, Principal, Recorded, RestartId, StreamId, Timestamp,
-    Version, WorkspaceId,
+use covalence_events::fleet::OrgTokenIssued;
+use covalence_events::workspace::{
+    BackendKind, InstanceRef, RestartCause, TokenIssued, TokenPurpose, TokensRevoked,
 };
+use covalence_events::{
+    BootId, CorrelationId, EventId, Fact, Generation, Meta, Position, Principal, Recorded, RestartId,
+    StreamId, Timestamp, TokenId, Version, WorkspaceId,
+};
+use covalence_projections::Views;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use uuid::Uuid;
 
@@ -203,5 +212,97 @@ fn flight(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, watch, decisions, flight);
+/// Tokens of a workspace, and of the organisation: as many as there may be.
+const OWN_TOKENS: u32 = 50;
+const ORG_TOKENS: u32 = 500;
+const ADMIN_TOKEN: &str = "an admin token that is as long as one that is made, 43";
+
+#[derive(Debug)]
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Moment {
+        Moment { at: at(0), mono_ns: 0 }
+    }
+}
+
+/// A text as long as a token's.
+fn text_of(kind: &str, n: u32) -> String {
+    format!("{kind:-<33}{n:010}")
+}
+
+/// Everybody's tokens, folded as the platform folds them.
+fn everybodys_tokens() -> Views {
+    let mut views = Views::new();
+    let mut position = 0;
+    let mut fold = |stream: StreamId, fact: Fact| {
+        position += 1;
+        let meta = Meta {
+            id: EventId(Uuid::from_u128(position)),
+            at: at(0),
+            boot: BootId(Uuid::from_u128(1)),
+            mono_ns: 0,
+            correlation: CorrelationId(Uuid::from_u128(1)),
+            causation: None,
+            principal: Principal::System,
+            policy: None,
+        };
+        let position = Position(u64::try_from(position).expect("few"));
+        views.fold(&Recorded { position, stream, version: Version(1), meta, fact });
+    };
+    for n in 0..OWN_TOKENS * 1_000 {
+        let issued = TokenIssued {
+            token: TokenId(Uuid::from_u128(u128::from(n))),
+            sha256: digest(&text_of("own", n)),
+            prefix: "own-----".to_owned(),
+            purpose: TokenPurpose::Person,
+            generation: None,
+        };
+        fold(StreamId::Workspace(id(n / OWN_TOKENS)), Fact::Workspace(issued.into()));
+    }
+    let spent = TokensRevoked { tokens: vec![TokenId(Uuid::from_u128(0))], reason: "revoked".to_owned() };
+    fold(StreamId::Workspace(id(0)), Fact::Workspace(spent.into()));
+    for n in 0..ORG_TOKENS {
+        let issued = OrgTokenIssued {
+            token: TokenId(Uuid::from_u128(u128::from(n) + (1 << 64))),
+            sha256: digest(&text_of("org", n)),
+            prefix: "org-----".to_owned(),
+            name: None,
+        };
+        fold(StreamId::Fleet, Fact::Fleet(issued.into()));
+    }
+    views
+}
+
+fn credential(c: &mut Criterion) {
+    let (views, door) = (everybodys_tokens(), Door::new(&Secret::new(ADMIN_TOKEN.to_owned())));
+    let mut near = text_of("own", 777);
+    near.replace_range(42.., "x");
+    let shown = [
+        ("own", text_of("own", 777)),
+        ("org", text_of("org", 77)),
+        ("admin", ADMIN_TOKEN.to_owned()),
+        ("unknown", text_of("nobody", 1)),
+        ("near", near),
+        ("spent", text_of("own", 0)),
+    ];
+    let mut group = c.benchmark_group("credential");
+    for (kind, bearer) in shown {
+        let known = door.recognise(&bearer, &views, &Noon);
+        assert!(
+            match kind {
+                "own" => matches!(known, Identity::Workspace(_)),
+                "org" => matches!(known, Identity::Org(_)),
+                "admin" => known == Identity::Admin,
+                "spent" => matches!(known, Identity::Spent(_)),
+                _ => known == Identity::Unknown,
+            },
+            "{kind}: {known:?}"
+        );
+        group.bench_function(kind, |b| b.iter(|| door.recognise(black_box(&bearer), &views, &Noon)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, watch, decisions, flight, credential);
 criterion_main!(benches);

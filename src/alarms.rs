@@ -8,6 +8,7 @@
 //!   408 and 429), and what nobody accepted within [`STALE_AFTER`]. Neither holds up what comes later.
 //!
 //! # Caveats
+//! - What is wrong with the platform's own disk and log is told past the log ([`conditions`]), by [`tell_past_the_log`].
 //! - The first start with an address begins at the log's present end; one after a version that kept its position in
 //!   `<data-dir>/alarms-position` goes on from there.
 //! - After a restore of the log to an earlier point it begins at the log's end, and says so.
@@ -26,20 +27,19 @@ use covalence_projections::subscriptions::place::Nack;
 use covalence_projections::subscriptions::{Ask, Category, Definition, Name, Refused, Start, Wanted};
 use covalence_projections::{Subscriptions, Views};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
-use url::Url;
 use uuid::Uuid;
 
-use crate::metrics_names::{ALARM_NOTICES, OUTCOME};
+use crate::conditions;
+
+mod webhook;
+
+pub use webhook::Webhook;
 
 /// The name under which it follows the log.
 pub const SUBSCRIPTION: &str = "alarms";
-/// A receiver that takes longer is not one that wakes anybody.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Before the second try, doubling up to [`RETRY_CAP`].
-const RETRY_BASE: Duration = Duration::from_secs(1);
-/// The longest pause between two tries: a minute late is late enough.
-const RETRY_CAP: Duration = Duration::from_secs(60);
 /// Nobody is woken for what happened before yesterday.
 pub const STALE_AFTER: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 /// Conditions remembered as told; far more than there are kinds.
@@ -52,58 +52,25 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 /// Tells alarms to one address.
 #[derive(Debug)]
 pub struct Alarms {
-    webhook: Url,
+    webhook: Webhook,
     file: PathBuf,
-    http: reqwest::Client,
     subscriptions: Arc<Subscriptions>,
     views: Arc<Views>,
     /// Conditions that were told to be on.
     told: BTreeSet<(String, Option<WorkspaceId>)>,
-    retry_base: Duration,
     pulse: Arc<Pulse>,
-}
-
-/// What a receiver said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Accepted,
-    Later,
-    /// With this status.
-    Never(u16),
 }
 
 impl Alarms {
     /// Ready to follow the log.
-    ///
-    /// # Errors
-    /// No HTTP client could be made.
     pub fn new(
-        webhook: Url,
+        webhook: Webhook,
         data_dir: &Path,
         subscriptions: Arc<Subscriptions>,
         views: Arc<Views>,
-    ) -> Result<Self, reqwest::Error> {
-        // The program installs it at its start; whoever uses this module alone gets it here.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("covalence/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT);
-        if webhook.scheme() == "http" {
-            // The machine's certificates are not needed, and a minimal image has none.
-            builder = builder.tls_certs_only([]);
-        }
-        let file = data_dir.join("alarms-position");
-        let (http, told) = (builder.build()?, BTreeSet::new());
-        let pulse = Pulse::new("alarms");
-        Ok(Self { webhook, file, http, subscriptions, views, told, retry_base: RETRY_BASE, pulse })
-    }
-
-    /// The same with another pause before the second try.
-    #[cfg(test)]
-    fn retrying_after(mut self, base: Duration) -> Self {
-        self.retry_base = base;
-        self
+    ) -> Self {
+        let (file, told) = (data_dir.join("alarms-position"), BTreeSet::new());
+        Self { webhook, file, subscriptions, views, told, pulse: Pulse::new("alarms") }
     }
 
     /// The loop's pulse. A receiver that is away does not stop it.
@@ -114,7 +81,7 @@ impl Alarms {
     /// Follows the log for as long as the platform runs.
     pub async fn run(mut self, now: impl Fn() -> Timestamp) {
         let Ok(name) = Name::try_from(SUBSCRIPTION.to_owned()) else { return };
-        info!(host = self.webhook.host_str().unwrap_or_default(), "telling alarms");
+        info!(host = self.webhook.host(), "telling alarms");
         let mut lease = None;
         loop {
             let followed = match self.begin(&name, &now).await {
@@ -190,7 +157,7 @@ impl Alarms {
                 continue;
             };
             let since = if delivered.replayed { now() } else { delivered.fact.meta.at };
-            match self.tell(&notice, since + STALE_AFTER, now).await {
+            match self.webhook.tell(&notice, since + STALE_AFTER, (now, &self.pulse)).await {
                 Ok(()) => {
                     settled.push(position);
                     self.subscriptions.ack(name, batch.lease, &std::mem::take(&mut settled), None).await?;
@@ -211,6 +178,10 @@ impl Alarms {
     fn notice(&mut self, recorded: &Recorded, replayed: bool) -> Option<Value> {
         let Fact::Fleet(event) = &recorded.fact else { return None };
         let (kind, workspace, message, resolved) = told_of(event)?;
+        // Told when they are, in the log or not.
+        if conditions::is_ours(&kind) && !replayed {
+            return None;
+        }
         if let Event::AlarmRaised(_) | Event::AlarmResolved(_) = event {
             let key = (kind.clone(), workspace);
             let changed = if resolved {
@@ -247,54 +218,25 @@ impl Alarms {
             "text": text,
         }))
     }
+}
 
-    /// Posts it until it is accepted; else says why it is given up: refused for good, or not accepted in time.
-    async fn tell(
-        &self,
-        notice: &Value,
-        stale: Timestamp,
-        now: &impl Fn() -> Timestamp,
-    ) -> Result<(), String> {
-        let mut pause = self.retry_base;
-        while now() <= stale {
-            match self.post(notice).await {
-                Answer::Accepted => {
-                    metrics::counter!(ALARM_NOTICES, OUTCOME => "accepted").increment(1);
-                    return Ok(());
-                }
-                Answer::Never(status) => {
-                    metrics::counter!(ALARM_NOTICES, OUTCOME => "refused").increment(1);
-                    error!(kind = %notice["kind"], "the receiver of alarms refuses this one for good: parked");
-                    return Err(format!("the receiver refused it: HTTP {status}"));
-                }
-                Answer::Later => {
-                    metrics::counter!(ALARM_NOTICES, OUTCOME => "retried").increment(1);
-                    self.pulse.waiting(tokio::time::sleep(pause), || true).await;
-                    pause = (pause * 2).min(RETRY_CAP);
-                }
+/// Posts what can't wait for the log, in order, until the platform ends. Answers where to hand it in, and the loop's pulse.
+pub fn tell_past_the_log(
+    webhook: Webhook,
+    tasks: &Handle,
+    now: impl Fn() -> Timestamp + Send + Sync + 'static,
+) -> (mpsc::Sender<Value>, Arc<Pulse>) {
+    let (sender, mut notices) = mpsc::channel::<Value>(conditions::UNTOLD_MAX);
+    let pulse = Pulse::new("alarms-own");
+    let own = Arc::clone(&pulse);
+    drop(tasks.spawn(async move {
+        while let Some(notice) = own.waiting(notices.recv(), || true).await {
+            if let Err(reason) = webhook.tell(&notice, now() + STALE_AFTER, (&now, &own)).await {
+                error!(kind = %notice["kind"], reason, "an alarm was not told");
             }
         }
-        metrics::counter!(ALARM_NOTICES, OUTCOME => "stale").increment(1);
-        Err(format!("not accepted within {} h", STALE_AFTER.num_hours()))
-    }
-
-    async fn post(&self, notice: &Value) -> Answer {
-        match self.http.post(self.webhook.clone()).json(notice).send().await {
-            Ok(response) if response.status().is_success() => Answer::Accepted,
-            Ok(response) => {
-                let status = response.status();
-                warn!(status = status.as_u16(), "the receiver of alarms did not take one");
-                let never = status.is_client_error() && !matches!(status.as_u16(), 408 | 429);
-                if never { Answer::Never(status.as_u16()) } else { Answer::Later }
-            }
-            // The address may hold a secret and stays out of the log.
-            Err(error) => {
-                let error = anyhow::Error::from(error.without_url());
-                warn!(error = format!("{error:#}"), "the receiver of alarms is not reached, trying again");
-                Answer::Later
-            }
-        }
-    }
+    }));
+    (sender, pulse)
 }
 
 /// Kind, whose, message, and whether it is the end of something.

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use anyhow::Context as _;
 use covalence_actors::effect::{Clock, Secret};
 use covalence_actors::fleet::Command;
@@ -28,12 +29,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::alarms::Alarms;
+use crate::alarms::{Alarms, Webhook, tell_past_the_log};
 use crate::channel::HttpChannel;
 use crate::clock::SystemClock;
+use crate::conditions::{self, Condition, Conditions, Sources, Watcher};
 use crate::config::{Config, keys_dir, token};
 use crate::http::address::Surroundings;
 use crate::http::live::hub::Hub;
+use crate::http::secrets::master;
 use crate::http::{HttpConfig, HttpState, Listener, Parts, listen};
 use crate::retention::{Around, Keeping, Retention};
 use crate::segments::Export;
@@ -79,11 +82,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (log, views): (Arc<dyn EventLog>, _) = (Arc::new(history.log), Arc::new(history.views));
     let hub = follow(&log, &views, &tasks, &mut pulses);
     let subscriptions = subscriptions(&config, &log, history.erased).await?;
-    pulses.extend(tell_alarms(&config, (&subscriptions, &views, &clock), &tasks)?);
+    let who = (&subscriptions, &views, &clock);
+    let own = tell_alarms(&config, who, (&log, export.status()), &tasks, &mut pulses)?;
     let past = keep_past(&config, &log, history.erased_at, &tasks)?;
     let retention = retention(&config, (history.scavenger, export.status()), (&views, &past), &clock);
     let keeping = keep_up_with(&retention, &tasks, &shutdown, &mut pulses);
-    let facts = first_facts(&history.opened, &history.recovery, fabric.chosen);
+    let facts = first_facts((&history.opened, &history.vault), &history.recovery, fabric.chosen);
     let ports = Ports {
         log: Arc::clone(&log),
         clock: Arc::clone(&clock),
@@ -104,8 +108,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log,
         vault: history.vault,
         export: Some(export.status()),
-        hub: Arc::clone(&hub),
+        hub,
         checkpoints: Some(history.checkpoints),
+        conditions: own.begin(&runtime, &clock, &tasks),
         retention: Some(retention),
         backends: fabric.backends,
         config: http_config(&config, fabric.chosen, address),
@@ -122,10 +127,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         demo::run(&runtime, &views, address, &shutdown).await?;
     }
     shutdown.cancelled().await;
-    // They would never end by themselves.
-    hub.close();
-    handle.stop(true).await;
-    finish_calls(&state).await;
+    finish_calls(&state, &handle).await;
     // A demo is something to look at: its team goes when it does.
     runtime.shut_down(config.stop_workspaces || config.demo).await;
     tokio::join!(keeping.end(), export.end());
@@ -134,8 +136,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     Ok(())
 }
 
-/// Lets calls under way end, for a while.
-async fn finish_calls(state: &HttpState) {
+/// Lets nobody in any more, and calls under way end, for a while.
+async fn finish_calls(state: &HttpState, server: &ServerHandle) {
+    // Who listens would never end by itself.
+    state.hub.close();
+    server.stop(true).await;
     if tokio::time::timeout(CALLS_GRACE, state.calls_finished()).await.is_err() {
         warn!("calls were cut off by the shutdown, their outcome is recorded as unknown");
     }
@@ -155,19 +160,63 @@ fn describe_metrics() {
     crate::metrics_names::describe();
 }
 
-/// Alarms go to the configured address, if there is one; answers the pulse of what sends them.
+/// What looks at our own disk and log, ready to begin.
+struct OwnAlarms {
+    conditions: Arc<Conditions>,
+    watcher: Watcher,
+}
+
+impl OwnAlarms {
+    /// Looks from now on.
+    fn begin(
+        self,
+        runtime: &Runtime,
+        clock: &Arc<dyn Clock>,
+        tasks: &tokio::runtime::Runtime,
+    ) -> Arc<Conditions> {
+        let clock = Arc::clone(clock);
+        tasks.spawn(self.watcher.run(runtime.clone(), move || clock.now().at));
+        self.conditions
+    }
+}
+
+/// Alarms go to the configured address, if there is one. Those about our own disk and log don't wait for the log.
 fn tell_alarms(
     config: &Config,
     (subscriptions, views, clock): (&Arc<Subscriptions>, &Arc<Views>, &Arc<dyn Clock>),
+    (log, export): (&Arc<dyn EventLog>, Arc<Status>),
     tasks: &tokio::runtime::Runtime,
-) -> anyhow::Result<Option<Arc<Pulse>>> {
-    let Some(webhook) = config.alarms.webhook.clone() else { return Ok(None) };
-    let (subscriptions, views, clock) = (Arc::clone(subscriptions), Arc::clone(views), Arc::clone(clock));
-    let alarms = Alarms::new(webhook, &config.data_dir, subscriptions, views)
-        .context("the client that posts alarms could not be made")?;
-    let pulse = alarms.pulse();
-    tasks.spawn(alarms.run(move || clock.now().at));
-    Ok(Some(pulse))
+    pulses: &mut Vec<Arc<Pulse>>,
+) -> anyhow::Result<OwnAlarms> {
+    let mut tell = None;
+    if let Some(url) = config.alarms.webhook.clone() {
+        let webhook = Webhook::new(url).context("the client that posts alarms could not be made")?;
+        let now = Arc::clone(clock);
+        let (past_the_log, telling) =
+            tell_past_the_log(webhook.clone(), tasks.handle(), move || now.now().at);
+        let alarms = Alarms::new(webhook, &config.data_dir, Arc::clone(subscriptions), Arc::clone(views));
+        pulses.extend([telling, alarms.pulse()]);
+        tell = Some(past_the_log);
+        let clock = Arc::clone(clock);
+        tasks.spawn(alarms.run(move || clock.now().at));
+    }
+    let conditions = Arc::new(Conditions::beginning_with(known_conditions(views)));
+    let sources = Sources { data_dir: config.data_dir.clone(), log: Arc::clone(log), export };
+    let watcher = Watcher::new(sources, Arc::clone(&conditions), config.alarms.every, tell);
+    pulses.push(watcher.pulse());
+    Ok(OwnAlarms { conditions, watcher })
+}
+
+/// What was wrong with our own disk and log when the last run ended, as far as the log has it.
+fn known_conditions(views: &Views) -> Vec<Condition> {
+    let supervision = views.supervision.read();
+    let known = supervision.alarms().filter(|alarm| conditions::is_ours(&alarm.kind));
+    let known = known.map(|alarm| Condition {
+        kind: alarm.kind.clone(),
+        message: alarm.message.clone(),
+        since: alarm.since,
+    });
+    known.collect()
 }
 
 /// Who follows the log under a name; what they said of those who were erased is forgotten, also where a crash came in between.
@@ -320,7 +369,7 @@ fn mended(opened: &Opened) -> Vec<LogMended> {
 }
 
 /// What the platform says first in every run.
-fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec<Command> {
+fn first_facts((opened, vault): (&Opened, &Vault), recovery: &Recovery, chosen: BackendKind) -> Vec<Command> {
     let repaired = opened.repaired.as_ref().map(|repair| {
         Command::RecordRepair(TailRepaired {
             kept: repair.kept,
@@ -335,11 +384,17 @@ fn first_facts(opened: &Opened, recovery: &Recovery, chosen: BackendKind) -> Vec
         head: opened.head,
     });
     let mended = mended(opened).into_iter().map(Command::RecordMended);
-    repaired.into_iter().chain(mended).chain([started]).collect()
+    let rotated = vault.rotated().map(|rotated| Command::RecordKeyRotated(master::fact(rotated)));
+    repaired.into_iter().chain(mended).chain(rotated).chain([started]).collect()
 }
 
 fn settings(config: &Config) -> Settings {
-    Settings { policy: config.supervision.clone(), arbiters: ACTOR_THREADS, ..Settings::default() }
+    Settings {
+        policy: config.supervision.clone(),
+        arbiters: ACTOR_THREADS,
+        away_patience: config.calls.away_patience,
+        ..Settings::default()
+    }
 }
 
 fn bind(wished: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -389,7 +444,11 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
         cors_origins: config.server.cors_origins.clone(),
         rate_limit: config.server.rate_limit.get(),
         organisation: config.access.organisation.clone(),
+        slug: config.access.organisation_slug.clone(),
+        control_plane: config.access.control_plane.clone(),
+        canvas: config.access.canvas.clone(),
         workspace_roots: config.workspaces.roots.clone(),
+        templates: config.workspaces.configs_dir.clone(),
         workspace_dir: config.workspaces.workspace_dir.as_ref().map(|dir| dir.display().to_string()),
         default_runtime: config.workspaces.default_runtime.clone(),
         runtimes: config.runtimes.iter().map(|runtime| runtime.name.clone()).collect(),

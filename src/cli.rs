@@ -33,6 +33,7 @@ pub mod output;
 mod policy;
 mod projections;
 mod replay;
+mod secrets;
 mod send;
 mod serve;
 mod status;
@@ -40,6 +41,7 @@ mod strangers;
 mod subscriptions;
 mod supervision;
 mod timeline;
+mod tokens;
 mod value;
 mod wait;
 mod when;
@@ -109,6 +111,10 @@ enum Command {
     /// List, show and change workspaces
     #[command(visible_alias = "ws")]
     Workspaces(workspaces::Workspaces),
+    /// List, set and remove secrets; replace the key that wraps their keys
+    Secrets(secrets::Secrets),
+    /// List, make and end tokens that open what the admin's does
+    Tokens(tokens::Tokens),
     /// Restart a workspace
     Restart(workspaces::Restart),
     /// Hold restarts back
@@ -168,8 +174,10 @@ impl Cli {
     pub async fn run(self) -> Outcome {
         let mut shared = Shared { flags: self.common.flags(), json: self.common.json };
         match self.command {
-            Command::Serve(command) => command.run(&mut shared).await,
+            Command::Serve(command) => Box::pin(command.run(&mut shared)).await,
             Command::Workspaces(command) => command.run(&shared).await,
+            Command::Secrets(command) => command.run(&shared).await,
+            Command::Tokens(command) => command.run(&shared).await,
             Command::Restart(command) => command.run(&shared.client()?, shared.output()).await,
             Command::Hold(command) => command.run(&shared).await,
             Command::Release(command) => command.run(&shared).await,

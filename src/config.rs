@@ -28,7 +28,7 @@ pub mod token;
 mod tests;
 
 pub use layers::{Entry, Environment, Flags, Layers, Lookup, Source};
-pub(crate) use parse::{duration, encryption_key};
+pub(crate) use parse::{duration, encryption_key, master_key};
 
 /// Why there is no configuration. Texts name what is wrong and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +200,12 @@ pub struct Access {
     pub test_tokens: bool,
     /// The tenant that every request must name.
     pub organisation: Option<String>,
+    /// The organisation's name at the control plane.
+    pub organisation_slug: Option<String>,
+    /// The control plane behind `/cp/`.
+    pub control_plane: Option<Url>,
+    /// The canvas that is served where no route is.
+    pub canvas: Option<Url>,
     /// `saas` or `self-hosted`, if set.
     pub deploy_mode: Option<String>,
     /// What wraps the keys; `None`: the one in the data directory.
@@ -298,6 +304,8 @@ pub struct Calls {
     pub idle_timeout: Duration,
     /// A call without a deadline of its own is tried again at a busy agent for this long.
     pub busy_patience: Duration,
+    /// A delegated task waits for a workspace that is away (paused, restarting, gone) for this long.
+    pub away_patience: Duration,
 }
 
 /// Who is told of alarms besides the log.
@@ -305,6 +313,8 @@ pub struct Calls {
 pub struct Alarms {
     /// Where they are posted to as JSON. The operator's own word: any host will do.
     pub webhook: Option<Url>,
+    /// Between two looks at the platform's own disk and log.
+    pub every: Duration,
 }
 
 /// The log's export.

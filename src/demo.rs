@@ -77,6 +77,7 @@ async fn create(runtime: &Runtime) -> anyhow::Result<()> {
             backend: BackendKind::Process,
             model: None,
             template: None,
+            entry: None,
             parent: parent.map(|parent| ids[parent]),
             workspace_dir: None,
             workspace_access: WorkspaceAccess::None,

@@ -17,7 +17,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use covalence_actors::effect::{Backend, Clock, Secret};
 use covalence_actors::runtime::Runtime;
-use covalence_actors::runtime::token::digest;
 use covalence_events::log::EventLog;
 use covalence_events::log::checkpoint::Book;
 use covalence_events::log::segments::export::Status;
@@ -25,9 +24,10 @@ use covalence_events::vault::Vault;
 use covalence_events::workspace::BackendKind;
 use covalence_projections::{History, Rebuilder, Subscriptions, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
-use subtle::ConstantTimeEq as _;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
+use crate::conditions::Conditions;
 use crate::retention::Retention;
 
 pub mod a2a;
@@ -50,6 +50,7 @@ pub mod idempotency;
 pub mod incidents;
 pub mod live;
 pub mod moments;
+pub mod org;
 pub mod outcome;
 pub mod page;
 pub mod registry;
@@ -61,6 +62,7 @@ pub mod subscriptions;
 pub mod supervision;
 #[cfg(test)]
 mod tests;
+pub mod upstream;
 pub mod view;
 pub mod workspaces;
 
@@ -88,8 +90,16 @@ pub struct HttpConfig {
     pub rate_limit: u32,
     /// The tenant that every request must name.
     pub organisation: Option<String>,
+    /// Its name at the control plane, which says whose session is a member's.
+    pub slug: Option<String>,
+    /// The control plane behind `/cp/`.
+    pub control_plane: Option<Url>,
+    /// The canvas that is served where no route is.
+    pub canvas: Option<Url>,
     /// Directories below which a `workspace_dir` must lie.
     pub workspace_roots: Vec<PathBuf>,
+    /// The directory of templates, if there is one.
+    pub templates: Option<PathBuf>,
     /// The host directory of a workspace that asks for access to one and names none.
     pub workspace_dir: Option<String>,
     /// The runtime of a workspace that names none.
@@ -126,6 +136,8 @@ pub struct HttpState {
     pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
+    /// What is wrong with our own disk and log.
+    pub conditions: Arc<Conditions>,
     /// What leaves it when it is too old, if anything can.
     pub retention: Option<Retention>,
     /// The adapters, for logs and strangers only.
@@ -142,12 +154,11 @@ pub struct HttpState {
 /// What this edge keeps in memory for itself.
 #[derive(Debug)]
 struct Inner {
-    /// What the admin token is recognised by.
-    admin_sha256: [u8; 32],
+    door: auth::Door,
+    sessions: auth::session::Sessions,
     /// Changes of the hierarchy happen one after the other, so that checks against it hold until they are recorded.
     structure: tokio::sync::Mutex<()>,
     limits: edge::limit::Limits,
-    used: auth::used::Used,
     replies: idempotency::Replies,
     calls: TaskTracker,
     waiting: a2a::retry::Waiting,
@@ -176,6 +187,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Its signed checkpoints, if it has any.
     pub checkpoints: Option<Book>,
+    /// What is wrong with our own disk and log.
+    pub conditions: Arc<Conditions>,
     /// What leaves it when it is too old, if anything can.
     pub retention: Option<Retention>,
     /// The adapters.
@@ -210,6 +223,7 @@ impl HttpState {
             export,
             hub,
             checkpoints,
+            conditions,
             retention,
             backends,
             mut config,
@@ -232,16 +246,17 @@ impl HttpState {
             export,
             hub,
             checkpoints,
+            conditions,
             retention,
             backends,
             config,
             clock,
             metrics,
             inner: Inner {
-                admin_sha256: digest(admin_token.expose()),
+                door: auth::Door::new(&admin_token),
+                sessions: auth::session::Sessions::default(),
                 structure: tokio::sync::Mutex::default(),
                 limits: edge::limit::Limits::default(),
-                used: auth::used::Used::default(),
                 waiting: a2a::retry::Waiting::default(),
                 replies: idempotency::Replies::default(),
                 calls: TaskTracker::new(),
@@ -253,12 +268,6 @@ impl HttpState {
     /// What a replay needs a permit of, so that there are not too many at once.
     fn replays(&self) -> Arc<tokio::sync::Semaphore> {
         Arc::clone(&self.inner.replays)
-    }
-
-    /// Whether this is the admin token's digest. Digests are compared, so that neither length nor a common beginning of a text
-    /// shows in the time it takes.
-    pub(crate) fn is_admin(&self, sha256: &[u8; 32]) -> bool {
-        sha256.ct_eq(&self.inner.admin_sha256).into()
     }
 
     /// Waits until no call is under way any more. For an orderly shutdown, after the server has stopped.

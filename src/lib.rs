@@ -14,9 +14,9 @@
 //! authority, adapts engines to ports, and wires everything up. No domain rule lives here.
 //!
 //! In reading order: [`app`] puts everything together; [`config`] and [`cli`] are how people talk to it, [`http`] how
-//! programs do, [`moments`] what both show of the past, [`alarms`] how it calls people; [`segments`] is where the log is exported
+//! programs do, [`moments`] what both show of the past, [`alarms`] how it calls people, [`conditions`] what it calls them for past the log; [`segments`] is where the log is exported
 //! to, [`retention`] what leaves it, [`golden`] what an incident is kept as; [`backends`], [`runtimes`] and [`images`] are what workspaces run in and
-//! on; [`channel`] is the platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`], [`metrics_names`] and
+//! on, [`templates`] what they and their teams are made from; [`channel`] is the platform's own word to an agent; [`data_dir`], [`clock`], [`telemetry`], [`metrics_names`] and
 //! [`shutdown`] are what a process needs; [`demo`] is a team to look at.
 
 pub mod alarms;
@@ -25,6 +25,7 @@ pub mod backends;
 pub mod channel;
 pub mod cli;
 pub mod clock;
+pub mod conditions;
 pub mod config;
 pub mod data_dir;
 pub mod demo;
@@ -39,3 +40,4 @@ pub mod runtimes;
 pub mod segments;
 pub mod shutdown;
 pub mod telemetry;
+pub mod templates;

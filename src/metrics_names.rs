@@ -12,6 +12,11 @@ pub const RETENTION_RUNS: &str = "covalence_log_retention_runs_total";
 /// Gauge: for how long the oldest part of the archive has been due and still there, as of the last run.
 pub const RETENTION_LAG: &str = "covalence_log_retention_lag_seconds";
 
+/// Gauge: bytes that may still be written to the data directory's file system.
+pub const DATA_FREE_BYTES: &str = "covalence_data_free_bytes";
+/// Gauge: the same as a share of it, 0 to 1.
+pub const DATA_FREE_RATIO: &str = "covalence_data_free_ratio";
+
 /// Gauge: tokens of a cell.
 pub const TOKENS: &str = "covalence_restart_tokens";
 /// Gauge: the mode of a cell's brake: 0 none, 1 slow start, 2 canary, 3 freeze.
@@ -68,6 +73,8 @@ pub fn describe() {
     describe_counter!(ALARM_NOTICES, "Notices of alarms, by what became of them");
     describe_counter!(RETENTION_RUNS, "Runs of retention, by how they ended");
     describe_gauge!(RETENTION_LAG, Unit::Seconds, "For how long the oldest part that is due has been so");
+    describe_gauge!(DATA_FREE_BYTES, Unit::Bytes, "Bytes free on the data directory's file system");
+    describe_gauge!(DATA_FREE_RATIO, "The same as a share of it, 0 to 1");
     describe_gauge!(TOKENS, Unit::Count, "Tokens of a cell");
     describe_gauge!(BRAKE, "Mode of a cell's brake: 0 none, 1 slow start, 2 canary, 3 freeze");
     describe_gauge!(OBSERVER_SCORE, "Our own score for a cell, 0 (well) to 8");

@@ -141,9 +141,11 @@ pub fn remedy(error: &anyhow::Error, config: &Config) -> Option<String> {
                 "`{command}` makes a log of {sources}, says what is lacking, and keeps the damaged one beside it"
             ))
         }
-        OpenError::KeysMissing { .. } => {
-            Some("segments don't hold keys: bring `keys` back from where it is kept".to_owned())
-        }
+        OpenError::KeysMissing { .. } => Some(
+            "segments don't hold keys: bring `keys` back from where it is kept; where there is no copy, \
+                 `covalence secrets accept-lost-keys` gives up what they sealed"
+                .to_owned(),
+        ),
         OpenError::Locked { .. } | OpenError::NewerFormat { .. } => None,
     }
 }

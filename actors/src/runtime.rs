@@ -32,6 +32,7 @@ use crate::{fleet, workspace};
 
 mod announce;
 mod answers;
+mod assignment;
 mod cell;
 mod deadlines;
 mod delegations;
@@ -40,10 +41,13 @@ mod dispatch;
 mod domain;
 mod drain;
 mod flight;
+mod insist;
 pub mod metrics_names;
 mod observer;
 mod outcomes;
+mod owed;
 mod permits;
+mod queue;
 pub mod recovery;
 mod registry;
 mod secrets;
@@ -76,6 +80,8 @@ compile_error!(
 
 /// What a caller is told to wait when a mailbox or the log's queue is full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What was refused because the log takes no facts is tried again after this: the log looks for room twice a second.
+const LOG_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Decisions that somebody who waits for one of them may lag behind.
 const DECISIONS_KEPT: usize = 256;
 /// How long a person's restart waits for the supervisor's word before it is answered with "waiting".
@@ -112,11 +118,19 @@ pub struct Settings {
     /// Commands that wait in one mailbox; more are answered with busy. An agent sends a handful a minute, a busy one is
     /// called by a few hundred callers at once.
     pub mailbox_capacity: usize,
+    /// How long a delegated task waits for a workspace that is away.
+    pub away_patience: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { policy: Policy::default(), arbiters: 1, mailbox_capacity: 1024 }
+        Self {
+            policy: Policy::default(),
+            arbiters: 1,
+            mailbox_capacity: 1024,
+            // R57.
+            away_patience: Duration::from_secs(5 * 60),
+        }
     }
 }
 
@@ -137,6 +151,7 @@ struct Shared {
     fleet: OnceLock<Addr<Cell<Fleet>>>,
     dispatch: Dispatch,
     errands: delegations::Errands,
+    served: queue::Served,
     outcomes: Outcomes,
     /// Heartbeats in the log's queue.
     queued: Arc<AtomicUsize>,
@@ -238,6 +253,7 @@ impl Runtime {
             fleet: OnceLock::new(),
             dispatch: Dispatch::default(),
             errands: delegations::Errands::default(),
+            served: queue::Served::default(),
             outcomes: Outcomes::default(),
             queued: Arc::default(),
             deadlines: Arc::default(),
@@ -312,6 +328,10 @@ impl Runtime {
     ) -> Result<Receipt, CommandError> {
         let entry = match &command {
             Command::Create(_) => {
+                // An actor is started for it first, which would stay for nothing.
+                if let Some(shut) = self.shared.log.read_only() {
+                    return Err(CommandError::LogUnavailable(shut));
+                }
                 self.shared.registry.get_or_start(id, || self.start_cell(StreamId::Workspace(id), None))
             }
             _ => self.shared.registry.get(id).ok_or(Rejection::NotFound)?,
@@ -353,9 +373,9 @@ impl Runtime {
         Ok((receipt, decided.unwrap_or_else(|_| waiting.clone())))
     }
 
-    /// Whether one more workspace would find room in the queue of starts (503 otherwise).
-    pub fn has_room_to_start(&self, cell: BackendKind) -> bool {
-        self.shared.dispatch.has_room(cell, &self.shared.sight.policy().0)
+    /// Whether so many more workspaces would find room in the queue of starts (503 otherwise).
+    pub fn has_room_to_start(&self, cell: BackendKind, more: u32) -> bool {
+        self.shared.dispatch.has_room((cell, more), &self.shared.sight.policy().0)
     }
 
     /// The supervision policy in force.
@@ -415,6 +435,10 @@ impl Runtime {
     }
 
     async fn outcomes_recorded(&self) {
+        if self.shared.log.read_only().is_some() {
+            tracing::warn!("outcomes of calls are not recorded before the shutdown: the log takes no facts");
+            return;
+        }
         let recorded = self.shared.outcomes.recorded(&self.shared.registry);
         if tokio::time::timeout(SHUTDOWN_GRACE, recorded).await.is_err() {
             tracing::warn!("outcomes of calls were not recorded before the shutdown");

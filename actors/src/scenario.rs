@@ -68,7 +68,7 @@ impl Roster for Everybody {
 }
 
 /// One workspace's story so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Scenario {
     /// What is known of it.
     pub state: Option<State>,
@@ -77,6 +77,10 @@ pub struct Scenario {
     now: Timestamp,
     /// How well its observer sees.
     pub observer: ObserverView,
+    /// Everybody else.
+    pub everybody: Everybody,
+    /// Whether an emergency stop is on.
+    pub stopped: bool,
     version: Version,
     decisions: u128,
     /// Everything that happened, in order.
@@ -100,6 +104,8 @@ impl Scenario {
             policy: Policy::default(),
             now: start,
             observer: ObserverView::well(start),
+            everybody: Everybody::of(BackendKind::Process, 1),
+            stopped: false,
             version: Version(0),
             decisions: 0,
             story: Vec::new(),
@@ -133,7 +139,6 @@ impl Scenario {
             causation: None,
         };
         let policy = self.policy.clone();
-        let everybody = Everybody::of(BackendKind::Process, 1);
         let cx = Context {
             now: Moment { at: self.now, mono_ns: 0 },
             boot: BootId(Uuid::from_u128(2)),
@@ -141,8 +146,8 @@ impl Scenario {
             policy: &policy,
             policy_hash: policy.hash(),
             observer: self.observer,
-            stopped: false,
-            roster: &everybody,
+            stopped: self.stopped,
+            roster: &self.everybody,
             ids: Uuid::from_u128(self.decisions << 32),
             chance: 0.5,
         };

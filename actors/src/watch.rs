@@ -90,6 +90,8 @@ pub enum Input {
     AppendFailed,
     /// A heartbeat was refused because we were too busy.
     BeatRefused,
+    /// The log takes no facts, so no sign of life can be taken down.
+    LogShut,
 }
 
 /// What is to be done or reported.
@@ -298,6 +300,11 @@ impl Watch {
             Input::AppendsTook(p99) => self.score.appends_took(policy, p99, now),
             Input::AppendFailed => self.score.append_failed(now),
             Input::BeatRefused => self.score.beat_refused(now),
+            Input::LogShut => {
+                self.score.append_failed(now);
+                // What was not taken down is held against nobody.
+                self.since = now;
+            }
         }
         self.tell_score(policy, now, &mut out);
         out

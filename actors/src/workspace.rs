@@ -9,6 +9,7 @@
 //!                       ▼   │ restart              └───────────────────────────────────────────────────────────┘
 //!                     failed┘
 //!   any but removed ── pause ──► paused ── resume ──► provisioning        any ── remove ──► removed (for good)
+//!   online, degraded ── hibernate ──► hibernating ── stopped ──► hibernated      hibernat{ing,ed} ── needed ──► provisioning
 //!   any that runs ── shutdown of the platform with its workspaces ──► offline ── its next start, admitted ──► provisioning
 //!   external: created as awaiting_agent (or online, with a URL); never provisioned, never restarted.
 //! ```
@@ -18,6 +19,7 @@
 //!   liveness window leads to a restart request; an error of the observer never does.
 //! - A generation is requested once, and has one outcome. Evidence about an older generation changes nothing.
 //! - A restart of what works is drained first: no new calls, and a bounded time for those under way.
+//! - A hibernated workspace is not dead: only who needs it starts it, and never the supervisor.
 //! - After `Removed` only clean-up facts follow. A paused workspace is not started by anything but a resume or a restart
 //!   that a person asks for.
 
@@ -27,6 +29,7 @@ pub mod decide;
 pub mod delegations;
 pub mod evolve;
 pub mod inbox;
+pub mod queue;
 pub mod react;
 pub mod rejection;
 pub mod restart_context;

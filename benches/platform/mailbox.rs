@@ -140,6 +140,7 @@ pub(crate) fn profile(n: usize) -> Created {
         backend: BackendKind::External,
         model: None,
         template: None,
+        entry: None,
         parent: None,
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, Version, WorkspaceId};
+use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, TokenId, Version, WorkspaceId};
 use crate::{fleet, workspace};
 
 /// Wall-clock time, UTC, kept to the microsecond.
@@ -62,6 +62,28 @@ pub enum Principal {
     Workspace(WorkspaceId),
     /// A caller without a credential, where the configuration lets one in.
     Anonymous,
+    /// Whoever holds an organisation token, by its public name.
+    OrgToken(TokenId),
+    /// A member of the organisation, by his session at the control plane, which alone knows who he is.
+    Session,
+}
+
+impl Principal {
+    /// Whether it is a person or a tool with the operator's authority, and not an agent or ourselves.
+    pub const fn is_operator(&self) -> bool {
+        match self {
+            Self::Admin | Self::OrgToken(_) | Self::Session => true,
+            Self::System | Self::Workspace(_) | Self::Anonymous => false,
+        }
+    }
+
+    /// The workspace that it speaks for, if it is one.
+    pub const fn workspace(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::Workspace(id) => Some(*id),
+            Self::System | Self::Admin | Self::Anonymous | Self::OrgToken(_) | Self::Session => None,
+        }
+    }
 }
 
 impl fmt::Display for Principal {
@@ -71,6 +93,8 @@ impl fmt::Display for Principal {
             Self::Admin => f.write_str("admin"),
             Self::Workspace(id) => write!(f, "workspace:{id}"),
             Self::Anonymous => f.write_str("anonymous"),
+            Self::OrgToken(id) => write!(f, "org-token:{id}"),
+            Self::Session => f.write_str("session"),
         }
     }
 }

@@ -12,6 +12,7 @@ mod flight;
 mod incident;
 mod policy;
 mod secret;
+mod token;
 
 pub use brake::{
     BrakeEngaged, BrakeMode, BrakeReading, BrakeReleased, BrakeTrigger, CircuitChanged, CircuitState,
@@ -23,7 +24,8 @@ pub use policy::{
     AdmissionInputs, InvariantViolated, Mode, ModeSet, ParameterChange, PolicyChanged, ProvisionLimitChanged,
     QuarantineLifted, QuarantineProbed, Strategy, StrategySet,
 };
-pub use secret::{SecretRemoved, SecretSet};
+pub use secret::{MasterKeyRotated, SecretRemoved, SecretSet};
+pub use token::{OrgTokenIssued, OrgTokenRevoked};
 
 vocabulary! {
     /// A fact about the fleet. Every decision carries the numbers that it was made with.
@@ -90,6 +92,12 @@ vocabulary! {
         SecretSet = "fleet.secret_set.v1",
         /// No workspace gets a secret of this name any more.
         SecretRemoved = "fleet.secret_removed.v1",
+        /// The key that wraps the keys of the workspaces is another one, or will be.
+        MasterKeyRotated = "fleet.master_key_rotated.v1",
+        /// Somebody has a token that opens what the admin's does. Its text is nowhere.
+        OrgTokenIssued = "fleet.org_token_issued.v1",
+        /// Such a token opens nothing any more.
+        OrgTokenRevoked = "fleet.org_token_revoked.v1",
         /// Something that is worth being looked at by a person: a brake engaged, or a person said so.
         IncidentOpened = "fleet.incident_opened.v1",
         /// A person said something about an incident.
@@ -119,6 +127,9 @@ impl Event {
             Self::InvariantViolated(e) => e.workspace,
             Self::SecretSet(_)
             | Self::SecretRemoved(_)
+            | Self::MasterKeyRotated(_)
+            | Self::OrgTokenIssued(_)
+            | Self::OrgTokenRevoked(_)
             | Self::PlatformStarted(_)
             | Self::PlatformStopped(_)
             | Self::TailRepaired(_)

@@ -81,6 +81,14 @@ uuid_id!(
     DelegationId, new_v4
 );
 uuid_id!(
+    /// One call that waits for a busy agent.
+    QueueId, now_v7
+);
+uuid_id!(
+    /// One assignment of a model to a workspace.
+    AgentId, new_v4
+);
+uuid_id!(
     /// A bearer token's public name. The token itself is never stored.
     TokenId, new_v4
 );
@@ -96,7 +104,7 @@ macro_rules! number {
             /// The number after this one.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

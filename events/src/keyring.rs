@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! <keys>/master                the key that wraps the others, where none is given from outside
+//! <keys>/next                  the one that takes over from it, while that lasts
 //! <keys>/fleet.key             a wrapped key, one line of JSON
 //! <keys>/workspace-<id>.key    likewise
 //! <keys>/workspace-<id>.erased what is left of a key that was destroyed: its name
+//! <keys>/workspace-<id>.lost   the names of keys that were given up as lost
+//! <keys>/lost/                 keys that did not open when others were given up
 //! ```
 //!
 //! # Guarantees
@@ -20,7 +23,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key as CipherKey, XChaCha20Poly1305, XNonce};
@@ -29,17 +32,23 @@ use zeroize::Zeroizing;
 use crate::envelope::StreamId;
 
 mod files;
+mod lost;
+mod next;
 mod rotate;
 #[cfg(test)]
 mod tests;
 
 use files::{Folder, KeyFile};
+use next::Next;
+pub use rotate::Rotation;
 
 /// The layout of what is sealed.
 const FORMAT: u8 = 1;
 const KEY_ID: usize = 8;
 const NONCE: usize = 24;
 const HEADER: usize = 1 + KEY_ID + NONCE;
+/// How often keys are read again while somebody replaces their master key.
+const READ_AGAIN: usize = 3;
 
 /// A key's public name, by which what is sealed finds it.
 pub(crate) type KeyId = [u8; KEY_ID];
@@ -113,6 +122,18 @@ pub enum KeyringError {
         /// Where the master key came from.
         source_of: &'static str,
     },
+    /// A change of the master key is under way.
+    #[error("the master key is being replaced already")]
+    Rotating,
+    /// There is nothing to wrap.
+    #[error("there is no master key yet: it is made with the first key")]
+    NoKeys,
+    /// A fresh master key can't be put where the present one is.
+    #[error("the master key is not in a file of ours but given from outside: give the next one too")]
+    KeptOutside,
+    /// The next master key is the present one.
+    #[error("that is the master key already")]
+    SameMaster,
 }
 
 /// What sealed bytes turned out to be.
@@ -124,6 +145,8 @@ pub enum Unsealed {
     Erased,
     /// Their key is not here.
     Missing(KeyName),
+    /// Their key is not here, and a person gave it up.
+    Lost,
 }
 
 /// The name of a key that is not here.
@@ -150,12 +173,15 @@ impl Key {
 #[derive(Default)]
 struct Keys {
     master: Option<MasterKey>,
+    /// The master key that takes over, while both open the keys.
+    next: Option<Next>,
     by_id: HashMap<KeyId, Arc<Key>>,
     by_owner: HashMap<StreamId, Arc<Key>>,
     /// Made, and in no file yet.
     unsettled: Vec<(Arc<Key>, Zeroizing<[u8; 32]>)>,
     erased: HashSet<StreamId>,
     erased_ids: HashSet<KeyId>,
+    lost_ids: HashSet<KeyId>,
 }
 
 /// See the module.
@@ -163,6 +189,14 @@ pub struct Keyring {
     folder: Folder,
     /// Whether it may change files.
     writes: bool,
+    /// Whether the master key was given from outside.
+    is_given: bool,
+    /// The change of the master key that opening has ended.
+    rotated: Option<Rotation>,
+    /// Held while the master key is replaced.
+    rotating: Mutex<()>,
+    /// Held while a key's file is changed. Taken after `keys`, by whoever needs both.
+    files: Mutex<()>,
     keys: RwLock<Keys>,
     is_unsettled: AtomicBool,
     has_erased: AtomicBool,
@@ -179,7 +213,7 @@ impl fmt::Debug for Keyring {
 
 impl Keyring {
     /// The keys in a directory, which need not exist: it is made with the first key. `given` is a master key from outside.
-    /// An erasure that a crash interrupted is finished.
+    /// An erasure or a change of the master key that a crash interrupted is finished.
     ///
     /// # Errors
     /// When keys are there that the master key does not fit, or can't be read.
@@ -192,6 +226,13 @@ impl Keyring {
     /// # Errors
     /// As [`Keyring::open`].
     pub fn read(dir: &Path, given: Option<MasterKey>) -> Result<Self, KeyringError> {
+        // While a server replaces its master key, the keys may be read after the master key that does not open them any more.
+        for _ in 0..READ_AGAIN {
+            match Self::load(dir, given.clone(), false) {
+                Err(KeyringError::WrongMaster { .. }) if given.is_none() => {}
+                loaded => return loaded,
+            }
+        }
         Self::load(dir, given, false)
     }
 
@@ -211,23 +252,36 @@ impl Keyring {
             keys.erased_ids.extend(tombstone.ids);
             keys.erased.insert(tombstone.owner);
         }
+        keys.lost_ids.extend(found.lost.into_iter().flat_map(|tombstone| tombstone.ids));
         for (path, file) in found.keys {
             if keys.erased.contains(&file.owner) {
                 continue;
             }
             let Some(master) = &master else { return Err(KeyringError::NoMaster { dir: dir.to_owned() }) };
-            let source_of = if is_given { "the one given" } else { "the one in `master`" };
+            let source_of = source_of(is_given);
             let secret = file.unwrap(master, &path)?.ok_or(KeyringError::WrongMaster { path, source_of })?;
             let key = Arc::new(Key::new(file.id, file.owner, &secret));
             keys.by_id.insert(key.id, Arc::clone(&key));
             keys.by_owner.insert(key.owner, key);
         }
         keys.master = master;
+        let change = match &keys.master {
+            Some(master) => next::read(&folder, master, source_of(is_given))?,
+            None => None,
+        };
+        let rotated = match change {
+            Some(change) if finish => rotate::resume(&folder, &mut keys, change)?,
+            Some(_) | None => None,
+        };
         let nonce_prefix =
             random().map_err(|source| folder.failed("asking for random numbers for the keys in")(source))?;
         Ok(Self {
             folder,
             writes: finish,
+            is_given,
+            rotated,
+            rotating: Mutex::default(),
+            files: Mutex::default(),
             is_unsettled: AtomicBool::new(false),
             has_erased: AtomicBool::new(!keys.erased.is_empty()),
             keys: RwLock::new(keys),
@@ -275,6 +329,8 @@ impl Keyring {
         let Some(key) = keys.by_id.get(&id) else {
             return Ok(if keys.erased_ids.contains(&id) {
                 Unsealed::Erased
+            } else if keys.lost_ids.contains(&id) {
+                Unsealed::Lost
             } else {
                 Unsealed::Missing(KeyName(id))
             });
@@ -310,12 +366,17 @@ impl Keyring {
             let master = self.folder.make_master()?;
             keys.master.insert(master).clone()
         };
-        for (key, secret) in &keys.unsettled {
-            let file = KeyFile::wrap((key.id, key.owner), secret, &master)
-                .map_err(self.folder.failed("wrapping a key for"))?;
-            self.folder.write(&file)?;
+        let by: Vec<&MasterKey> =
+            [&master].into_iter().chain(keys.next.as_ref().map(|next| &next.master)).collect();
+        {
+            let _alone = rotate::alone(&self.files);
+            for (key, secret) in &keys.unsettled {
+                let file = KeyFile::wrap((key.id, key.owner), secret, &by)
+                    .map_err(self.folder.failed("wrapping a key for"))?;
+                self.folder.write(&file)?;
+            }
+            self.folder.sync()?;
         }
-        self.folder.sync()?;
         keys.unsettled.clear();
         self.is_unsettled.store(false, Ordering::Release);
         Ok(())
@@ -343,6 +404,7 @@ impl Keyring {
             return Ok(());
         }
         self.folder.create()?;
+        let _alone = rotate::alone(&self.files);
         self.folder.bury(owner, &ids)?;
         self.folder.destroy(owner)
     }
@@ -392,6 +454,10 @@ impl Keyring {
     fn lock_mut(&self) -> RwLockWriteGuard<'_, Keys> {
         self.keys.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+const fn source_of(is_given: bool) -> &'static str {
+    if is_given { "the one given" } else { "the one in `master`" }
 }
 
 /// The name of the key that sealed these bytes.

@@ -25,6 +25,6 @@ pub mod workspace;
 
 pub use envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};
 pub use id::{
-    BootId, CallId, CorrelationId, DelegationId, EventId, Generation, HoldId, IncidentId, PolicyHash,
-    Position, RestartId, TokenId, Version, WorkspaceId,
+    AgentId, BootId, CallId, CorrelationId, DelegationId, EventId, Generation, HoldId, IncidentId,
+    PolicyHash, Position, QueueId, RestartId, TokenId, Version, WorkspaceId,
 };

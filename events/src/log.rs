@@ -12,7 +12,8 @@
 //!
 //! # Caveats
 //! - The queue is bounded: when it is full, [`AppendError::Busy`] comes at once and nothing was queued.
-//! - After a failed flush the store is read-only for good: a failed `fsync` may already have dropped the page.
+//! - After a failed flush the store is read-only until it is opened again: a failed `fsync` may already have dropped the page.
+//!   Where it only refused to begin, because space is short, it goes on by itself ([`ReadOnly::passes`]).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -108,12 +109,9 @@ pub enum AppendError {
     /// The queue is full.
     #[error("the log's queue is full")]
     Busy,
-    /// The store does not write any more. `reason` says since when and why.
-    #[error("the log is read-only: {reason}")]
-    ReadOnly {
-        /// The failure that led here.
-        reason: Arc<str>,
-    },
+    /// The store takes no facts. Nothing of the append is in the log, unless it was being written when the disk failed.
+    #[error("the log is read-only: {}", .0.reason)]
+    ReadOnly(ReadOnly),
     /// A fact that can't be expressed, or an append that breaks the port's rules.
     #[error("invalid append: {0}")]
     Invalid(Arc<str>),
@@ -148,6 +146,37 @@ pub enum ReadError {
         /// What the store said.
         reason: String,
     },
+}
+
+/// Why a store takes no facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnly {
+    /// The failure that led here, for people.
+    pub reason: Arc<str>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it goes on by itself once the cause is gone; otherwise it has to be opened again.
+    pub passes: bool,
+}
+
+impl ReadOnly {
+    /// What to do about it, for people.
+    pub const fn remedy(&self) -> &'static str {
+        if self.passes {
+            "make room on the disk of the data directory: it goes on by itself"
+        } else {
+            "see to the disk, then restart the server: workspaces run on meanwhile"
+        }
+    }
+}
+
+/// A place of the log that could not be read as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What is wrong, and where: the position, and the file where that is known.
+    pub what: String,
+    /// When it was found first.
+    pub since: Timestamp,
 }
 
 /// What `verify` found.
@@ -263,7 +292,13 @@ pub trait EventLog: Send + Sync + fmt::Debug {
     fn watch(&self) -> watch::Receiver<Position>;
 
     /// Why the store is read-only, if it is.
-    fn read_only(&self) -> Option<Arc<str>>;
+    fn read_only(&self) -> Option<ReadOnly>;
+
+    /// Damage that reads have hit since the log was opened, or since it was found sound by [`EventLog::verify`]; the oldest
+    /// first, and not more than a person can look at.
+    fn damage(&self) -> Vec<Damage> {
+        Vec::new()
+    }
 
     /// Reads everything and checks checksums, order and chain.
     async fn verify(&self) -> Result<Verified, ReadError>;
@@ -345,7 +380,7 @@ pub enum OpenError {
     },
     /// Keys are gone that nobody destroyed. Never opened as if what they seal had not been there.
     #[error(
-        "`{path}` has {fields} fields, the first at position {position}, that are sealed by keys which are not there: restore the directory of the keys"
+        "`{path}` has {fields} fields, the first at position {position}, that are sealed by keys which are not there: restore the directory of the keys, or accept that they are lost"
     )]
     KeysMissing {
         /// The log's directory.

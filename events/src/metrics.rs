@@ -15,6 +15,9 @@ pub const REMOVED: &str = "covalence_log_removed_events_total";
 /// Counter: bytes that retention gave back to the disk.
 pub const RECLAIMED: &str = "covalence_log_reclaimed_bytes_total";
 
+/// Counter: reads that hit a place which could not be read as it was written.
+pub const READ_FAILURES: &str = "covalence_log_read_failures_total";
+
 /// Gauge: facts that are durable and in no segment yet.
 pub const EXPORT_LAG: &str = "covalence_log_export_lag_events";
 /// Gauge: when all segments that were due had been written last, in seconds since 1970.
@@ -30,6 +33,7 @@ pub fn describe() {
     metrics::describe_gauge!(ARCHIVED, Unit::Count, "last position of the log that is in the archive");
     metrics::describe_counter!(REMOVED, Unit::Count, "facts that retention removed");
     metrics::describe_counter!(RECLAIMED, Unit::Bytes, "bytes that retention gave back to the disk");
+    metrics::describe_counter!(READ_FAILURES, Unit::Count, "reads of the log that hit damage");
     metrics::describe_gauge!(EXPORT_LAG, Unit::Count, "facts that are in no segment yet");
     metrics::describe_gauge!(EXPORT_SUCCESS, Unit::Seconds, "when the log was exported last, since 1970");
 }

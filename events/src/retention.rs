@@ -52,60 +52,84 @@ impl Class {
     pub fn of(tag: &str) -> Option<Self> {
         let (kind, name) = tag.split_once('.')?;
         let name = name.rsplit_once('.').map_or(name, |(name, _)| name);
-        match (kind, name) {
-            ("workspace", "heartbeat_received") => Some(Self::Heartbeat),
-            ("workspace", "call_finished") => Some(Self::Call),
-            ("workspace", "message_queued") => Some(Self::Message),
-            ("workspace", "activity_reported" | "call_recorded" | "notified") => Some(Self::Activity),
-            (
-                "workspace",
-                "card_updated"
-                | "came_online"
-                | "created"
-                | "degraded"
-                | "delegation_dispatched"
-                | "delegation_ended"
-                | "delegation_queued"
-                | "delegation_requested"
-                | "handler_panicked"
-                | "instance_adopted"
-                | "instance_started"
-                | "instance_stopped"
-                | "outcome_unknown"
-                | "provision_failed"
-                | "provision_requested"
-                | "registered"
-                | "registration_refused"
-                | "stop_failed"
-                | "stop_requested"
-                | "token_issued"
-                | "tokens_revoked"
-                | "went_offline",
-            )
-            | ("fleet", "platform_started" | "platform_stopped" | "tail_repaired" | "log_mended") => {
-                Some(Self::Lifecycle)
-            }
-            (
-                "workspace",
-                "confirm_requested" | "death_refuted" | "drain_ended" | "drain_requested"
-                | "evidence_observed" | "quarantined" | "restart_abandoned" | "restart_announced"
-                | "restart_proved" | "restart_requested" | "restart_started" | "session_cleared"
-                | "session_poisoned" | "session_suspected" | "suspicion_cleared" | "suspicion_raised"
-                | "verdict_reached" | "verdict_withheld",
-            ) => Some(Self::Supervision),
-            (
-                "workspace",
-                "directory_changed" | "enrolment_opened" | "erased" | "folded" | "moved" | "paused"
-                | "placed" | "removed" | "secret_removed" | "secret_set" | "renamed" | "resumed"
-                | "role_changed" | "runtime_changed" | "tier_changed",
-            )
-            | (
-                "fleet",
-                "hold_released" | "hold_set" | "incident_closed" | "incident_noted" | "incident_opened"
-                | "mode_set" | "secret_removed" | "secret_set" | "strategy_set",
-            ) => Some(Self::Operator),
-            ("fleet", _) => Some(Self::Supervision),
+        match kind {
+            "workspace" => Self::of_workspace(name),
+            "fleet" => Some(Self::of_fleet(name)),
             _ => None,
+        }
+    }
+
+    fn of_workspace(name: &str) -> Option<Self> {
+        Some(match name {
+            "heartbeat_received" => Self::Heartbeat,
+            "call_finished" => Self::Call,
+            "message_queued" => Self::Message,
+            "activity_reported" | "call_recorded" | "notified" => Self::Activity,
+            "activity_acked"
+            | "call_dequeued"
+            | "call_dispatched"
+            | "call_queued"
+            | "call_returned"
+            | "card_updated"
+            | "came_online"
+            | "created"
+            | "degraded"
+            | "delegation_dispatched"
+            | "delegation_ended"
+            | "delegation_queued"
+            | "delegation_requested"
+            | "handler_panicked"
+            | "instance_adopted"
+            | "instance_started"
+            | "instance_stopped"
+            | "outcome_unknown"
+            | "provision_failed"
+            | "provision_requested"
+            | "registered"
+            | "registration_refused"
+            | "stop_failed"
+            | "stop_requested"
+            | "team_collapsed"
+            | "team_expanded"
+            | "token_issued"
+            | "tokens_revoked"
+            | "went_offline" => Self::Lifecycle,
+            "confirm_requested" | "death_refuted" | "drain_ended" | "drain_requested"
+            | "evidence_observed" | "quarantined" | "restart_abandoned" | "restart_announced"
+            | "restart_proved" | "restart_requested" | "restart_started" | "session_cleared"
+            | "session_poisoned" | "session_suspected" | "suspicion_cleared" | "suspicion_raised"
+            | "verdict_reached" | "verdict_withheld" => Self::Supervision,
+            "agent_assigned"
+            | "agent_move_ended"
+            | "agent_removed"
+            | "directory_changed"
+            | "enrolment_opened"
+            | "erased"
+            | "folded"
+            | "hibernated"
+            | "hibernation_requested"
+            | "moved"
+            | "paused"
+            | "placed"
+            | "removed"
+            | "secret_removed"
+            | "secret_set"
+            | "renamed"
+            | "resumed"
+            | "role_changed"
+            | "runtime_changed"
+            | "tier_changed" => Self::Operator,
+            _ => return None,
+        })
+    }
+
+    fn of_fleet(name: &str) -> Self {
+        match name {
+            "platform_started" | "platform_stopped" | "tail_repaired" | "log_mended" => Self::Lifecycle,
+            "hold_released" | "hold_set" | "incident_closed" | "incident_noted" | "incident_opened"
+            | "master_key_rotated" | "mode_set" | "org_token_issued" | "org_token_revoked"
+            | "secret_removed" | "secret_set" | "strategy_set" => Self::Operator,
+            _ => Self::Supervision,
         }
     }
 

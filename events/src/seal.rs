@@ -104,7 +104,7 @@ pub(crate) fn open<'a>(
 ) -> Result<(Cow<'a, [u8]>, Unread), CodecError> {
     let mut unread = Unread::default();
     let paths = fields::sealed(tag);
-    if paths.is_empty() {
+    if paths.is_empty() || !pack::may_hold_sealed(payload) {
         return Ok((Cow::Borrowed(payload), unread));
     }
     let changed = pack::replace(payload, paths, &mut |path, value| {
@@ -121,7 +121,11 @@ pub(crate) fn open<'a>(
                 unread.missing = keys.is_some().then_some(name);
                 Ok::<_, CodecError>(Some(pack::short_text(SEALED)))
             }
-            Unsealed::Missing(_) | Unsealed::Erased => {
+            Unsealed::Lost if !keys.is_some_and(|keys| keys.is_erased(stream)) => {
+                unread.sealed += 1;
+                Ok(Some(pack::short_text(SEALED)))
+            }
+            Unsealed::Missing(_) | Unsealed::Lost | Unsealed::Erased => {
                 unread.erased += 1;
                 Ok(Some(pack::short_text(ERASED)))
             }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::envelope::StreamId;
-use crate::keyring::{Keyring, KeyringError, Unsealed};
+use crate::keyring::{Keyring, KeyringError, MasterKey, Rotation, Unsealed};
 
 /// Why a secret can't be sealed or opened. It is lost to nobody: with the right keys it opens.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,19 @@ impl Vault {
         Ok(STANDARD.encode(sealed))
     }
 
+    /// Replaces the master key of all keys: see [`Keyring::rotate`]. Blocks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rotate(&self, next: Option<MasterKey>) -> Result<Rotation, KeyringError> {
+        self.keys.rotate(next)
+    }
+
+    /// The change of the master key that this run has ended, if there was one.
+    pub fn rotated(&self) -> Option<&Rotation> {
+        self.keys.rotated()
+    }
+
     /// The value of a sealed secret.
     ///
     /// # Errors
@@ -68,7 +81,7 @@ impl Vault {
                 String::from_utf8(plain).map(Zeroizing::new).map_err(|_| VaultError::Damaged)
             }
             Unsealed::Erased => Err(VaultError::Erased),
-            Unsealed::Missing(_) => Err(VaultError::Missing),
+            Unsealed::Missing(_) | Unsealed::Lost => Err(VaultError::Missing),
         }
     }
 }

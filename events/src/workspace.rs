@@ -6,21 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::vocabulary;
 use crate::envelope::Principal;
-use crate::id::{CallId, Generation, RestartId};
+use crate::id::{CallId, Generation, RestartId, WorkspaceId};
 
 mod activity;
+mod assignment;
 mod delegation;
 mod drain;
 mod evidence;
 mod instance;
 mod profile;
+mod queue;
 mod restart;
 mod secret;
 mod session;
 mod suspicion;
+mod team;
 mod token;
 
-pub use activity::{ActivityKind, ActivityReported, CallRecorded, MessageQueued, Notified, Text};
+pub use activity::{
+    ActivityAcked, ActivityKind, ActivityReported, CallRecorded, MessageQueued, Notified, Text,
+};
+pub use assignment::{AgentAssigned, AgentMoveEnded, AgentRemoved, Assigned};
 pub use delegation::{
     DelegationDispatched, DelegationEnded, DelegationOutcome, DelegationQueued, DelegationRequested,
     DelegationRunner,
@@ -35,6 +41,7 @@ pub use profile::{
     BackendKind, Created, DeliveryMode, DirectoryChanged, Folded, Moved, Placed, Renamed, RoleChanged,
     RuntimeChanged, TierChanged, WorkspaceAccess,
 };
+pub use queue::{CallDequeued, CallDispatched, CallQueued, CallReturned, QueueOutcome};
 pub use restart::{
     Quarantined, RestartAbandoned, RestartAnnounced, RestartCause, RestartRequested, RestartStarted,
 };
@@ -44,6 +51,7 @@ pub use suspicion::{
     ConfirmRequested, DeathRefuted, OutcomeUnknown, RestartProved, SuspicionCleared, SuspicionRaised,
     VerdictWithheld,
 };
+pub use team::{TeamCollapsed, TeamExpanded, TeamMember};
 pub use token::{
     EnrolmentOpened, RefusedBecause, RegistrationRefused, TokenIssued, TokenPurpose, TokensRevoked,
 };
@@ -118,6 +126,10 @@ vocabulary! {
         Paused = "workspace.paused.v1",
         /// A person wants it to run again.
         Resumed = "workspace.resumed.v1",
+        /// Nobody needs it for now: it is to be stopped until somebody does. Its outcome is `Hibernated`.
+        HibernationRequested = "workspace.hibernation_requested.v1",
+        /// It is stopped until somebody needs it.
+        Hibernated = "workspace.hibernated.v1",
         /// It is gone for good; its history stays.
         Removed = "workspace.removed.v1",
         /// A bearer token exists from here on (only its digest is known).
@@ -130,6 +142,14 @@ vocabulary! {
         RegistrationRefused = "workspace.registration_refused.v1",
         /// An A2A call through the platform ended.
         CallFinished = "workspace.call_finished.v1",
+        /// A call waits until its agent has time. Its outcome is `CallDequeued`.
+        CallQueued = "workspace.call_queued.v1",
+        /// A call that waited leaves for its agent: from here on it may have arrived.
+        CallDispatched = "workspace.call_dispatched.v1",
+        /// Its agent did not take it in: it waits again.
+        CallReturned = "workspace.call_returned.v1",
+        /// A call waits no longer.
+        CallDequeued = "workspace.call_dequeued.v1",
         /// It has a secret of this name from here on, or another value of it.
         SecretSet = "workspace.secret_set.v1",
         /// It has no secret of this name any more.
@@ -142,6 +162,18 @@ vocabulary! {
         ActivityReported = "workspace.activity_reported.v1",
         /// The agent says something to people.
         Notified = "workspace.notified.v1",
+        /// The agent has done with its feed up to there.
+        ActivityAcked = "workspace.activity_acked.v1",
+        /// A model is assigned to it, in place of another one or not.
+        AgentAssigned = "workspace.agent_assigned.v1",
+        /// No model is assigned to it any more; if it moves, `AgentMoveEnded` is the outcome.
+        AgentRemoved = "workspace.agent_removed.v1",
+        /// The workspace to which its assignment was to move has it, or could not take it.
+        AgentMoveEnded = "workspace.agent_move_ended.v1",
+        /// Below it there is the team that its template asks for.
+        TeamExpanded = "workspace.team_expanded.v1",
+        /// What was below it was removed.
+        TeamCollapsed = "workspace.team_collapsed.v1",
         /// It hands a task to another workspace. Its outcome is `DelegationEnded`.
         DelegationRequested = "workspace.delegation_requested.v1",
         /// The task is on its way to the other agent: from here on it may have arrived.
@@ -287,6 +319,19 @@ pub struct Paused {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumed {}
 
+/// See [`Event::HibernationRequested`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HibernationRequested {
+    /// Whether work under way was to be cut off.
+    pub forced: bool,
+    /// Tasks under way, by what its agent and the platform know.
+    pub active_tasks: u32,
+}
+
+/// See [`Event::Hibernated`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hibernated {}
+
 /// See [`Event::Removed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Removed {
@@ -294,6 +339,9 @@ pub struct Removed {
     pub cascade_deleted: Option<u32>,
     /// Whether its volumes and files go too (they do once its instance is gone).
     pub purge: bool,
+    /// Who stands in for it from now on, for those who still ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_to: Option<WorkspaceId>,
 }
 
 /// See [`Event::Erased`]. Who asked for it is in the envelope.

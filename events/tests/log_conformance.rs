@@ -7,7 +7,7 @@ use covalence_events::keyring::Keyring;
 use covalence_events::log::conformance::Factory;
 use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::sled::{Options, SledLog};
-use covalence_events::log::{Ack, Append, Appending, EventLog, ReadError, Verified};
+use covalence_events::log::{Ack, Append, Appending, EventLog, ReadError, ReadOnly, Verified};
 use covalence_events::{EventId, Position, Recorded, StreamId, Version};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -95,7 +95,7 @@ impl EventLog for Rolled {
         self.0.watch()
     }
 
-    fn read_only(&self) -> Option<Arc<str>> {
+    fn read_only(&self) -> Option<ReadOnly> {
         self.0.read_only()
     }
 

@@ -180,6 +180,25 @@ async fn a_log_whose_keys_are_lost_is_not_opened_as_if_they_had_been_destroyed()
 }
 
 #[tokio::test]
+async fn lost_keys_that_a_person_gave_up_stop_no_start_and_their_owner_gets_another() {
+    let place = Place::new();
+    let (log, _) = place.open();
+    append(&log, StreamId::Fleet, planted().0[0].1.clone()).await;
+    append(&log, workspace(), planted().0[0].1.clone()).await;
+    drop(log);
+    fs::remove_file(place.path("keys").join("fleet.key")).unwrap();
+    assert!(matches!(place.try_open(&place.options()), Err(OpenError::KeysMissing { fields: 1.., .. })));
+    let accepting = Options { accept_lost_keys: true, ..place.options() };
+    drop(place.try_open(&accepting).unwrap());
+    let (log, seen) = place.open();
+    assert!(shown(&seen[0]).contains(SEALED) && shown(&seen[1]).contains(CANARY));
+    append(&log, StreamId::Fleet, planted().0[0].1.clone()).await;
+    drop(log);
+    let (_, seen) = place.open();
+    assert!(shown(&seen[0]).contains(SEALED) && shown(&seen[2]).contains(CANARY));
+}
+
+#[tokio::test]
 async fn an_erasure_leaves_a_valid_chain_and_nothing_to_read() {
     let place = Place::new();
     let (log, _) = place.open();

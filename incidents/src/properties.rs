@@ -42,7 +42,7 @@ fn happen(story: &mut Story, what: u8, whose: u128, number: u64) -> EventId {
         }
         7 => story.of(whose, Paused {}),
         8 => story.of(whose, Resumed {}),
-        9 => story.of(whose, Removed { cascade_deleted: None, purge: false }),
+        9 => story.of(whose, Removed { cascade_deleted: None, purge: false, forwarded_to: None }),
         10 => {
             let (engine, code) = ("process".to_owned(), "timeout".to_owned());
             story.fleet(EngineLost { engine, code, detail: "é".repeat(300) })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use covalence_events::log::EventLog;
 use covalence_events::{
-    Fact, IncidentId, Position, Principal, Recorded, StreamId, Timestamp, WorkspaceId, fleet, workspace,
+    Fact, IncidentId, Position, Recorded, StreamId, Timestamp, WorkspaceId, fleet, workspace,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -306,7 +306,7 @@ fn is_sign(event: &Recorded, before: Option<&Arc<Recorded>>) -> bool {
             | W::SessionPoisoned(_)
             | W::HandlerPanicked(_)
             | W::DeathRefuted(_) => true,
-            W::Paused(_) | W::Removed(_) => event.meta.principal == Principal::Admin,
+            W::Paused(_) | W::Removed(_) => event.meta.principal.is_operator(),
             _ => is_change(event),
         },
         Fact::Fleet(fact) => match fact {
@@ -328,7 +328,7 @@ fn is_change(event: &Recorded) -> bool {
     match &event.fact {
         Fact::Workspace(W::RuntimeChanged(_) | W::TierChanged(_) | W::DirectoryChanged(_)) => true,
         Fact::Fleet(fleet::Event::PolicyChanged(e)) => {
-            !e.changed.is_empty() && event.meta.principal == Principal::Admin
+            !e.changed.is_empty() && event.meta.principal.is_operator()
         }
         Fact::Fleet(fleet::Event::HoldSet(_)) => true,
         Fact::Workspace(_) | Fact::Fleet(_) => false,
@@ -358,6 +358,16 @@ fn main_facts(span: &[Arc<Recorded>], who: &Who) -> (Vec<MainFact>, u64) {
                         | workspace::Event::DelegationDispatched(_)
                         | workspace::Event::DelegationQueued(_)
                         | workspace::Event::DelegationEnded(_)
+                        | workspace::Event::CallQueued(_)
+                        | workspace::Event::CallDispatched(_)
+                        | workspace::Event::CallReturned(_)
+                        | workspace::Event::CallDequeued(_)
+                        | workspace::Event::ActivityAcked(_)
+                        | workspace::Event::AgentAssigned(_)
+                        | workspace::Event::AgentRemoved(_)
+                        | workspace::Event::AgentMoveEnded(_)
+                        | workspace::Event::TeamExpanded(_)
+                        | workspace::Event::TeamCollapsed(_)
                         | workspace::Event::Registered(_)
                         | workspace::Event::CardUpdated(_)
                         | workspace::Event::StopRequested(_)

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use covalence_events::fleet::{self, BrakeEngaged};
 use covalence_events::workspace::BackendKind;
-use covalence_events::{
-    BootId, EventId, Fact, Position, Principal, Recorded, StreamId, Timestamp, WorkspaceId,
-};
+use covalence_events::{BootId, EventId, Fact, Position, Recorded, StreamId, Timestamp, WorkspaceId};
 
 mod case;
 mod engine;
@@ -121,7 +119,7 @@ impl Scene {
                     if let covalence_events::workspace::Event::HandlerPanicked(e) = fact {
                         self.platform.bugs.push((mark, format!("{} panicked: {}", e.command, e.message)));
                     }
-                    if event.meta.principal == Principal::Admin
+                    if event.meta.principal.is_operator()
                         && let Some((word, what)) = case::act(fact)
                     {
                         self.acts.push(Act { mark, word, workspace: Some(id), what });
@@ -179,7 +177,7 @@ impl Scene {
                 let what = "the mode was changed".to_owned();
                 self.acts.push(Act { mark, word: "mode_set", workspace: None, what });
             }
-            F::BrakeReleased(_) if event.meta.principal == Principal::Admin => {
+            F::BrakeReleased(_) if event.meta.principal.is_operator() => {
                 let what = "a brake was released by hand".to_owned();
                 self.acts.push(Act { mark, word: "brake_released", workspace: None, what });
             }

@@ -65,6 +65,7 @@ impl Story {
             backend: BackendKind::Process,
             model: None,
             template: None,
+            entry: None,
             parent: None,
             workspace_dir: None,
             workspace_access: WorkspaceAccess::None,

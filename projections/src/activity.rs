@@ -178,10 +178,7 @@ impl Activity {
 
 /// The row that a fact is, if it is one.
 fn row(workspace: WorkspaceId, event: &Event) -> Option<(Kind, Option<WorkspaceId>, Option<WorkspaceId>)> {
-    let from = |caller: &Principal| match caller {
-        Principal::Workspace(source) => Some(*source),
-        Principal::System | Principal::Admin | Principal::Anonymous => None,
-    };
+    let from = Principal::workspace;
     match event {
         Event::CallRecorded(e) => Some((Kind::Received, from(&e.caller), Some(workspace))),
         Event::MessageQueued(e) => Some((Kind::Received, from(&e.caller), Some(workspace))),

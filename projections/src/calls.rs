@@ -1,4 +1,4 @@
-//! How calls through the platform went: totals, and the last ones.
+//! How calls through the platform went: totals, the last ones, and those that waited for a busy agent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,8 +7,11 @@ use covalence_events::workspace::{CallFinished, CallOutcome, Event};
 use covalence_events::{CallId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
+use self::queue::Queues;
 use crate::newest::{Limits, Newest};
 use crate::projection::{ApplyError, Projection};
+
+pub mod queue;
 
 /// Finished calls kept of one workspace: one screen.
 pub const RECENT_PER_WORKSPACE: usize = 50;
@@ -98,12 +101,18 @@ pub struct Calls {
     #[serde(serialize_with = "crate::state::sorted")]
     by_workspace: HashMap<WorkspaceId, Box<Totals>>,
     recent: Newest<Call>,
+    queues: Queues,
 }
 
 impl Default for Calls {
     fn default() -> Self {
         let limits = Limits { per_workspace: RECENT_PER_WORKSPACE, weight_max: RECENT_MAX };
-        Self { overall: Totals::default(), by_workspace: HashMap::new(), recent: Newest::new(limits) }
+        Self {
+            overall: Totals::default(),
+            by_workspace: HashMap::new(),
+            recent: Newest::new(limits),
+            queues: Queues::default(),
+        }
     }
 }
 
@@ -123,6 +132,11 @@ impl Calls {
         self.recent.of(workspace, limit)
     }
 
+    /// Those that wait, or waited, until an agent had time.
+    pub const fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
     /// One of the last calls of a workspace, by its name.
     pub fn find(&self, workspace: WorkspaceId, call: CallId) -> Option<Arc<Call>> {
         self.recent(workspace, RECENT_PER_WORKSPACE).into_iter().find(|known| known.finished.call == call)
@@ -131,15 +145,14 @@ impl Calls {
 
 impl Projection for Calls {
     const NAME: &'static str = "calls";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
-        // All other facts are not about calls.
-        let (Fact::Workspace(Event::CallFinished(call)), Some(workspace)) =
-            (&recorded.fact, recorded.subject())
-        else {
+        let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) else {
             return Ok(());
         };
+        self.queues.apply(workspace, event, recorded);
+        let Event::CallFinished(call) = event else { return Ok(()) };
         self.overall.add(call);
         self.by_workspace.entry(workspace).or_default().add(call);
         let row =

@@ -1,4 +1,4 @@
-//! Who may speak for whom: bearer tokens by the SHA-256 of their text.
+//! Who may speak for whom: bearer tokens by the SHA-256 of their text, those of workspaces and those of the organisation.
 //!
 //! A removed workspace keeps the digests that it had, revoked, so that its agent can be told that it is gone instead of
 //! being turned away as a stranger. No text of a token ever comes here.
@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use covalence_events::fleet::{self, OrgTokenIssued};
 use covalence_events::workspace::{Event, TokenPurpose};
-use covalence_events::{Fact, Generation, Recorded, Timestamp, TokenId, WorkspaceId};
+use covalence_events::{Fact, Generation, Position, Principal, Recorded, Timestamp, TokenId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::projection::{ApplyError, Projection};
@@ -52,6 +53,23 @@ impl Credential {
     }
 }
 
+/// What is known of an organisation token that works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrgToken {
+    /// Its public name.
+    pub token: TokenId,
+    /// The first characters of its text, to be recognised by.
+    pub prefix: String,
+    /// What the person who made it calls it.
+    pub name: Option<String>,
+    /// Who made it: `admin-token`, `org-token:` and the beginning of that one's text, or the principal's word.
+    pub made_by: String,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// The fact that issued it: the order of the list.
+    position: Position,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Credentials {
@@ -60,6 +78,8 @@ pub struct Credentials {
     #[serde(serialize_with = "crate::state::sorted")]
     by_workspace: HashMap<WorkspaceId, Vec<[u8; 32]>>,
     unrevoked: usize,
+    #[serde(serialize_with = "crate::state::sorted")]
+    of_org: HashMap<[u8; 32], OrgToken>,
 }
 
 impl Credentials {
@@ -87,6 +107,40 @@ impl Credentials {
     pub fn of(&self, workspace: WorkspaceId) -> impl Iterator<Item = Credential> + '_ {
         let digests = self.by_workspace.get(&workspace).map_or(&[][..], Vec::as_slice);
         digests.iter().filter_map(|digest| self.by_digest.get(digest).copied())
+    }
+
+    /// The organisation token with this digest, if it works.
+    pub fn lookup_org(&self, sha256: &[u8; 32]) -> Option<TokenId> {
+        self.of_org.get(sha256).map(|known| known.token)
+    }
+
+    /// The organisation tokens that work, newest first.
+    pub fn of_org(&self) -> Vec<&OrgToken> {
+        let mut all: Vec<&OrgToken> = self.of_org.values().collect();
+        all.sort_unstable_by_key(|known| std::cmp::Reverse(known.position));
+        all
+    }
+
+    fn issue_org(&mut self, issued: &OrgTokenIssued, recorded: &Recorded) {
+        let made_by = match &recorded.meta.principal {
+            Principal::Admin => "admin-token".to_owned(),
+            by @ Principal::OrgToken(maker) => {
+                let maker = self.of_org.values().find(|known| known.token == *maker);
+                maker.map_or_else(|| by.to_string(), |known| format!("org-token:{}", known.prefix))
+            }
+            by
+            @ (Principal::System | Principal::Workspace(_) | Principal::Anonymous | Principal::Session) => {
+                by.to_string()
+            }
+        };
+        self.of_org.entry(issued.sha256).or_insert_with(|| OrgToken {
+            token: issued.token,
+            prefix: issued.prefix.clone(),
+            name: issued.name.clone(),
+            made_by,
+            issued_at: recorded.meta.at,
+            position: recorded.position,
+        });
     }
 
     fn issue(&mut self, sha256: [u8; 32], credential: Credential) {
@@ -150,9 +204,17 @@ fn prefix(text: &str) -> [u8; PREFIX] {
 
 impl Projection for Credentials {
     const NAME: &'static str = "credentials";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
+        if let Fact::Fleet(event) = &recorded.fact {
+            if let fleet::Event::OrgTokenIssued(e) = event {
+                self.issue_org(e, recorded);
+            } else if let fleet::Event::OrgTokenRevoked(e) = event {
+                self.of_org.retain(|_, known| known.token != e.token);
+            }
+            return Ok(());
+        }
         let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) else {
             return Ok(());
         };

@@ -53,7 +53,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    const fn of(recorded: &Recorded) -> Self {
+    pub(crate) const fn of(recorded: &Recorded) -> Self {
         Self { position: recorded.position, id: recorded.meta.id, at: recorded.meta.at }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use covalence_events::workspace::{
     ActivityReported, CallOutcome, CallRecorded, Event, HeartbeatReceived, Notified,
 };
-use covalence_events::{Fact, Position, Principal, Recorded, Timestamp, WorkspaceId};
+use covalence_events::{Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
 
 use crate::structure::{self, Moment};
@@ -31,12 +31,21 @@ pub struct Teller {
     moment: Moment,
     /// What each agent said last that it does.
     tasks: HashMap<WorkspaceId, String>,
+    /// Whether agents that said nothing so far may have said something before.
+    begins_late: bool,
 }
 
 impl Teller {
-    /// Goes on from what is known of workspaces.
-    pub fn from(moment: Moment) -> Self {
-        Self { moment, tasks: HashMap::new() }
+    /// Goes on from what is known of workspaces, and from what their agents said last that they do.
+    pub fn from(moment: Moment, tasks: HashMap<WorkspaceId, String>) -> Self {
+        Self { moment, tasks, begins_late: false }
+    }
+
+    /// For what is over already: workspaces are named as they are now, and of each agent its first task is told, whether
+    /// that is a new one or not.
+    #[must_use]
+    pub fn looking_back(&self) -> Self {
+        Self { moment: self.moment.clone(), tasks: HashMap::new(), begins_late: true }
     }
 
     /// The events that the next fact is.
@@ -64,7 +73,11 @@ impl Teller {
                 let summary = format!("{} → {} (queued for poll)", e.method, self.moment.name(workspace));
                 vec![(
                     "ACTIVITY_LOGGED",
-                    logged(("a2a_receive", &e.method, &summary), "ok", (source(&e.caller), Some(workspace))),
+                    logged(
+                        ("a2a_receive", &e.method, &summary),
+                        "ok",
+                        (e.caller.workspace(), Some(workspace)),
+                    ),
                 )]
             }
             Event::ActivityReported(e) => vec![("ACTIVITY_LOGGED", reported(workspace, e))],
@@ -87,8 +100,9 @@ impl Teller {
 
     fn beat(&mut self, workspace: WorkspaceId, e: &HeartbeatReceived) -> Vec<(&'static str, Value)> {
         let mut said = Vec::with_capacity(2);
-        let known = self.tasks.get(&workspace).map(String::as_str).unwrap_or_default();
-        if known != e.current_task {
+        let known = self.tasks.get(&workspace).map(String::as_str);
+        let known = known.or_else(|| (!self.begins_late).then_some(""));
+        if known != Some(e.current_task.as_str()) {
             self.tasks.insert(workspace, e.current_task.clone());
             let payload = json!({"current_task": e.current_task, "active_tasks": e.active_tasks});
             said.push(("TASK_UPDATED", payload));
@@ -96,13 +110,6 @@ impl Teller {
         let payload = json!({"active_tasks": e.active_tasks, "uptime_seconds": e.uptime_seconds});
         said.push(("WORKSPACE_HEARTBEAT", payload));
         said
-    }
-}
-
-const fn source(caller: &Principal) -> Option<WorkspaceId> {
-    match caller {
-        Principal::Workspace(id) => Some(*id),
-        Principal::System | Principal::Admin | Principal::Anonymous => None,
     }
 }
 
@@ -120,7 +127,7 @@ fn logged(
 fn called(workspace: WorkspaceId, name: &str, e: &CallRecorded) -> Vec<(&'static str, Value)> {
     let failed = e.outcome != CallOutcome::Answered || e.status.is_some_and(|status| status >= 400);
     let summary = format!("{} → {name}", e.method);
-    let ends = (source(&e.caller), Some(workspace));
+    let ends = (e.caller.workspace(), Some(workspace));
     let status = if failed { "error" } else { "ok" };
     let mut activity = logged(("a2a_receive", &e.method, &summary), status, ends);
     activity["duration_ms"] = e.duration_ms.into();

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
-    BackendKind, CameOnline, Created, Degraded, DelegationOutcome, Event, OnlineVia, Registered,
+    AgentAssigned, BackendKind, CameOnline, Created, Degraded, DelegationOutcome, Event, OnlineVia,
+    Registered, TeamMember,
 };
 use covalence_events::{DelegationId, EventId, Fact, Position, Recorded, Timestamp, WorkspaceId};
 use serde::de::Error as _;
@@ -73,14 +74,21 @@ impl Payload {
 }
 
 /// Every name that [`wire`] gives.
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 20] = [
+    "AGENT_ASSIGNED",
     "AGENT_CARD_UPDATED",
+    "AGENT_MOVED",
+    "AGENT_REMOVED",
+    "AGENT_REPLACED",
     "DELEGATION_COMPLETE",
     "DELEGATION_FAILED",
     "DELEGATION_SENT",
     "DELEGATION_STATUS",
     "WORKSPACE_AWAITING_AGENT",
+    "WORKSPACE_COLLAPSED",
     "WORKSPACE_DEGRADED",
+    "WORKSPACE_EXPANDED",
+    "WORKSPACE_HIBERNATED",
     "WORKSPACE_OFFLINE",
     "WORKSPACE_ONLINE",
     "WORKSPACE_PAUSED",
@@ -134,15 +142,34 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
             Some(("WORKSPACE_PROVISION_FAILED", json!({"error": e.message, "source": "supervision"})))
         }
         Event::Paused(_) => Some(("WORKSPACE_PAUSED", json!({"name": profile.name}))),
+        Event::Hibernated(_) => {
+            Some(("WORKSPACE_HIBERNATED", json!({"name": profile.name, "tier": profile.tier})))
+        }
         Event::Resumed(_) => {
             // What we run goes on with `ProvisionRequested`, which says so.
             let awaited = || ("WORKSPACE_AWAITING_AGENT", json!({"name": profile.name, "external": true}));
             profile.external.then(awaited)
         }
         Event::Removed(e) => {
-            let payload =
+            let mut payload =
                 e.cascade_deleted.map_or_else(|| json!({}), |count| json!({"cascade_deleted": count}));
+            if let Some(successor) = e.forwarded_to {
+                payload["forwarded_to"] = json!(successor);
+            }
             Some(("WORKSPACE_REMOVED", payload))
+        }
+        Event::AgentAssigned(e) => Some(assigned(e)),
+        Event::AgentRemoved(e) => Some(match e.to {
+            None => ("AGENT_REMOVED", json!({"agent_id": e.agent, "model": e.model})),
+            Some(to) => {
+                let payload = json!({"agent_id": e.agent, "model": e.model, "target_workspace_id": to});
+                ("AGENT_MOVED", payload)
+            }
+        }),
+        Event::TeamExpanded(e) => Some(("WORKSPACE_EXPANDED", json!({"children": team(&e.children)}))),
+        Event::TeamCollapsed(e) => {
+            let names: Vec<_> = e.children.iter().map(|child| child.name.as_str()).collect();
+            Some(("WORKSPACE_COLLAPSED", json!({"removed_children": names})))
         }
         Event::CardUpdated(e) => Some(("AGENT_CARD_UPDATED", json!({"agent_card": e.agent_card}))),
         // No client has a word for these; the raw log shows them.
@@ -155,6 +182,7 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::Placed(_)
         | Event::Folded(_)
         | Event::Erased(_)
+        | Event::HibernationRequested(_)
         | Event::InstanceStarted(_)
         | Event::StopRequested(_)
         | Event::InstanceStopped(_)
@@ -184,6 +212,12 @@ fn translate(event: &Event, profile: &Profile) -> Option<(&'static str, Value)> 
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallQueued(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentMoveEnded(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
@@ -235,6 +269,27 @@ fn delegated(event: &Event, moment: &Moment) -> Option<(&'static str, Value)> {
         }),
         _ => None,
     }
+}
+
+fn assigned(e: &AgentAssigned) -> (&'static str, Value) {
+    let payload = json!({"agent_id": e.agent, "model": e.model});
+    match (&e.replaces, e.from) {
+        (Some(old), _) => {
+            ("AGENT_REPLACED", json!({"agent_id": e.agent, "model": e.model, "old_model": old.model}))
+        }
+        (None, Some(from)) => {
+            ("AGENT_MOVED", json!({"agent_id": e.agent, "model": e.model, "source_workspace_id": from}))
+        }
+        (None, None) => ("AGENT_ASSIGNED", payload),
+    }
+}
+
+fn team(children: &[TeamMember]) -> Vec<Value> {
+    let child = |child: &TeamMember| {
+        // The contract's clients read a text, also where there is no role.
+        json!({"id": child.id, "name": child.name, "role": child.role.as_deref().unwrap_or_default()})
+    };
+    children.iter().map(child).collect()
 }
 
 fn created(e: &Created) -> Option<(&'static str, Value)> {
@@ -311,7 +366,7 @@ impl Structure {
 
 impl Projection for Structure {
     const NAME: &'static str = "events";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         self.moment.learn(recorded);
@@ -416,6 +471,7 @@ fn learn_state(profile: &mut Profile, event: &Event) {
     | Event::WentOffline(_)
     | Event::Quarantined(_)
     | Event::Paused(_)
+    | Event::HibernationRequested(_)
     | Event::Resumed(_)
     | Event::Removed(_) = event
     {

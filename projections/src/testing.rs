@@ -85,6 +85,7 @@ pub(crate) fn created(name: &str, parent: Option<u128>) -> Created {
         backend: BackendKind::Process,
         model: None,
         template: None,
+        entry: None,
         parent: parent.map(id),
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

@@ -8,6 +8,7 @@ use covalence_events::log::memory::MemoryLog;
 use covalence_events::log::{Ack, Append, EventLog, Expected};
 use covalence_events::{BootId, CorrelationId, EventId, Meta, NewEvent, Principal, StreamId};
 use covalence_projections::subscriptions::Standing;
+use url::Url;
 
 use super::*;
 
@@ -15,11 +16,11 @@ use super::*;
 #[derive(Debug)]
 struct Receiver {
     answers: Mutex<Vec<u16>>,
-    heard: tokio::sync::mpsc::Sender<Value>,
+    heard: mpsc::Sender<Value>,
 }
 
-fn receiver(answers: &[u16]) -> (Url, tokio::sync::mpsc::Receiver<Value>) {
-    let (heard, hearing) = tokio::sync::mpsc::channel(100);
+fn receiver(answers: &[u16]) -> (Url, mpsc::Receiver<Value>) {
+    let (heard, hearing) = mpsc::channel(100);
     let state = web::Data::new(Receiver { answers: Mutex::new(answers.to_vec()), heard });
     let server = HttpServer::new(move || {
         App::new().app_data(state.clone()).default_service(web::to(
@@ -80,8 +81,9 @@ impl Drop for Teller {
 fn start(url: Url, dir: &Path, log: &Arc<MemoryLog>) -> Teller {
     let log = Arc::clone(log) as Arc<dyn EventLog>;
     let subscriptions = Arc::new(Subscriptions::open(dir.join("subscriptions"), log).unwrap());
-    let alarms = Alarms::new(url, dir, Arc::clone(&subscriptions), Arc::new(Views::new())).unwrap();
-    let task = tokio::spawn(alarms.retrying_after(Duration::from_millis(1)).run(chrono::Utc::now));
+    let webhook = Webhook::new(url).unwrap().retrying_after(Duration::from_millis(1));
+    let alarms = Alarms::new(webhook, dir, Arc::clone(&subscriptions), Arc::new(Views::new()));
+    let task = tokio::spawn(alarms.run(chrono::Utc::now));
     Teller { subscriptions, task }
 }
 
@@ -107,7 +109,7 @@ impl Teller {
     }
 }
 
-async fn next(hearing: &mut tokio::sync::mpsc::Receiver<Value>) -> (String, bool) {
+async fn next(hearing: &mut mpsc::Receiver<Value>) -> (String, bool) {
     let heard = tokio::time::timeout(Duration::from_secs(10), hearing.recv()).await;
     let heard = heard.expect("the receiver hears of it").expect("the receiver lives");
     (heard["kind"].as_str().unwrap().to_owned(), heard["resolved"].as_bool().unwrap())

@@ -240,6 +240,7 @@ fn answer_failure(status: StatusCode, body: &[u8], had_token: bool) -> Failure {
         _ if field("status").is_some_and(|status| status == "paused") => {
             failure.hint("it is paused: `covalence workspaces resume` starts it")
         }
+        _ if field("code") == Some("active_tasks") => failure.hint("--force cuts them off"),
         _ if field("status").is_some() => {
             failure.hint(format!("its status is `{}`", field("status").unwrap_or_default()))
         }

@@ -145,7 +145,7 @@ impl Cell {
         let colour = match status {
             "online" => Colour::Green,
             "failed" | "offline" => Colour::Red,
-            "removed" | "paused" => Colour::Dim,
+            "removed" | "paused" | "hibernating" | "hibernated" => Colour::Dim,
             _ => Colour::Yellow,
         };
         Self { text: printable(status), colour: Some(colour) }

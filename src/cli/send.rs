@@ -6,9 +6,13 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure, Outcome};
-use crate::cli::output::text;
+use crate::cli::output::{note, printable, text};
 use crate::cli::{Shared, name, wait};
+
+/// Between two looks at a message that waits.
+const LOOK: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,7 +51,11 @@ impl Send {
         });
         let request = client.request(Method::POST, &["workspaces", &workspace.id, "a2a"]);
         let response = client.send(request.json(&call).timeout(self.timeout)).await?;
-        let answer: Value = response.json().await.map_err(|error| client.transport_failure(error))?;
+        let mut answer: Value = response.json().await.map_err(|error| client.transport_failure(error))?;
+        if let Some(queue) = answer.get("queue_id").and_then(Value::as_str) {
+            note(&format!("`{}` is busy: the message waits as {queue}", printable(&workspace.name)));
+            answer = until_answered(&client, &workspace.id, queue, self.timeout).await?;
+        }
         let output = shared.output();
         if output.json {
             output.document(&answer)?;
@@ -62,6 +70,27 @@ impl Send {
         }
         output.line(&said(answer.get("result").unwrap_or(&Value::Null)))
     }
+}
+
+/// What came of a message that waits for a busy agent.
+async fn until_answered(client: &Client, workspace: &str, queue: &str, within: Duration) -> Outcome<Value> {
+    let asked = async {
+        loop {
+            let call = client.get(&["workspaces", workspace, "a2a", "queue", queue]).await?;
+            match text(&call, "status") {
+                "completed" => return Ok(call["response_body"].clone()),
+                "queued" | "dispatched" => tokio::time::sleep(LOOK).await,
+                status => {
+                    let why = format!("the message was {status}: {}", text(&call, "last_error"));
+                    return Err(Failure::new(Exit::Failure, why));
+                }
+            }
+        }
+    };
+    tokio::time::timeout(within, asked).await.unwrap_or_else(|_| {
+        let message = format!("no answer after {} s; the message still waits", within.as_secs());
+        Err(Failure::new(Exit::TimedOut, message))
+    })
 }
 
 /// The text of a message, or of a task's artifacts, or of its status; the JSON itself where there is no text.

@@ -85,6 +85,8 @@ fn what_the_issue_and_other_tools_type_is_understood() {
         "covalence workspaces create lead --runtime echo --wait --timeout 30s",
         "covalence ws restart lead --wait --yes",
         "covalence workspaces rm lead --yes",
+        "covalence workspaces expand lead --json",
+        "covalence workspaces collapse lead --yes",
         "covalence send lead hello --url http://127.0.0.1:1 --token t",
         "covalence logs lead --previous --tail 5",
         "covalence events --workspace lead --since -15m --until 03:07 --type went_offline --limit 5",

@@ -47,6 +47,8 @@ pub(super) enum Goal {
     Restarted,
     /// It is paused and stopped.
     Paused,
+    /// It is stopped until somebody needs it.
+    Hibernated,
     /// It is removed and stopped.
     Removed,
 }
@@ -59,12 +61,19 @@ impl Goal {
             Self::Resumed => "resumed",
             Self::Restarted => "restart_requested",
             Self::Paused => "paused",
+            Self::Hibernated => "hibernation_requested",
             Self::Removed => "removed",
         }
     }
 
+    /// Whether a fact begins the story. What hibernates is not resumed but woken.
+    fn begins(self, word: &str, data: &Value) -> bool {
+        let woken = || word == "provision_requested" && text(data, "origin") == "wake";
+        word == self.beginning() || (self == Self::Resumed && woken())
+    }
+
     const fn is_stop(self) -> bool {
-        matches!(self, Self::Paused | Self::Removed)
+        matches!(self, Self::Paused | Self::Hibernated | Self::Removed)
     }
 }
 
@@ -114,7 +123,7 @@ impl Story {
             // first fact that names it.
             self.begun = match &self.restart {
                 Some(wanted) => restart == Some(wanted),
-                None => word == self.goal.beginning(),
+                None => self.goal.begins(word, data),
             };
             if self.begun {
                 self.restart = restart.map(str::to_owned);
@@ -148,6 +157,10 @@ impl Story {
             }
             (false, "removed") => Step::Failed("it was removed".to_owned()),
             (false, "paused") => Step::Failed("it was paused".to_owned()),
+            (false, "hibernation_requested") => Step::Failed("it was sent to sleep".to_owned()),
+            (true, "provision_requested") if self.goal == Goal::Hibernated => {
+                Step::Failed("it was woken".to_owned())
+            }
             (true, "stop_failed") => Step::Failed(format!("it could not be stopped: {}", said("message"))),
             _ => Step::Goes,
         }
@@ -303,6 +316,28 @@ mod tests {
         let stop_first = [("stop_requested", json!({})), ("paused", json!({}))];
         assert_eq!(end(Goal::Paused, &stop_first), (Step::Goes, false));
         assert!(end(Goal::Paused, &running[..1]).1, "nothing to stop");
+    }
+
+    #[test]
+    fn a_hibernation_ends_when_its_instance_is_gone_or_somebody_wakes_it() {
+        let asleep = [
+            ("hibernation_requested", json!({})),
+            ("stop_requested", json!({})),
+            ("instance_stopped", json!({})),
+        ];
+        assert_eq!(end(Goal::Hibernated, &asleep).0, Step::Done);
+        let woken =
+            [asleep[0].clone(), asleep[1].clone(), ("provision_requested", json!({"origin": "wake"}))];
+        assert_eq!(end(Goal::Hibernated, &woken).0, Step::Failed("it was woken".to_owned()));
+    }
+
+    #[test]
+    fn a_resume_of_what_hibernates_begins_with_its_start() {
+        let woken =
+            [("provision_requested", json!({"origin": "wake"})), ("came_online", json!({"restart": null}))];
+        assert_eq!(end(Goal::Resumed, &woken).0, Step::Done);
+        let created = [("provision_requested", json!({"origin": "create"})), ("came_online", json!({}))];
+        assert_eq!(end(Goal::Resumed, &created).0, Step::Goes, "that was another start");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::cli::output::{Cell, Output, text};
 mod change;
 mod create;
 mod erase;
+mod queue;
+mod team;
 mod tokens;
 
 pub(super) use change::Restart;
@@ -47,10 +49,18 @@ enum Command {
     Restart(Restart),
     /// Stop a workspace and its descendants, and keep them
     Pause(change::Pause),
-    /// Start a paused workspace again
+    /// Stop a workspace until somebody needs it
+    Hibernate(change::Hibernate),
+    /// Show the calls that wait until a workspace's agent has time
+    Queue(queue::Queue),
+    /// Start a paused or hibernated workspace again
     Resume(change::Resume),
     /// Stop a workspace and its descendants, and remove them
     Rm(change::Remove),
+    /// Create and start the team that a workspace's template asks for
+    Expand(team::Expand),
+    /// Stop everything below a workspace, and remove it
+    Collapse(team::Collapse),
     /// Make what was said about a removed workspace unreadable, for good
     Erase(erase::Erase),
     /// List, make and end a workspace's tokens
@@ -69,8 +79,12 @@ impl Workspaces {
             Command::Create(create) => create.run(&client, output).await,
             Command::Restart(restart) => restart.run(&client, output).await,
             Command::Pause(pause) => pause.run(&client, output).await,
+            Command::Hibernate(hibernate) => hibernate.run(&client, output).await,
+            Command::Queue(queue) => queue.run(&client, output).await,
             Command::Resume(resume) => resume.run(&client, output).await,
             Command::Rm(remove) => remove.run(&client, output).await,
+            Command::Expand(expand) => expand.run(&client, output).await,
+            Command::Collapse(collapse) => collapse.run(&client, output).await,
             Command::Erase(erase) => erase.run(&client, output).await,
             Command::Tokens(tokens) => tokens.run(&client, output).await,
             Command::Enroll(enroll) => enroll.run(&client, output).await,

@@ -128,20 +128,25 @@ pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
         admin_token: layers.parse("access.admin_token", "visible ASCII without spaces", visible)?,
         environment,
         organisation: text(layers, "access.organisation")?,
+        organisation_slug: text(layers, "access.organisation_slug")?,
+        control_plane: address(layers, "access.control_plane")?,
+        canvas: address(layers, "access.canvas")?,
         deploy_mode,
         encryption_key: encryption_key(layers)?,
     })
 }
 
-/// Base64 of 32 bytes; what is not base64 at all may be the 32 bytes themselves, as the wire contract has it.
 pub(crate) fn encryption_key(layers: &mut Layers) -> Result<Option<MasterKey>, ConfigError> {
-    let bytes = |text: &str| match STANDARD.decode(text) {
+    layers.parse("access.encryption_key", "base64 of 32 bytes, or 32 bytes that are not base64", master_key)
+}
+
+/// Base64 of 32 bytes; what is not base64 at all may be the 32 bytes themselves, as the wire contract has it.
+pub(crate) fn master_key(text: &str) -> Option<MasterKey> {
+    let bytes = match STANDARD.decode(text) {
         Ok(bytes) => bytes.try_into().ok(),
         Err(_) => text.as_bytes().try_into().ok(),
     };
-    layers.parse("access.encryption_key", "base64 of 32 bytes, or 32 bytes that are not base64", |text| {
-        bytes(text).map(MasterKey::new)
-    })
+    bytes.map(MasterKey::new)
 }
 
 pub(super) fn backend(layers: &mut Layers) -> Result<Backend, ConfigError> {
@@ -257,6 +262,7 @@ pub(super) fn calls(layers: &mut Layers) -> Result<Calls, ConfigError> {
     Ok(Calls {
         idle_timeout: required(layers, "calls.idle_timeout", DURATION, duration)?,
         busy_patience: required(layers, "calls.busy_patience", DURATION, duration)?,
+        away_patience: required(layers, "calls.away_patience", DURATION, duration)?,
     })
 }
 
@@ -285,7 +291,8 @@ fn contradiction(layers: &Layers, error: &ParameterError) -> ConfigError {
 }
 
 pub(super) fn alarms(layers: &mut Layers) -> Result<Alarms, ConfigError> {
-    Ok(Alarms { webhook: address(layers, "alarms.webhook")? })
+    let every = required(layers, "alarms.every", DURATION, duration)?;
+    Ok(Alarms { webhook: address(layers, "alarms.webhook")?, every })
 }
 
 pub(super) fn segments(layers: &mut Layers) -> Result<Segments, ConfigError> {

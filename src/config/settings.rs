@@ -155,6 +155,24 @@ const PLATFORM: &[Setting] = &[
     ),
     setting("access.organisation", "MOLECULE_ORG_ID", "", "tenant that every request must name"),
     setting(
+        "access.organisation_slug",
+        "MOLECULE_ORG_SLUG",
+        "",
+        "the organisation's name at the control plane, which says whose session is a member's",
+    ),
+    setting(
+        "access.control_plane",
+        "CP_UPSTREAM_URL",
+        "",
+        "address of the control plane behind `/cp/`; unset: there is none",
+    ),
+    setting(
+        "access.canvas",
+        "CANVAS_PROXY_URL",
+        "",
+        "address of the canvas that is served where no route is; unset: there is none",
+    ),
+    setting(
         "access.deploy_mode",
         "MOLECULE_DEPLOY_MODE",
         "",
@@ -272,12 +290,25 @@ const PLATFORM: &[Setting] = &[
     )
     .lenient(),
     setting(
+        "calls.away_patience",
+        "A2A_AWAY_PATIENCE_SECONDS",
+        "300",
+        "a delegated task waits for a workspace that is away for this long",
+    )
+    .lenient(),
+    setting(
         "alarms.webhook",
         "COVALENCE_ALARM_WEBHOOK",
         "",
         "address that alarms are posted to as JSON; unset: they are only recorded",
     )
     .secret(),
+    setting(
+        "alarms.every",
+        "COVALENCE_ALARMS_EVERY",
+        "10s",
+        "how often the platform looks at its own disk and log",
+    ),
     setting(
         "segments.to",
         "COVALENCE_SEGMENTS",

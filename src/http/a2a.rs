@@ -6,15 +6,17 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use actix_web::{HttpResponse, get, post, web};
-use covalence_actors::runtime::{PermitRefused, PermitRequest};
-use covalence_actors::workspace::Rejection;
-use covalence_events::WorkspaceId;
+use covalence_actors::runtime::{CommandError, PermitRefused, PermitRequest};
+use covalence_actors::workspace::{Command, Rejection};
+use covalence_events::{Principal, WorkspaceId};
 use covalence_projections::Status;
 use serde_json::Value;
 
 use self::restarting::{Delivery, Restarting};
 use crate::http::auth;
-use crate::http::error::{Answer, ApiError, BUSY, ErrorBody, RETRY_NO_URL, seconds};
+use crate::http::error::{
+    Answer, ApiError, BUSY, ErrorBody, RETRY_HELD, RETRY_NO_URL, RETRY_WAKING, WAKING, seconds,
+};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{gone, present, row};
 
@@ -23,6 +25,7 @@ pub(crate) mod failure;
 mod inbox;
 pub mod normalise;
 pub mod patience;
+pub mod queue;
 pub mod relay;
 mod restarting;
 pub mod retry;
@@ -44,6 +47,7 @@ const CARD_MAX_AGE: u32 = 60;
     request_body(content = Object, description = "JSON-RPC request; without `jsonrpc` it is wrapped"),
     responses(
         (status = 200, description = "the agent's answer, as it came", body = Object),
+        (status = 202, description = "the agent is busy, and the call waits", body = queue::QueuedView),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 410, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 502, body = ErrorBody), (status = 503, body = ErrorBody),
@@ -68,17 +72,44 @@ pub(crate) async fn call(ctx: Ctx, path: web::Path<String>, payload: web::Payloa
     let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
     let permit = match ctx.state.runtime.permit(id, request, ctx.origin(caller.clone())) {
         Err(refused) if retry::is_busy(&refused) => {
-            retry::slot(&ctx, id, PermitRequest { caller, method: call.method }, refused).await
+            retry::slot(
+                &ctx,
+                id,
+                PermitRequest { caller: caller.clone(), method: call.method.clone() },
+                refused,
+            )
+            .await
         }
-        Err(PermitRefused::NoUrl { .. } | PermitRefused::Restarting { .. }) => {
+        Err(
+            PermitRefused::NoUrl { .. } | PermitRefused::Restarting { .. } | PermitRefused::Asleep { .. },
+        ) => {
             ctx.state.runtime.settled(id).await;
             let origin = ctx.origin(caller.clone());
-            ctx.state.runtime.permit(id, PermitRequest { caller, method: call.method }, origin)
+            let request = PermitRequest { caller: caller.clone(), method: call.method.clone() };
+            ctx.state.runtime.permit(id, request, origin)
         }
         permit => permit,
     };
-    let permit = permit.map_err(|refused| not_permitted(&ctx, id, refused))?;
-    relay::relay(ctx, id, permit, call.body).await
+    let permit = match permit {
+        Err(PermitRefused::Asleep { waking }) => return Err(wake(&ctx, id, &caller, waking).await),
+        Err(refused @ PermitRefused::Full { .. }) => {
+            let waits = queue::enqueue(&ctx, id, &caller, &call, None).await?;
+            return waits.ok_or_else(|| not_permitted(&ctx, id, refused));
+        }
+        permit => permit.map_err(|refused| not_permitted(&ctx, id, refused))?,
+    };
+    let answer = relay::relay(ctx.clone(), id, permit, call.body.clone()).await;
+    match answer {
+        // The agent said that it has no time, so the call was not taken in.
+        Err(error) if error.code == retry::AGENT_BUSY => {
+            // Where it did not say for how long, only its caller is told to wait for so long.
+            let after = error.wait().filter(|seconds| *seconds != retry::RETRY_BUSY);
+            let after = after.map(std::time::Duration::from_secs);
+            let waits = queue::enqueue(&ctx, id, &caller, &call, after).await?;
+            waits.ok_or(error)
+        }
+        answer => answer,
+    }
 }
 
 /// Whether a workspace is there. Looks at its row and lets it go: one that is held has to be copied when the next fact changes
@@ -101,12 +132,39 @@ fn not_permitted(ctx: &Ctx, id: WorkspaceId, refused: PermitRefused) -> ApiError
         PermitRefused::Restarting { restart } => {
             Restarting::of(&ctx.state, id, Some(restart)).error(Delivery::NotDelivered)
         }
+        PermitRefused::Asleep { .. } => waking(),
         PermitRefused::NoUrl { status } => {
             ApiError::unavailable("workspace_no_url", "workspace has no URL", RETRY_NO_URL)
                 .with("status", status.as_str())
         }
         PermitRefused::Command(error) => error.into(),
     }
+}
+
+/// Wakes who hibernates, and tells its caller when to come back.
+async fn wake(ctx: &Ctx, id: WorkspaceId, caller: &Principal, is_waking: bool) -> ApiError {
+    if is_waking {
+        return waking();
+    }
+    match ctx.state.runtime.command(id, Command::Wake, ctx.origin(caller.clone())).await {
+        Ok(_) => waking(),
+        Err(CommandError::Rejected(Rejection::Removed)) => removed(ctx, id),
+        // It sleeps on until a person lets it be started.
+        Err(CommandError::Rejected(why)) => {
+            ApiError::unavailable("workspace_hibernated", "workspace has no URL", RETRY_HELD)
+                .with("status", Status::Hibernated.as_str())
+                .with("waking", false)
+                .detail(why.to_string())
+        }
+        Err(error) => error.into(),
+    }
+}
+
+/// The contract's answer (4.5).
+fn waking() -> ApiError {
+    ApiError::unavailable("workspace_waking", WAKING, RETRY_WAKING)
+        .with("waking", true)
+        .with("delivery", Delivery::NotDelivered.as_str())
 }
 
 fn removed(ctx: &Ctx, id: WorkspaceId) -> ApiError {

@@ -12,7 +12,7 @@ use covalence_actors::workspace::Command;
 use covalence_events::workspace::{ActivityKind, ActivityReported, Notified};
 use covalence_events::{EventId, WorkspaceId};
 use covalence_projections::activity::Wanted;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -243,6 +243,46 @@ pub struct Attachment {
     /// What it is called.
     #[schema(min_length = 1)]
     name: String,
+}
+
+/// How far an agent has done with its feed.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct AckBody {
+    /// The `seq` of the last row that it has done with.
+    #[schema(value_type = u64)]
+    acked_seq: Option<i64>,
+}
+
+/// How far that is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AckedView {
+    /// The furthest that was ever said: never less than before.
+    last_acked_seq: u64,
+}
+
+/// An agent says how far it has done with its feed. Operators see it beside the workspace; nothing is taken away by it.
+#[utoipa::path(
+    tag = "activity", params(("id" = String, Path)), request_body = AckBody,
+    responses(
+        (status = 200, body = AckedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    ),
+    security(("bearer" = []))
+)]
+#[post("/workspaces/{id}/activity/ack")]
+pub(crate) async fn ack(ctx: Ctx, path: web::Path<String>, bytes: web::Bytes) -> Answer {
+    let id = workspace_id(&path)?;
+    let principal = auth::workspace(&ctx, id)?;
+    present(&ctx, id)?;
+    let bad = |text| ApiError::bad("invalid_body", text).field("acked_seq");
+    let body: AckBody = body::json(&bytes, "acked_seq is required")?;
+    let seq = body.acked_seq.ok_or_else(|| bad("acked_seq is required"))?;
+    let seq = u64::try_from(seq).map_err(|_| bad("acked_seq must be >= 0"))?;
+    let receipt = ctx.state.runtime.command(id, Command::Ack { seq }, ctx.origin(principal)).await?;
+    ctx.caught_up(receipt.position.or_else(|| Some(ctx.state.log.head()))).await;
+    // The projections may be behind for once; what was just said counts either way.
+    let known = present(&ctx, id)?.last_acked_seq;
+    Ok(HttpResponse::Ok().json(AckedView { last_acked_seq: known.max(seq) }))
 }
 
 /// A word to people.

@@ -66,7 +66,7 @@ pub(crate) async fn logs(ctx: Ctx, path: web::Path<String>, query: web::Query<Lo
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(lines))
+        .streaming(Box::pin(auth::lasting::while_valid(&ctx, lines))))
 }
 
 /// An engine that does not do what it is asked.

@@ -1,19 +1,27 @@
 //! Who may do what: the contract's gates, tightened as `docs/api.md` says.
 //!
 //! A request's credential is looked up once, before any gate; the gates only compare. Credential-free use exists only
-//! where [`Ctx::is_open`] says so. A workspace's token never opens an admin route, and an `Origin` never opens anything.
+//! where [`Ctx::is_open`] says so. A workspace's token opens nothing of the operator's, and an `Origin` never opens anything.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use covalence_actors::effect::{Clock, Secret};
 use covalence_actors::runtime::token::digest;
-use covalence_events::{Principal, WorkspaceId};
+use covalence_events::{Principal, TokenId, WorkspaceId};
+use covalence_projections::Views;
 use covalence_projections::credentials::Credential;
 use covalence_projections::roster::RootTalk;
+use subtle::ConstantTimeEq as _;
 
 use crate::http::HttpState;
 use crate::http::error::ApiError;
 use crate::http::request::{Ctx, text};
 
+pub mod lasting;
+pub mod session;
 pub mod used;
+
+use session::Session;
+use used::Used;
 
 /// What a request's bearer amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +32,8 @@ pub enum Identity {
     Unknown,
     /// The admin token.
     Admin,
+    /// A live organisation token, by its public name: it opens what the admin's does, with few exceptions.
+    Org(TokenId),
     /// A live workspace token.
     Workspace(Credential),
     /// A workspace token that opens nothing any more: revoked, or its workspace is removed.
@@ -37,54 +47,104 @@ impl Identity {
         else {
             return Self::Missing;
         };
-        let bearer = bearer.trim();
-        if bearer.is_empty() {
-            return Self::Missing;
-        }
-        let sha256 = digest(bearer);
-        if state.is_admin(&sha256) {
-            return Self::Admin;
-        }
-        let known = state.views.credentials.read().lookup(&sha256);
-        match known {
-            Some(credential) if credential.is_live() => {
-                state.inner.used.mark(credential.token, state.clock.now().at);
-                Self::Workspace(credential)
-            }
-            Some(credential) => Self::Spent(credential),
-            None => Self::Unknown,
+        match bearer.trim() {
+            "" => Self::Missing,
+            bearer => state.inner.door.recognise(bearer, &state.views, &*state.clock),
         }
     }
 
-    /// Whose budget a request counts against, if the credential is good for one.
-    pub const fn credential(&self) -> Option<&Credential> {
+    /// The token that works, if one was shown; the admin's has no name.
+    pub const fn token(&self) -> Option<TokenId> {
         match self {
-            Self::Workspace(credential) => Some(credential),
+            Self::Workspace(credential) => Some(credential.token),
+            Self::Org(token) => Some(*token),
             Self::Missing | Self::Unknown | Self::Admin | Self::Spent(_) => None,
         }
     }
-}
 
-/// Admin routes. A workspace's token is never enough.
-pub fn admin(ctx: &Ctx) -> Result<Principal, ApiError> {
-    match ctx.known.identity {
-        Identity::Admin => Ok(Principal::Admin),
-        _ if ctx.is_open() => Ok(Principal::Anonymous),
-        Identity::Missing => Err(ApiError::unauthorized("admin_auth_required", "admin auth required")),
-        Identity::Unknown | Identity::Workspace(_) | Identity::Spent(_) => {
-            Err(ApiError::unauthorized("invalid_admin_token", "invalid admin auth token"))
+    /// Whose hand this is, if it has the operator's authority.
+    pub const fn operator(&self) -> Option<Principal> {
+        match self {
+            Self::Admin => Some(Principal::Admin),
+            Self::Org(token) => Some(Principal::OrgToken(*token)),
+            Self::Missing | Self::Unknown | Self::Workspace(_) | Self::Spent(_) => None,
         }
     }
 }
 
-/// Routes of one workspace: its own token or the admin's. A bearer that is wrong is never rescued.
-pub fn workspace(ctx: &Ctx, id: WorkspaceId) -> Result<Principal, ApiError> {
+/// What bearers are recognised by.
+///
+/// Nothing that depends on a token's text is compared but its SHA-256, and the admin's is compared in constant time: how long a
+/// check takes says nothing about how close a guess is. Its cost does not grow with the number of tokens.
+#[derive(Debug)]
+pub struct Door {
+    admin_sha256: [u8; 32],
+    /// When each token was last shown.
+    pub used: Used,
+}
+
+impl Door {
+    /// Opened by this admin token, besides the tokens that the log knows.
+    pub fn new(admin: &Secret) -> Self {
+        Self { admin_sha256: digest(admin.expose()), used: Used::default() }
+    }
+
+    /// Whether this is the admin token.
+    pub fn is_admin(&self, bearer: &str) -> bool {
+        self.is_admin_s(&digest(bearer))
+    }
+
+    fn is_admin_s(&self, sha256: &[u8; 32]) -> bool {
+        sha256.ct_eq(&self.admin_sha256).into()
+    }
+
+    /// What a bearer amounts to; a token that works is noted as used.
+    pub fn recognise(&self, bearer: &str, views: &Views, clock: &dyn Clock) -> Identity {
+        let sha256 = digest(bearer);
+        if self.is_admin_s(&sha256) {
+            return Identity::Admin;
+        }
+        let identity = {
+            let credentials = views.credentials.read();
+            match (credentials.lookup(&sha256), credentials.lookup_org(&sha256)) {
+                (Some(credential), _) if credential.is_live() => Identity::Workspace(credential),
+                (Some(credential), _) => Identity::Spent(credential),
+                (None, Some(token)) => Identity::Org(token),
+                (None, None) => Identity::Unknown,
+            }
+        };
+        if let Some(token) = identity.token() {
+            self.used.mark(token, clock.now().at);
+        }
+        identity
+    }
+}
+
+/// Admin routes: the admin token, an organisation's, or a member's session. A workspace's token is never enough.
+pub fn admin(ctx: &Ctx) -> Result<Principal, ApiError> {
+    if let Some(principal) = ctx.known.identity.operator() {
+        return Ok(principal);
+    }
     match ctx.known.identity {
-        Identity::Admin => Ok(Principal::Admin),
+        _ if ctx.is_member() => Ok(Principal::Session),
+        _ if ctx.is_open() => Ok(Principal::Anonymous),
+        Identity::Missing => Err(ApiError::unauthorized("admin_auth_required", "admin auth required")),
+        _ => Err(ApiError::unauthorized("invalid_admin_token", "invalid admin auth token")),
+    }
+}
+
+/// Routes of one workspace: its own token, the admin's, an organisation's, or a member's session at our own canvas. A bearer that
+/// is wrong is never rescued.
+pub fn workspace(ctx: &Ctx, id: WorkspaceId) -> Result<Principal, ApiError> {
+    if let Some(principal) = ctx.known.identity.operator() {
+        return Ok(principal);
+    }
+    match ctx.known.identity {
         Identity::Workspace(credential) if credential.workspace == id => Ok(Principal::Workspace(id)),
+        Identity::Missing if ctx.is_canvas() => Ok(Principal::Session),
         Identity::Missing if ctx.is_open() => Ok(Principal::Anonymous),
         Identity::Missing => Err(missing()),
-        Identity::Unknown | Identity::Workspace(_) | Identity::Spent(_) => Err(invalid()),
+        _ => Err(invalid()),
     }
 }
 
@@ -99,18 +159,22 @@ pub fn registry(ctx: &Ctx, id: WorkspaceId) -> Result<(Principal, Option<Credent
         Identity::Spent(credential) if credential.workspace == id => Err(invalid()),
         _ if !ctx.state.views.credentials.read().has_agents(id) => Ok((Principal::Anonymous, None)),
         Identity::Missing => Err(missing()),
-        Identity::Admin | Identity::Unknown | Identity::Workspace(_) | Identity::Spent(_) => Err(invalid()),
+        _ => Err(invalid()),
     }
 }
 
-/// Discovery and peers, keyed on the caller: its own token, the admin's, or none where it has none yet.
+/// Discovery and peers, keyed on the caller: its own token, the operator's, or none where it has none yet.
 pub fn discovery(ctx: &Ctx, caller: WorkspaceId) -> Result<Principal, ApiError> {
-    match ctx.known.identity {
-        Identity::Admin => Ok(Principal::Admin),
-        Identity::Missing if ctx.is_open() => Ok(Principal::Anonymous),
-        Identity::Missing | Identity::Unknown | Identity::Workspace(_) | Identity::Spent(_) => {
-            registry(ctx, caller).map(|(principal, _)| principal)
+    if let Some(principal) = ctx.known.identity.operator() {
+        return Ok(principal);
+    }
+    match (ctx.known.identity, ctx.known.session.get()) {
+        (Identity::Missing, Session::Member) => Ok(Principal::Session),
+        (Identity::Missing, Session::Refused) => {
+            Err(ApiError::unauthorized("invalid_session", "invalid session"))
         }
+        (Identity::Missing, Session::None) if ctx.is_open() => Ok(Principal::Anonymous),
+        _ => registry(ctx, caller).map(|(principal, _)| principal),
     }
 }
 
@@ -129,14 +193,16 @@ pub fn caller(ctx: &Ctx, target: WorkspaceId) -> Result<Principal, ApiError> {
         return Err(ApiError::forbidden("invalid_caller_id", "invalid caller ID"));
     }
     let claimed = claimed.map(str::parse::<WorkspaceId>).transpose().map_err(|_| denied())?;
+    if let Some(principal) = ctx.known.identity.operator() {
+        return Ok(principal);
+    }
     let principal = match ctx.known.identity {
-        Identity::Admin => return Ok(Principal::Admin),
         Identity::Workspace(credential) => match claimed {
             Some(claimed) if claimed != credential.workspace => return Err(invalid_caller()),
             Some(_) | None => Principal::Workspace(credential.workspace),
         },
-        Identity::Unknown | Identity::Spent(_) => return Err(invalid_caller()),
         Identity::Missing => uncredentialed(ctx, claimed, target)?,
+        _ => return Err(invalid_caller()),
     };
     match principal {
         Principal::Workspace(from) if !reachable(ctx, from, target) => Err(denied()),
@@ -151,6 +217,7 @@ fn uncredentialed(
 ) -> Result<Principal, ApiError> {
     let missing = || ApiError::unauthorized("missing_caller_token", "missing caller auth token");
     match claimed {
+        _ if ctx.is_canvas() => Ok(Principal::Session),
         _ if !ctx.is_open() => Err(missing()),
         // An agent's calls to itself carry no token in the contract.
         Some(claimed) if claimed == target => Ok(Principal::Workspace(claimed)),

@@ -17,7 +17,15 @@ pub fn json<T: DeserializeOwned>(body: &[u8], generic: &'static str) -> Result<T
         return Err(invalid("expected a JSON object".to_owned()));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    T::deserialize(&mut reader).map_err(|reason| invalid(reason.to_string()))
+    T::deserialize(&mut reader).map_err(|reason| invalid(without_values(&reason.to_string())))
+}
+
+/// What the reader says of a body, without what it found there: a secret of the wrong type is a secret all the same.
+fn without_values(reason: &str) -> String {
+    match reason.rfind(", expected ") {
+        Some(at) => reason[at + 2..].to_owned(),
+        None => reason.to_owned(),
+    }
 }
 
 /// What a change says about a field: nothing, that it shall be empty, or what it shall be.
@@ -95,6 +103,17 @@ mod tests {
         for body in ["[3]", " [] ", "7", "null"] {
             let error = json::<Thing>(body.as_bytes(), "no").unwrap_err();
             assert!(format!("{error:?}").contains("expected a JSON object"), "{body}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn says_what_was_expected_and_where_and_never_what_was_found() {
+        for (body, detail) in [
+            ("{\"parent\":\"hush, expected hush\"}", "expected u8 at line 1 column 31"),
+            ("{\"parent\":9876543}", "expected u8 at line 1 column 17"),
+        ] {
+            let error = format!("{:?}", json::<Thing>(body.as_bytes(), "no").unwrap_err());
+            assert!(error.contains(detail) && !error.contains("hush") && !error.contains("9876"), "{error}");
         }
     }
 

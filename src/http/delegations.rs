@@ -173,8 +173,8 @@ fn target_id(text: &str) -> Result<WorkspaceId, ApiError> {
 fn principal(ctx: &Ctx, source: WorkspaceId) -> Principal {
     match ctx.known.identity {
         Identity::Workspace(_) => Principal::Workspace(source),
-        Identity::Admin => Principal::Admin,
-        _ => Principal::Anonymous,
+        _ if ctx.is_canvas() => Principal::Session,
+        identity => identity.operator().unwrap_or(Principal::Anonymous),
     }
 }
 

@@ -49,9 +49,11 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 fn describe(path: &str, parameter: &mut Parameter) {
     let name = parameter.name.as_str();
     let schema: Option<Schema> = match (&parameter.parameter_in, name) {
-        (ParameterIn::Path, "id" | "workspaceId" | "token" | "delegation")
+        (ParameterIn::Path, "id" | "workspaceId" | "token" | "delegation" | "queue")
         | (ParameterIn::Header, "X-Workspace-ID")
-        | (ParameterIn::Query, "peer_id") => Some(uuid().into()),
+        | (ParameterIn::Query, "peer_id" | "forward_to" | "workspace_id") => Some(uuid().into()),
+        // A cursor of the agent's own.
+        (ParameterIn::Query, "since") if path.ends_with("/transcript") => None,
         (ParameterIn::Query, "after") if path == "/workspaces" => Some(uuid().into()),
         (ParameterIn::Path, "name") => Some(matching(SUBSCRIPTION).into()),
         (ParameterIn::Path, "key") => Some(matching(SECRET).into()),

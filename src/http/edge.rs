@@ -10,16 +10,17 @@ use std::rc::Rc;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{COOKIE, HeaderValue, RETRY_AFTER};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpResponse, web};
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use crate::http::as_of::Answered;
+use crate::http::auth::session::{Membership, Session};
 use crate::http::edge::limit::Granted;
-use crate::http::error::{ApiError, REQUEST_ID, foreign, no_route};
-use crate::http::request::Known;
+use crate::http::error::{ApiError, RECORDED, REQUEST_ID, foreign, no_route};
+use crate::http::request::{Known, text};
 use crate::http::{HttpState, as_of};
 
 pub mod headers;
@@ -45,6 +46,9 @@ pub async fn pass(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servic
     let answered = response.request().extensions().get::<Answered>().copied();
     if let Some((name, position)) = answered.map(Answered::header) {
         response.headers_mut().insert(name, position);
+    }
+    if state.log.read_only().is_some() {
+        response.headers_mut().insert(RECORDED, HeaderValue::from_static("false"));
     }
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -80,7 +84,9 @@ async fn within(
     } else {
         served(request, next, state, known).await?
     };
-    granted.show(response.headers_mut());
+    // A handler with a narrower budget of its own says so in the place of ours.
+    let narrower = response.request().extensions().get::<Granted>().copied();
+    narrower.unwrap_or(granted).show(response.headers_mut());
     if let Some(page) = cors {
         origin::admit(response.headers_mut(), &page);
     }
@@ -100,11 +106,30 @@ async fn served(
     } else if let Some(refusal) = as_of::refused(&request) {
         request.error_response(refusal)
     } else {
+        known.session.set(session(&request, state, known).await);
         next.call(request).await?
     };
     headers::secure(response.headers_mut(), api);
     telemetry::count(&response, known);
     Ok(response)
+}
+
+/// Whose session a request comes with. Nobody is asked about one that is not needed.
+async fn session(request: &ServiceRequest, state: &HttpState, known: &Known) -> Session {
+    let config = &state.config;
+    let (Some(control_plane), Some(slug)) = (&config.control_plane, &config.slug) else {
+        return Session::None;
+    };
+    let (Some(cookie), Some(client)) = (text(request.headers(), COOKIE), request.app_data::<awc::Client>())
+    else {
+        return Session::None;
+    };
+    // What goes to the control plane itself, and whoever shows something better.
+    if request.path().starts_with("/cp/") || known.identity.operator().is_some() {
+        return Session::None;
+    }
+    let membership = Membership { control_plane: control_plane.clone(), slug: slug.clone() };
+    state.inner.sessions.of(client, &membership, cookie).await
 }
 
 fn too_many(granted: &Granted, request_id: &str) -> HttpResponse {

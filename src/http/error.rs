@@ -140,11 +140,24 @@ impl ApiError {
         self
     }
 
+    /// Says which of several things it is about.
+    #[must_use]
+    pub fn about(self, which: &str) -> Self {
+        let said = self.more.detail.as_deref().unwrap_or(&self.text);
+        let detail = format!("{which}: {said}");
+        self.detail(detail)
+    }
+
     /// Says when to try again, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.more.retry_after = Some(seconds);
         self
+    }
+
+    /// When to try again, in seconds, if it says so.
+    pub fn wait(&self) -> Option<u64> {
+        self.more.retry_after
     }
 
     /// Adds a member to the body.
@@ -209,21 +222,31 @@ impl From<Rejection> for ApiError {
             Rejection::NotFound
             | Rejection::AlreadyPaused
             | Rejection::NotPaused
+            | Rejection::NotHibernatable
             | Rejection::NoSuchHold
             | Rejection::NoSuchIncident
+            | Rejection::NoAgent
+            | Rejection::NotQueued
             | Rejection::NoSuchToken
             | Rejection::NoSuchDelegation
             | Rejection::NoSuchSecret
             | Rejection::NoSuchPolicy => StatusCode::NOT_FOUND,
             Rejection::Removed => StatusCode::GONE,
             Rejection::EnrolmentClosed => StatusCode::UNAUTHORIZED,
-            Rejection::TooManyTokens | Rejection::TooManyDelegations => StatusCode::TOO_MANY_REQUESTS,
+            Rejection::TooManyTokens
+            | Rejection::TooManyOrgTokens
+            | Rejection::TooManyDelegations
+            | Rejection::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Rejection::HoldTooLong { .. } | Rejection::InvalidPolicy { .. } | Rejection::NotExternal => {
                 StatusCode::BAD_REQUEST
             }
             Rejection::AlreadyExists
             | Rejection::NotRemoved
+            | Rejection::HasAgent
+            | Rejection::AgentMoves
             | Rejection::NotPolling
+            | Rejection::ActiveTasks { .. }
+            | Rejection::PausedAbove
             | Rejection::DelegationOver
             | Rejection::External
             | Rejection::EmergencyStop
@@ -234,6 +257,9 @@ impl From<Rejection> for ApiError {
             | Rejection::StaleGeneration { .. } => StatusCode::CONFLICT,
         };
         let error = Self::new(status, rejection.code(), rejection.to_string());
+        if let Rejection::ActiveTasks { active_tasks } = rejection {
+            return error.with("active_tasks", active_tasks);
+        }
         if matches!(rejection, Rejection::HoldTooLong { .. }) { error.field("lasts") } else { error }
     }
 }
@@ -245,14 +271,17 @@ impl From<CommandError> for ApiError {
             CommandError::Busy { retry_after } => {
                 Self::unavailable("busy", "platform busy — retry shortly", seconds(retry_after))
             }
-            CommandError::LogUnavailable { reason } => {
-                tracing::error!(%reason, "the log does not take writes");
+            // The log has said so itself, once: here it would be said for every heartbeat.
+            CommandError::LogUnavailable(shut) => {
                 Self::unavailable("platform_unavailable", DATASTORE_UNAVAILABLE, RETRY_DATASTORE)
+                    .detail(format!("the log takes no facts: {}; {}", shut.reason, shut.remedy()))
             }
             CommandError::Panicked { command } => {
                 Self::internal("internal error", format!("`{command}` panicked"))
             }
-            CommandError::Corrupt { reason } => Self::internal("internal error", reason),
+            CommandError::Corrupt { reason } | CommandError::Unrecordable { reason } => {
+                Self::internal("internal error", reason)
+            }
             CommandError::ShuttingDown => {
                 Self::unavailable("shutting_down", "platform is shutting down", RETRY_DATASTORE)
             }
@@ -264,7 +293,12 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Removed { .. } => Self::not_found("removed_by_retention", error.to_string()),
-            ReadError::Corrupt { .. } | ReadError::Store { .. } => Self::internal("query failed", error),
+            // Where it is damaged is for whoever asks: only they know what they can do without.
+            ReadError::Corrupt { .. } | ReadError::Store { .. } => {
+                let error = anyhow::Error::from(error);
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", "query failed")
+                    .detail(format!("{error:#}"))
+            }
         }
     }
 }
@@ -278,6 +312,10 @@ pub const RESTARTING: &str = "workspace agent unreachable — container restart 
 /// In its place where no restart is coming by itself.
 pub const RESTART_HELD: &str =
     "workspace agent unreachable — its restart is held back until a person lets it";
+/// The contract's text for a workspace that hibernated until somebody called it.
+pub const WAKING: &str = "workspace is waking from hibernation — retry in ~15 seconds";
+/// Seconds, of such a workspace (contract 4.5).
+pub const RETRY_WAKING: u64 = 15;
 /// Seconds, of an agent that waits for a person.
 pub const RETRY_HELD: u64 = 60;
 /// Seconds, of an agent that is being started again (contract 4.7).
@@ -286,6 +324,9 @@ pub const RETRY_RESTART: u64 = 15;
 const RETRY_DATASTORE: u64 = 5;
 /// Seconds: about what a start takes.
 pub const RETRY_NO_URL: u64 = 5;
+
+/// The header of an answer that says `false` while the log takes no facts: what this answer tells is not recorded.
+pub const RECORDED: HeaderName = HeaderName::from_static("x-covalence-recorded");
 
 /// The header that names a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -11,6 +11,7 @@ use covalence_events::Position;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::conditions::Condition;
 use crate::http::edge::telemetry;
 use crate::http::error::{Answer, ErrorBody};
 use crate::http::request::Ctx;
@@ -26,15 +27,20 @@ pub struct Health {
     status: &'static str,
     /// The program's version.
     version: &'static str,
+    /// Whether what happens is recorded. While the log takes no facts, reads and calls go on, and every answer says
+    /// `X-Covalence-Recorded: false`.
+    recording: bool,
 }
 
-const HEALTH: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
-
-/// The process lives. Looks at nothing.
+/// The process lives, and whether its log takes facts.
 #[utoipa::path(tag = "operations", responses((status = 200, body = Health)))]
 #[get("/health")]
-pub(crate) async fn get_health() -> HttpResponse {
-    HttpResponse::Ok().json(HEALTH)
+pub(crate) async fn get_health(ctx: Ctx) -> HttpResponse {
+    HttpResponse::Ok().json(Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        recording: ctx.state.log.read_only().is_none(),
+    })
 }
 
 /// The same for probes that ask with `HEAD`.
@@ -72,6 +78,17 @@ pub struct Readiness {
     /// How the log's export to segments fares, unless that is off. A platform whose export fails is ready all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     export: Option<ExportHealth>,
+    /// What is wrong with the platform's own disk and log. Not all of it keeps it from being ready.
+    conditions: Vec<ConditionHealth>,
+}
+
+/// Something that is wrong with the platform's own disk or log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConditionHealth {
+    /// As in the alarm of that kind.
+    kind: String,
+    /// Since when.
+    since: DateTime<Utc>,
 }
 
 /// The log's export to segments.
@@ -99,15 +116,19 @@ fn export(ctx: &Ctx, head: Position) -> Option<ExportHealth> {
     })
 }
 
+fn conditions(ctx: &Ctx) -> Vec<ConditionHealth> {
+    let on = ctx.state.conditions.list().into_iter();
+    on.map(|Condition { kind, since, .. }| ConditionHealth { kind, since }).collect()
+}
+
 /// The log is writable and the projections keep up.
 #[utoipa::path(tag = "operations", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/ready")]
 pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
     let head = ctx.state.log.head();
     let mut reasons = Vec::new();
-    if let Some(reason) = ctx.state.log.read_only() {
-        tracing::debug!(%reason, "not ready: the log is read-only");
-        reasons.push("the log does not take writes".to_owned());
+    if let Some(shut) = ctx.state.log.read_only() {
+        reasons.push(format!("the log takes no facts: {}; {}", shut.reason, shut.remedy()));
     }
     let mut projections = Vec::new();
     for health in ctx.state.views.health(head) {
@@ -135,6 +156,7 @@ pub(crate) async fn ready(ctx: Ctx) -> HttpResponse {
         head: head.0,
         projections,
         export: export(&ctx, head),
+        conditions: conditions(&ctx),
     })
 }
 

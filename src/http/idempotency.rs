@@ -177,6 +177,7 @@ fn whose(request: &ServiceRequest) -> String {
     let address = || request.conn_data::<Ends>().map(|ends| ends.peer.ip().to_string()).unwrap_or_default();
     match known.map(|known| known.identity) {
         Some(Identity::Admin) => "admin".to_owned(),
+        Some(Identity::Org(token)) => token.to_string(),
         Some(Identity::Workspace(credential)) => credential.workspace.to_string(),
         Some(Identity::Missing | Identity::Unknown | Identity::Spent(_)) | None => address(),
     }

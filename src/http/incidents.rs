@@ -53,6 +53,7 @@ pub struct Between {
     /// Go on after this position: `next_after` of the page before.
     after: Option<u64>,
     /// At most so many lines, up to 5000.
+    #[param(minimum = 1, maximum = 5000)]
     limit: Option<usize>,
 }
 

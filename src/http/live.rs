@@ -73,8 +73,8 @@ fn listener(ctx: &Ctx) -> Result<(Sees, Option<TokenId>), ApiError> {
     let unknown = || ApiError::bad("invalid_workspace_id", "invalid workspace ID").field("X-Workspace-ID");
     let claimed = ctx.claimed().map(str::parse::<WorkspaceId>).transpose().map_err(|_| unknown())?;
     match (ctx.known.identity, claimed) {
-        (Identity::Admin, None) => Ok((Sees::All, None)),
-        (Identity::Missing, None) if ctx.is_open() => Ok((Sees::All, None)),
+        (Identity::Admin | Identity::Org(_), None) => Ok((Sees::All, ctx.known.identity.token())),
+        (Identity::Missing, None) if ctx.is_open() || ctx.is_canvas() => Ok((Sees::All, None)),
         (Identity::Workspace(credential), None) => {
             Ok((Sees::Team(credential.workspace), Some(credential.token)))
         }
@@ -86,8 +86,7 @@ fn listener(ctx: &Ctx) -> Result<(Sees, Option<TokenId>), ApiError> {
                 _ => ApiError::unauthorized("invalid_workspace_token", "invalid workspace auth token"),
             })?;
             auth::workspace(ctx, id)?;
-            let token = identity.credential().map(|credential| credential.token);
-            Ok((Sees::Team(id), token))
+            Ok((Sees::Team(id), identity.token()))
         }
     }
 }
@@ -107,7 +106,7 @@ pub(crate) async fn events(ctx: Ctx, path: web::Path<String>, from: web::Query<F
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
     row(&ctx, id).ok_or_else(ApiError::no_workspace)?;
-    let token = ctx.known.identity.credential().map(|credential| credential.token);
+    let token = ctx.known.identity.token();
     let after = from.after.or_else(|| ctx.header(LAST_EVENT_ID)?.parse().ok());
     let (listening, mut backlog) = listen(&ctx, (Sees::One(id), Wire::Events, token), after).await?;
     backlog.push_front(Bytes::from_static(b": ping\n\n"));

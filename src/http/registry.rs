@@ -3,11 +3,12 @@
 #![expect(unused_qualifications, reason = "the OpenAPI macro repeats the names of query types")]
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, get, post, web};
 use covalence_actors::runtime::CommandError;
 use covalence_actors::workspace::{Command, Rejection};
 use covalence_events::{Principal, WorkspaceId};
-use covalence_projections::roster::RootTalk;
+use covalence_projections::roster::{AccessRule, RootTalk};
 use covalence_projections::{Row, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -83,8 +84,9 @@ pub struct DiscoveredView {
 #[utoipa::path(
     tag = "registry", params(("id" = String, Path), ("X-Workspace-ID" = String, Header, description = "the caller"), AsOf),
     responses(
-        (status = 200, body = DiscoveredView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 200, body = DiscoveredView), (status = 301, description = "another workspace stands in for it: `forwarded_to`, and `Location`"),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -103,8 +105,10 @@ pub(crate) async fn discover(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> 
     if !roster.can_communicate(caller, target, RootTalk::Open).allowed {
         return Err(denied());
     }
-    let row =
-        roster.get(target).filter(|row| row.status != Status::Removed).ok_or_else(ApiError::no_workspace)?;
+    let row = roster.get(target).ok_or_else(ApiError::no_workspace)?;
+    if row.status == Status::Removed {
+        return moved(&row);
+    }
     if !row.status.is_up() {
         return Err(ApiError::unavailable("workspace_not_available", "workspace not available", RETRY)
             .with("status", row.status.as_str()));
@@ -119,6 +123,15 @@ pub(crate) async fn discover(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> 
 fn address_for_peers(row: &Row, base: &str) -> String {
     let stated = row.url.clone().filter(|_| row.is_external());
     stated.unwrap_or_else(|| format!("{base}/workspaces/{}/a2a", row.id))
+}
+
+/// Whoever looks for a removed workspace finds the one that stands in for it, or nobody: clients take a 404 for "nobody", and
+/// anything else for a failure (contract, clients). The place that it is sent to asks again whether the two may talk.
+fn moved(row: &Row) -> Answer {
+    let successor = row.forwarded_to.ok_or_else(ApiError::no_workspace)?;
+    let view = json!({"id": row.id, "forwarded_to": successor});
+    let place = format!("/registry/discover/{successor}");
+    Ok(HttpResponse::MovedPermanently().insert_header((LOCATION, place)).json(view))
 }
 
 /// Who may look around on behalf of this workspace. At present it knows its peers; whom it knew once is the operator's to see.
@@ -176,10 +189,25 @@ pub struct AccessBody {
     target_id: String,
 }
 
-/// Whether one workspace may call another.
+/// Whether one workspace may call another, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AccessView {
+    /// Whether it may.
+    allowed: bool,
+    /// The first rule that fits: `same`, `siblings`, `roots`, `parent` or `ancestor` allow it; `unknown`, `unrelated` and
+    /// `broken_hierarchy` deny it.
+    rule: &'static str,
+    /// What the rule means.
+    explanation: &'static str,
+    /// The ids from the caller to the target along the hierarchy that the rule rests on; empty where it denies.
+    #[schema(value_type = Vec<String>)]
+    edge: Vec<WorkspaceId>,
+}
+
+/// Whether one workspace may call another: by which rule, and along which edge of the hierarchy.
 #[utoipa::path(
     tag = "registry", request_body = AccessBody,
-    responses((status = 200, description = "`{\"allowed\":bool}`"), (status = 400, body = ErrorBody))
+    responses((status = 200, body = AccessView), (status = 400, body = ErrorBody))
 )]
 #[post("/registry/check-access")]
 pub(crate) async fn check_access(ctx: Ctx, body: web::Bytes) -> Answer {
@@ -187,11 +215,20 @@ pub(crate) async fn check_access(ctx: Ctx, body: web::Bytes) -> Answer {
     if asked.caller_id.is_empty() || asked.target_id.is_empty() {
         return Err(ApiError::bad("invalid_body", INVALID));
     }
-    let allowed = match (asked.caller_id.parse(), asked.target_id.parse()) {
+    let roster = ctx.state.views.roster.read();
+    let (access, edge) = match (asked.caller_id.parse(), asked.target_id.parse()) {
         (Ok(caller), Ok(target)) => {
-            ctx.state.views.roster.read().can_communicate(caller, target, RootTalk::Open).allowed
+            let access = roster.can_communicate(caller, target, RootTalk::Open);
+            (access, roster.edge(caller, target, access.rule))
         }
-        _ => false,
+        // What is no id names nobody.
+        _ => (AccessRule::Unknown.into(), Vec::new()),
     };
-    Ok(HttpResponse::Ok().json(json!({"allowed": allowed})))
+    let view = AccessView {
+        allowed: access.allowed,
+        rule: access.rule.as_str(),
+        explanation: access.rule.explained(),
+        edge,
+    };
+    Ok(HttpResponse::Ok().json(view))
 }

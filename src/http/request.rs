@@ -1,5 +1,6 @@
 //! What is known of one request besides its body: its name, where it came in, and who shows which credential.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use uuid::Uuid;
 
 use crate::http::HttpState;
 use crate::http::auth::Identity;
+use crate::http::auth::session::Session;
+use crate::http::edge::origin;
 use crate::http::error::{ApiError, REQUEST_ID};
 
 /// A request id longer than this is not an id.
@@ -52,6 +55,8 @@ pub struct Known {
     pub ends: Option<Ends>,
     /// Who shows which credential.
     pub identity: Identity,
+    /// What his cookie amounts to; known from before the handler on.
+    pub session: Cell<Session>,
 }
 
 impl Known {
@@ -70,6 +75,7 @@ impl Known {
             began: Instant::now(),
             ends: request.conn_data::<Ends>().copied(),
             identity: Identity::of(request.headers(), state),
+            session: Cell::default(),
         })
     }
 }
@@ -103,6 +109,16 @@ impl Ctx {
     /// Whether this request may go without a credential at all (decision 1).
     pub fn is_open(&self) -> bool {
         self.state.config.open_on_loopback && self.known.ends.is_some_and(Ends::on_loopback)
+    }
+
+    /// Whether a member of the organisation asks.
+    pub fn is_member(&self) -> bool {
+        self.known.session.get() == Session::Member
+    }
+
+    /// Whether a member of the organisation asks from our own canvas (decision 1).
+    pub fn is_canvas(&self) -> bool {
+        self.is_member() && origin::is_own_page(self.request.headers(), &self.state)
     }
 
     /// A header's text.

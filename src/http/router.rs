@@ -9,8 +9,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{
-    a2a, activity, admin, delegations, document, error, events, health, incidents, live, moments, page,
-    registry, secrets, subscriptions, workspaces,
+    a2a, activity, admin, delegations, document, events, health, incidents, live, moments, org, page,
+    registry, secrets, subscriptions, upstream, workspaces,
 };
 
 /// The document's head.
@@ -28,6 +28,7 @@ use crate::http::{
         (name = "registry", description = "what agents say of themselves and may know of each other"),
         (name = "a2a", description = "calls to agents through the platform"),
         (name = "activity", description = "what was said to agents, by them and about them"),
+        (name = "organisation", description = "tokens of the organisation, which open what the admin's does"),
         (name = "secrets", description = "what agents find in their environment"),
         (name = "delegations", description = "tasks that workspaces hand to each other"),
         (name = "supervision", description = "what was decided about restarts and why, holds, the policy"),
@@ -45,7 +46,7 @@ impl Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("the admin token, or a workspace's own token"))
+            .description(Some("the admin token, an organisation's, or a workspace's own"))
             .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
@@ -70,9 +71,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::amend::amend)
         .service(workspaces::remove::remove)
         .service(workspaces::erase::erase)
-        .service(workspaces::lifecycle::restart_workspace)
-        .service(workspaces::lifecycle::pause_workspace)
-        .service(workspaces::lifecycle::resume_workspace)
+        .configure(lifecycle)
+        .configure(assignment)
         .service(workspaces::tokens::list_tokens)
         .service(workspaces::tokens::create_token)
         .service(workspaces::tokens::revoke_token)
@@ -80,6 +80,9 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(workspaces::tokens::rotate_credentials)
         .service(workspaces::tokens::show_connection)
         .service(workspaces::tokens::test_token)
+        .service(org::list_org_tokens)
+        .service(org::create_org_token)
+        .service(org::revoke_org_token)
         .configure(coordination)
         .configure(secrets)
         .service(supervision::of_workspace)
@@ -137,16 +140,42 @@ fn secrets(config: &mut ServiceConfig<'_>) {
         .service(secrets::global::save)
         .service(secrets::global::save_as_admin)
         .service(secrets::global::remove)
-        .service(secrets::global::remove_as_admin);
+        .service(secrets::global::remove_as_admin)
+        .service(secrets::master::rotate_master_key);
+}
+
+/// What starts and stops workspaces that are there, and the teams below them.
+fn lifecycle(config: &mut ServiceConfig<'_>) {
+    config
+        .service(workspaces::lifecycle::restart_workspace)
+        .service(workspaces::lifecycle::pause_workspace)
+        .service(workspaces::lifecycle::resume_workspace)
+        .service(workspaces::hibernation::hibernate_workspace)
+        .service(workspaces::team::expand_workspace)
+        .service(workspaces::team::collapse_workspace);
+}
+
+/// Which model is assigned to a workspace.
+fn assignment(config: &mut ServiceConfig<'_>) {
+    config
+        .service(workspaces::assignment::assign_agent)
+        .service(workspaces::assignment::replace_agent)
+        .service(workspaces::assignment::remove_agent)
+        .service(workspaces::assignment::move_agent);
 }
 
 /// What agents say and hand to each other.
 fn coordination(config: &mut ServiceConfig<'_>) {
     config
+        .service(a2a::queue::list)
+        .service(a2a::queue::show)
+        .service(a2a::queue::drop_stale)
         .service(activity::list)
         .service(activity::report)
+        .service(activity::ack)
         .service(activity::notify)
         .service(activity::search::search)
+        .service(workspaces::transcript::show)
         .service(delegations::hand_on)
         .service(delegations::list)
         .service(delegations::record)
@@ -199,7 +228,7 @@ fn supervision(config: &mut ServiceConfig<'_>) {
         .service(backtest::run);
 }
 
-/// The routes without a schema: the document itself, its page, and everything that is not there.
+/// The routes without a schema: the document itself, its page, and what others answer under our address, if anybody does.
 pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
     let serve = move || {
         let document = document.clone();
@@ -211,7 +240,8 @@ pub fn unlisted(config: &mut web::ServiceConfig, document: web::Data<String>) {
         .route("/openapi.json", web::get().to(serve))
         .route("/docs", web::get().to(page::enter))
         .route("/docs/{file}", web::get().to(page::file))
-        .default_service(web::to(|| std::future::ready(Err::<HttpResponse, _>(error::no_route()))));
+        .route("/cp/{below:.*}", web::route().to(upstream::control_plane))
+        .default_service(web::to(upstream::canvas));
 }
 
 /// The document, as JSON text.

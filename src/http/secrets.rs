@@ -25,6 +25,7 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{present, settled};
 
 pub mod global;
+pub mod master;
 pub mod model;
 
 /// The contract's one text for a body that it can't use.
@@ -45,7 +46,7 @@ pub struct SecretBody {
     key: String,
     /// Its value, not empty; needed.
     #[serde(default, deserialize_with = "body::or_default")]
-    #[schema(required = true, min_length = 1, max_length = 65536)]
+    #[schema(required = true, min_length = 1, max_length = 65536, pattern = r"^[^\x00]*$")]
     value: String,
 }
 

@@ -10,6 +10,7 @@ use covalence_events::WorkspaceId;
 use covalence_events::fleet::{Mode, Scope};
 use covalence_events::workspace::BackendKind;
 use covalence_projections::roster::{Removed, Roster, Row};
+use covalence_projections::supervision::Supervision;
 
 use crate::http::as_of::AsOf;
 use crate::http::auth;
@@ -24,7 +25,7 @@ pub mod policy;
 mod room;
 pub mod view;
 
-use view::person::Names;
+use view::person::{AlarmView, Names};
 use view::reasons::{self, WorkspaceSupervision};
 use view::{FailingView, FleetView, PolicyName};
 
@@ -69,7 +70,7 @@ pub(crate) async fn fleet(ctx: Ctx, as_of: AsOf) -> Answer {
         waiting: supervision.waiting().take(LIST_MAX).map(|one| names.waiting(one)).collect(),
         waiting_total: supervision.waiting().count(),
         holds: supervision.holds().take(LIST_MAX).map(|hold| names.hold(hold)).collect(),
-        alarms: supervision.alarms().take(LIST_MAX).map(|alarm| names.alarm(alarm)).collect(),
+        alarms: alarms(&ctx, as_of.is_past(), &supervision, &names),
         quarantined: supervision.quarantined().take(LIST_MAX).map(|one| names.quarantined(one)).collect(),
         failing: failing.iter().take(LIST_MAX).map(|row| FailingView::of(row)).collect(),
         failing_total: failing.len(),
@@ -79,6 +80,18 @@ pub(crate) async fn fleet(ctx: Ctx, as_of: AsOf) -> Answer {
     };
     drop((supervision, roster));
     Ok(HttpResponse::Ok().json(body))
+}
+
+/// The alarms that are on; what is wrong now with our own disk and log also where the log has not taken it.
+fn alarms(ctx: &Ctx, past: bool, supervision: &Supervision, names: &Names<'_>) -> Vec<AlarmView> {
+    let recorded = supervision.alarms().map(|alarm| names.alarm(alarm));
+    let mut alarms: Vec<AlarmView> = recorded.take(LIST_MAX).collect();
+    if !past {
+        let own = ctx.state.conditions.list();
+        let own = own.into_iter().filter(|own| !supervision.alarms().any(|known| known.kind == own.kind));
+        alarms.extend(own.map(AlarmView::own));
+    }
+    alarms
 }
 
 /// Why a workspace was restarted, and why it was not: what speaks against it, what holds it back, and the last decisions

@@ -1,7 +1,8 @@
 //! What workspaces look like on the wire: the contract's keys, and ours beside them.
 
 use chrono::{DateTime, Utc};
-use covalence_events::WorkspaceId;
+use covalence_events::workspace::Assigned;
+use covalence_events::{AgentId, WorkspaceId};
 use covalence_projections::roster::{Card, Condition, Restart, RestartStage, Row};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -140,6 +141,15 @@ pub struct WorkspaceRow {
     pub budget_limit: Option<i64>,
     /// The model that its agent should use.
     pub model: Option<String>,
+    /// The model that is assigned to it, and the assignment's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AssignedView>,
+    /// How far its agent has done with its feed, by the rows' `seq`; 0 before it said so.
+    pub last_acked_seq: u64,
+    /// Who stands in for it, since it was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    pub forwarded_to: Option<WorkspaceId>,
     /// The template that its configuration comes from.
     pub template: Option<String>,
     /// The image or program that runs.
@@ -150,6 +160,22 @@ pub struct WorkspaceRow {
     /// When it was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<DateTime<Utc>>,
+}
+
+/// The model that is assigned to a workspace.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AssignedView {
+    /// The assignment's name.
+    #[schema(value_type = String, format = Uuid)]
+    pub agent_id: AgentId,
+    /// What is assigned.
+    pub model: String,
+}
+
+impl From<&Assigned> for AssignedView {
+    fn from(assigned: &Assigned) -> Self {
+        Self { agent_id: assigned.agent, model: assigned.model.clone() }
+    }
 }
 
 /// Why a provisioning failed.
@@ -271,6 +297,9 @@ impl From<&Row> for WorkspaceRow {
             monthly_spend: row.monthly_spend,
             budget_limit: row.budget_limit,
             model: row.model.clone(),
+            agent: row.assigned.as_deref().map(AssignedView::from),
+            last_acked_seq: row.last_acked_seq,
+            forwarded_to: row.forwarded_to,
             template: row.template.clone(),
             image: row.image.as_deref().map(str::to_owned),
             failure,

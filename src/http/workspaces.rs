@@ -22,11 +22,15 @@ use crate::http::request::{Ctx, workspace_id};
 use crate::http::view::{WorkspaceRow, WorkspaceView};
 
 pub mod amend;
+pub mod assignment;
 pub mod create;
 pub mod erase;
+pub mod hibernation;
 pub mod lifecycle;
 pub mod remove;
+pub mod team;
 pub mod tokens;
+pub mod transcript;
 
 /// How many facts the projections are behind, on answers that could not wait any longer for them.
 const LAG: HeaderName = HeaderName::from_static("x-covalence-lag");
@@ -148,10 +152,14 @@ pub(crate) async fn details(ctx: Ctx, as_of: AsOf, path: web::Path<String>) -> A
 
 /// 410 for a removed workspace.
 pub(super) fn gone(row: &Row) -> ApiError {
-    ApiError::new(StatusCode::GONE, "workspace_removed", "workspace removed")
+    let gone = ApiError::new(StatusCode::GONE, "workspace_removed", "workspace removed")
         .with("id", row.id.to_string())
         .with("removed_at", row.removed_at.map_or(serde_json::Value::Null, |at| json!(at)))
-        .with("hint", "this workspace is gone for good: stop, and forget its token")
+        .with("hint", "this workspace is gone for good: stop, and forget its token");
+    match row.forwarded_to {
+        Some(successor) => gone.with("forwarded_to", successor.to_string()),
+        None => gone,
+    }
 }
 
 /// See [`state`].
@@ -213,8 +221,8 @@ fn may_ask_state(ctx: &Ctx, id: WorkspaceId, row: Option<&Row>) -> Result<(), Ap
     let removed = row.is_some_and(|row| row.status == Status::Removed);
     match ctx.known.identity {
         Identity::Spent(credential) if removed && credential.workspace == id => Ok(()),
-        // The contract wants the workspace's own token here once it has one; the admin token is no exception.
-        Identity::Admin if ctx.state.views.credentials.read().has_live(id) => {
+        // The contract wants the workspace's own token here once it has one; the operator's is no exception.
+        Identity::Admin | Identity::Org(_) if ctx.state.views.credentials.read().has_live(id) => {
             Err(ApiError::unauthorized("invalid_workspace_token", "invalid workspace auth token"))
         }
         _ => auth::workspace(ctx, id).map(|_| ()),

@@ -65,10 +65,8 @@ pub struct FieldDiffers {
     /// Its name.
     pub field: String,
     /// Its value at the earlier moment; null where it said nothing.
-    #[schema(value_type = Object)]
     pub before: Value,
     /// Its value at the later moment; null where it says nothing.
-    #[schema(value_type = Object)]
     pub after: Value,
     /// The fact that changed it last, if that was looked at.
     pub by: Option<Told>,

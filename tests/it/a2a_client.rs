@@ -1,12 +1,12 @@
 //! Real callers: an unmodified public A2A client, and curl, reach an agent through the platform (R6).
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use super::support::client::{message, said};
 use super::support::platform::{Platform, Settings};
+use super::support::python;
 
 #[tokio::test]
 async fn an_unmodified_public_client_fetches_the_card_and_gets_an_answer() {
@@ -61,17 +61,9 @@ async fn curl_gets_an_answer_through_the_platform() {
 }
 
 fn sdk_client(base_url: &str, token: &str, text: &str) -> Output {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Command::new(interpreter(root))
-        .arg(root.join("tests/clients/a2a_sdk_client.py"))
+    Command::new(python::interpreter())
+        .arg(python::root().join("tests/clients/a2a_sdk_client.py"))
         .args([base_url, token, text])
         .output()
         .expect("the interpreter runs")
-}
-
-/// The interpreter with the public client, made by the script if it is not there yet.
-fn interpreter(root: &Path) -> PathBuf {
-    let made = Command::new(root.join("scripts/python-client")).output().expect("the script runs");
-    assert!(made.status.success(), "scripts/python-client: {}", String::from_utf8_lossy(&made.stderr));
-    PathBuf::from(String::from_utf8_lossy(&made.stdout).trim())
 }

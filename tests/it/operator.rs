@@ -1,14 +1,11 @@
 //! A person's hand on restarts: what is held stays down until it is released, and every decision names its policy.
 
-use std::sync::{Arc, Mutex};
-
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpListener;
 
 use super::support::client::{Client, Fact};
 use super::support::eventually::eventually;
 use super::support::platform::{ONLINE_LIMIT, Platform, Settings};
+use super::support::receiver::receiver;
 
 /// A command's standard output, of a command that must do what it was told.
 fn done(platform: &Platform, args: &[&str]) -> String {
@@ -107,31 +104,6 @@ async fn a_policy_that_a_person_sets_names_the_decisions_made_under_it() {
     assert_eq!(same["status"], "unchanged");
     let back = json(&platform, &["--json", "policy", "rollback", "--reason", "enough"]);
     assert_eq!(back["hash"], set["from"]);
-}
-
-/// Something that takes alarms: its address, and what it has heard so far.
-async fn receiver() -> (String, Arc<Mutex<Vec<Value>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}/", listener.local_addr().expect("an address"));
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hearing = Arc::clone(&heard);
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let mut reader = BufReader::new(&mut socket);
-            let (mut line, mut length) = (String::new(), 0);
-            while reader.read_line(&mut line).await.is_ok_and(|read| read > 2) {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().expect("a length");
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).await.expect("the whole body");
-            hearing.lock().unwrap().push(serde_json::from_slice(&body).expect("JSON"));
-            let _ = socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
-        }
-    });
-    (url, heard)
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ const CALM_MS: u64 = 2 * 3_600_000;
 const PART: u64 = 150;
 
 /// A log in a directory that has these facts, and most of them in its archive.
-async fn recorded(path: &Path, facts: impl Iterator<Item = (StreamId, NewEvent)>) -> SledLog {
+pub(super) async fn recorded(path: &Path, facts: impl Iterator<Item = (StreamId, NewEvent)>) -> SledLog {
     let options = Options { roll_events: Some(PART), ..Options::default() };
     let (log, _) = SledLog::open(path, &options).unwrap();
     let mut under_way = Vec::new();
@@ -47,6 +47,8 @@ async fn recorded(path: &Path, facts: impl Iterator<Item = (StreamId, NewEvent)>
             for appended in under_way.drain(..) {
                 appended.await.unwrap();
             }
+            // Else a busy machine makes longer parts, of which nothing is old enough as a whole.
+            log.prepared().await;
             log.settle().await;
         }
     }
@@ -118,7 +120,7 @@ const DAYS: i64 = 45;
 const BEATS: i64 = 16;
 
 /// What three agents elsewhere said in the last weeks: a heartbeat each hour and a half, and now and then something else.
-fn story(now: Timestamp) -> Vec<(StreamId, NewEvent)> {
+pub(super) fn story(now: Timestamp) -> Vec<(StreamId, NewEvent)> {
     let ids: Vec<_> = (0..3).map(|_| WorkspaceId::generate()).collect();
     let (boot, since) = (BootId::generate(), now - TimeDelta::days(DAYS));
     let mut facts = Vec::new();
@@ -172,6 +174,7 @@ fn created(number: usize) -> Created {
         backend: BackendKind::External,
         model: None,
         template: None,
+        entry: None,
         parent: None,
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

@@ -82,6 +82,7 @@ fn create(backend: BackendKind) -> Command {
         backend,
         model: None,
         template: None,
+        entry: None,
         parent: None,
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

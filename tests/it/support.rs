@@ -6,4 +6,6 @@ pub(crate) mod eventually;
 pub(crate) mod fault_proxy;
 pub(crate) mod platform;
 pub(crate) mod processes;
+pub(crate) mod python;
 pub(crate) mod rebuilt;
+pub(crate) mod receiver;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use covalence_events::fleet::{
-    BrakeReading, CircuitChanged, EngineLost, FlightLost, FlightRecorded, LogMended, Mode, ObserverChanged,
-    PlatformStarted, PlatformStopped, ProvisionLimitChanged, RestartOutcome, Scope, StrangerFound, Strategy,
-    TailRepaired,
+    BrakeReading, CircuitChanged, EngineLost, FlightLost, FlightRecorded, LogMended, MasterKeyRotated, Mode,
+    ObserverChanged, PlatformStarted, PlatformStopped, ProvisionLimitChanged, RestartOutcome, Scope,
+    StrangerFound, Strategy, TailRepaired,
 };
 use covalence_events::workspace::{BackendKind, RestartCause};
-use covalence_events::{HoldId, IncidentId, PolicyHash, RestartId, Timestamp, WorkspaceId};
+use covalence_events::{HoldId, IncidentId, PolicyHash, RestartId, Timestamp, TokenId, WorkspaceId};
 
 use super::state::many;
 use crate::policy::Policy;
@@ -59,6 +59,19 @@ pub struct NewIncident {
     pub until: Option<Timestamp>,
     /// Whom it is about; everybody where none.
     pub workspaces: Vec<WorkspaceId>,
+}
+
+/// An organisation token as the log may know it: everything but its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrgToken {
+    /// Its public name.
+    pub token: TokenId,
+    /// SHA-256 of its text.
+    pub sha256: [u8; 32],
+    /// Its first eight characters.
+    pub prefix: String,
+    /// What the person who asks for it calls it.
+    pub name: Option<String>,
 }
 
 /// What the supervisor is asked or told.
@@ -151,6 +164,13 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// A person makes a token that opens what the admin's does.
+    IssueOrgToken(NewOrgToken),
+    /// A person ends such a token.
+    RevokeOrgToken {
+        /// Which.
+        token: TokenId,
+    },
     /// A person changes the policy.
     SetPolicy {
         /// All of it.
@@ -222,6 +242,8 @@ pub enum Command {
     RecordCircuit(CircuitChanged),
     /// Another number of starts is let through at once.
     RecordProvisionLimit(ProvisionLimitChanged),
+    /// The master key was replaced, or will be by the next start.
+    RecordKeyRotated(MasterKeyRotated),
     /// What had been observed when a brake engaged, or that it is lost.
     RecordFlight(Result<Box<FlightRecorded>, FlightLost>),
 }
@@ -239,6 +261,8 @@ impl Command {
             Self::ReleaseHold { .. } => "release_hold",
             Self::SetSecret { .. } => "set_secret",
             Self::RemoveSecret { .. } => "remove_secret",
+            Self::IssueOrgToken(_) => "issue_org_token",
+            Self::RevokeOrgToken { .. } => "revoke_org_token",
             Self::ReleaseBrake { .. } => "release_brake",
             Self::LiftQuarantine { .. } => "lift_quarantine",
             Self::SetMode { .. } => "set_mode",
@@ -261,6 +285,7 @@ impl Command {
             Self::RecordObserver(_) => "record_observer",
             Self::RecordCircuit(_) => "record_circuit",
             Self::RecordProvisionLimit(_) => "record_provision_limit",
+            Self::RecordKeyRotated(_) => "record_key_rotated",
             Self::RecordFlight(_) => "record_flight",
         }
     }

@@ -24,6 +24,7 @@ pub(crate) mod braking;
 mod incidents;
 mod persons;
 mod secrets;
+mod tokens;
 
 pub(super) use persons::FROM_CONFIGURATION;
 
@@ -93,6 +94,8 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
         | Command::RollBackPolicy { .. } => persons::asked(&mut draft, command)?,
         Command::SetSecret { name, value } => secrets::set(&mut draft, name, value),
         Command::RemoveSecret { name } => secrets::remove(&mut draft, name)?,
+        Command::IssueOrgToken(token) => tokens::issue(&mut draft, token)?,
+        Command::RevokeOrgToken { token } => tokens::revoke(&mut draft, *token)?,
         Command::OpenIncident(_) | Command::NoteIncident { .. } | Command::CloseIncident { .. } => {
             incidents::asked(&mut draft, command)?;
         }
@@ -122,6 +125,7 @@ pub fn decide(state: &State, command: &Command, ctx: &Context<'_>) -> Result<Dec
             admit::waiting(&mut draft);
         }
         Command::RecordProvisionLimit(changed) => drop(draft.push(changed.clone())),
+        Command::RecordKeyRotated(rotated) => drop(draft.push(rotated.clone())),
         Command::RecordFlight(flight) => flown(&mut draft, flight),
     }
     Ok(draft.facts)

@@ -68,6 +68,8 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         }
         Event::SecretSet(e) => keep(state, &e.name, Some(e.value.clone()), place),
         Event::SecretRemoved(e) => keep(state, &e.name, None, place),
+        Event::OrgTokenIssued(e) => drop(state.org_tokens.insert(e.token)),
+        Event::OrgTokenRevoked(e) => drop(state.org_tokens.remove(&e.token)),
         Event::StrategySet(e) => {
             state.strategies.remove(&e.team);
             if e.strategy != Strategy::OneForOne {
@@ -119,6 +121,7 @@ pub(super) fn apply(state: &mut State, event: &Event, place: Place) {
         | Event::ObserverChanged(_)
         | Event::ProvisionLimitChanged(_)
         | Event::IncidentNoted(_)
+        | Event::MasterKeyRotated(_)
         | Event::InvariantViolated(_) => {}
     }
 }

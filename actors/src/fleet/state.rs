@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use covalence_events::fleet::{BrakeMode, Scope, Strategy};
 use covalence_events::workspace::{BackendKind, RestartCause};
 use covalence_events::{
-    EventId, HoldId, IncidentId, PolicyHash, Position, RestartId, Timestamp, WorkspaceId,
+    EventId, HoldId, IncidentId, PolicyHash, Position, RestartId, Timestamp, TokenId, WorkspaceId,
 };
 
 use crate::context::{Roster, ancestors};
@@ -205,6 +205,8 @@ pub struct State {
     pub strategies: BTreeMap<WorkspaceId, Strategy>,
     /// Secrets that every workspace gets, by name.
     pub secrets: BTreeMap<String, GlobalSecret>,
+    /// Organisation tokens that work.
+    pub org_tokens: BTreeSet<TokenId>,
     /// Alarms that are on.
     pub alarms: BTreeSet<(String, Option<WorkspaceId>)>,
     /// Backends that do not answer, and since when.

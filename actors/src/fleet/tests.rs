@@ -21,6 +21,7 @@ mod braking;
 mod flights;
 mod freeze;
 mod incidents;
+mod tokens;
 mod turns;
 
 struct Fleet {

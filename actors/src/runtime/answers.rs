@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use covalence_events::log::ReadOnly;
 use covalence_events::workspace::{CallOutcome, FailureSign};
 use covalence_events::{Fact, Position, Principal, Recorded, RestartId, Timestamp, fleet};
 
@@ -32,9 +33,12 @@ pub enum CommandError {
         /// When.
         retry_after: Duration,
     },
-    /// The log does not take writes.
-    #[error("the log does not take writes: {reason}")]
-    LogUnavailable {
+    /// The log takes no facts: nothing was done.
+    #[error("the log takes no facts: {}", .0.reason)]
+    LogUnavailable(ReadOnly),
+    /// The log will never take these facts, which is a bug of ours.
+    #[error("the log does not take these facts: {reason}")]
+    Unrecordable {
         /// Why.
         reason: String,
     },
@@ -53,6 +57,22 @@ pub enum CommandError {
     /// The platform is shutting down.
     #[error("shutting down")]
     ShuttingDown,
+}
+
+impl CommandError {
+    /// When the same command may be taken after all, if only time stands between.
+    pub(super) const fn passes_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after } => Some(*retry_after),
+            Self::LogUnavailable(ReadOnly { passes: true, .. }) => Some(super::LOG_RETRY_AFTER),
+            Self::LogUnavailable(_)
+            | Self::Rejected(_)
+            | Self::Unrecordable { .. }
+            | Self::Panicked { .. }
+            | Self::Corrupt { .. }
+            | Self::ShuttingDown => None,
+        }
+    }
 }
 
 /// A caller that wants to reach the agent.
@@ -85,6 +105,12 @@ pub enum PermitRefused {
     Restarting {
         /// Which restart.
         restart: RestartId,
+    },
+    /// It hibernates, or is being woken.
+    #[error("workspace is waking from hibernation")]
+    Asleep {
+        /// Whether it is being woken already.
+        waking: bool,
     },
     /// Nobody is known to answer for it right now.
     #[error("workspace has no URL")]

@@ -110,15 +110,17 @@ impl<D: Domain> Cell<D> {
     }
 
     /// Handles a command that nobody waits for. Its refusal by a full log would go unnoticed, so it comes back until it is
-    /// taken.
+    /// taken: what it leads to is decided anew each time.
     pub(super) fn take(&mut self, message: Unasked<D>, ctx: &mut Context<Self>) {
         let (reply, answer) = oneshot::channel();
         let again = Unasked { command: message.command.clone(), origin: message.origin.clone() };
         self.handle(Do { command: message.command, origin: message.origin, reply }, ctx);
         let address = ctx.address();
         actix::spawn(async move {
-            if let Ok(Err(CommandError::Busy { retry_after })) = answer.await {
-                tokio::time::sleep(retry_after).await;
+            if let Ok(Err(error)) = answer.await
+                && let Some(pause) = error.passes_after()
+            {
+                tokio::time::sleep(pause).await;
                 let _ = address.send(again).await;
             }
         });
@@ -229,7 +231,8 @@ impl<D: Domain> Cell<D> {
         let appended = match result {
             Ok(appended) => appended,
             Err(error) => {
-                if !matches!(error, AppendError::Busy) {
+                // A log that takes nothing has said so itself, once.
+                if !matches!(error, AppendError::Busy | AppendError::ReadOnly(_)) {
                     error!(stream = %self.stream, command, %error, "facts were not recorded");
                 }
                 if matches!(error, AppendError::Conflict { .. }) {
@@ -439,9 +442,8 @@ pub(super) fn refused(error: &AppendError) -> CommandError {
         AppendError::Busy | AppendError::Conflict { .. } => {
             CommandError::Busy { retry_after: super::BUSY_RETRY_AFTER }
         }
-        AppendError::ReadOnly { .. } | AppendError::Invalid(_) => {
-            CommandError::LogUnavailable { reason: error.to_string() }
-        }
+        AppendError::ReadOnly(read_only) => CommandError::LogUnavailable(read_only.clone()),
+        AppendError::Invalid(reason) => CommandError::Unrecordable { reason: reason.to_string() },
         AppendError::Closed => CommandError::ShuttingDown,
     }
 }

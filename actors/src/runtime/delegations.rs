@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use covalence_events::workspace::{CallOutcome, DelegationOutcome, MessageQueued, Text};
-use covalence_events::{CallId, DelegationId, Principal, WorkspaceId};
+use covalence_events::{CallId, CorrelationId, DelegationId, Generation, Principal, WorkspaceId};
 use tracing::debug;
 
 use super::{CallReport, CommandError, Permit, PermitRefused, PermitRequest, Runtime};
@@ -21,12 +21,10 @@ use crate::effect::{AgentReply, Errand, NoticeError};
 use crate::workspace::answer::{self, Said};
 use crate::workspace::command::DelegationEnd;
 use crate::workspace::delegations::{Open, Stage};
-use crate::workspace::{Command, Rejection, Status};
+use crate::workspace::{Command, Effect, Rejection, Status};
 
 /// A task may take as long as any call (contract 5.2).
 const WHOLE: Duration = Duration::from_secs(30 * 60);
-/// How long somebody who is away may stay so (R57).
-const AWAY: Duration = Duration::from_secs(5 * 60);
 /// Between two tries at a slot, doubling up to [`PAUSE_CAP`].
 const PAUSE: Duration = Duration::from_millis(100);
 /// See [`PAUSE`].
@@ -60,6 +58,28 @@ struct Carried<'a> {
 }
 
 impl Runtime {
+    /// What workspaces have to do with each other, and with those who call them: each in a task of its own.
+    pub(super) fn run_errand(&self, workspace: WorkspaceId, effect: Effect, correlation: CorrelationId) {
+        let caused = |because| Origin::caused_by(correlation, because);
+        let (runtime, shared) = (self.clone(), &self.shared);
+        match effect {
+            Effect::Delegate { delegation, because } => {
+                shared.spawn(runtime.delegate(workspace, delegation, caused(because)));
+            }
+            Effect::ReturnTask { source, delegation, because } => {
+                shared.spawn(runtime.return_task(source, delegation, caused(because)));
+            }
+            Effect::ServeQueue { because } => {
+                shared.spawn(runtime.serve_queue(workspace, caused(because)));
+            }
+            Effect::PassAgent { assigned, to, because } => {
+                shared.spawn(runtime.pass_agent((workspace, to), assigned, caused(because)));
+            }
+            // Not an errand; dispatch carries it out.
+            _ => {}
+        }
+    }
+
     /// Carries a task to its end, or to where it waits for the other agent to fetch it.
     pub(super) async fn delegate(self, source: WorkspaceId, delegation: DelegationId, origin: Origin) {
         if !self.shared.errands.take(delegation) {
@@ -106,6 +126,8 @@ impl Carried<'_> {
                 match self.queue().await {
                     Ok(()) => return self.waits().await,
                     Err(CommandError::Rejected(Rejection::Removed)) => return Some(removed()),
+                    // No fault of the other agent's: its five minutes don't run.
+                    Err(CommandError::LogUnavailable(_)) => Absence::Busy,
                     Err(error) => Absence::Trouble(error.to_string()),
                 }
             } else {
@@ -121,6 +143,7 @@ impl Carried<'_> {
                     }
                     Err(PermitRefused::Full { .. }) => Absence::Busy,
                     Err(PermitRefused::Restarting { .. }) => Absence::Away(Status::Provisioning),
+                    Err(PermitRefused::Asleep { waking }) => self.wake(waking).await,
                     Err(PermitRefused::NoUrl { status }) => Absence::Away(status),
                     Err(PermitRefused::Command(error)) => Absence::Trouble(error.to_string()),
                 }
@@ -142,8 +165,11 @@ impl Carried<'_> {
     fn patience(&self, absence: &Absence, away: &mut Option<Instant>) -> Option<DelegationEnd> {
         if let Absence::Busy = absence {
             *away = None;
-        } else if away.get_or_insert_with(Instant::now).elapsed() >= AWAY {
-            return Some(absence.end());
+        } else {
+            let patience = self.runtime.shared.settings.away_patience;
+            if away.get_or_insert_with(Instant::now).elapsed() >= patience {
+                return Some(absence.end());
+            }
         }
         (self.begun.elapsed() >= WHOLE).then(|| absence.end())
     }
@@ -152,6 +178,18 @@ impl Carried<'_> {
         let caller = Principal::Workspace(self.source);
         let request = PermitRequest { caller, method: "message/send".to_owned() };
         self.runtime.permit(self.open.target, request, self.origin.clone())
+    }
+
+    /// Nobody is given a task in his sleep.
+    async fn wake(&self, waking: bool) -> Absence {
+        if waking {
+            return Absence::Away(Status::Provisioning);
+        }
+        match self.runtime.insist(self.open.target, Command::Wake, &self.origin).await {
+            Ok(_) => Absence::Away(Status::Provisioning),
+            Err(CommandError::Rejected(why)) => Absence::Asleep(why.to_string()),
+            Err(error) => Absence::Trouble(error.to_string()),
+        }
     }
 
     fn request(&self) -> Bytes {
@@ -169,7 +207,7 @@ impl Carried<'_> {
             request: answer::request(self.delegation, &self.open.task).to_string(),
         };
         let command = Command::Queue(Box::new(message));
-        self.runtime.insist(self.open.target, command, &self.origin).await.map(drop)
+        self.runtime.offer(self.open.target, command, &self.origin).await.map(drop)
     }
 
     async fn waits(&self) -> Option<DelegationEnd> {
@@ -180,17 +218,14 @@ impl Carried<'_> {
 
     async fn send(&self, mut permit: Permit) -> Sent {
         let dispatched = Command::RecordDelegationDispatched(self.delegation);
-        if self.runtime.insist(self.source, dispatched, &self.origin).await.is_err() {
-            permit.finish(report(
-                CallOutcome::NotDelivered,
-                None,
-                0,
-                0,
-                Some("it was not to be sent any more"),
-            ));
-            return Sent::Ended(None);
+        // A slot is not held for as long as a log may be shut.
+        if let Err(error) = self.runtime.offer(self.source, dispatched, &self.origin).await {
+            let why = "it was not to be sent";
+            permit.finish(report(CallOutcome::NotDelivered, None, 0, 0, Some(why)));
+            let later = error.passes_after().is_some();
+            return if later { Sent::Busy } else { Sent::Ended(None) };
         }
-        let request = self.request();
+        let (request, generation) = (self.request(), permit.generation);
         let sent = request.len() as u64;
         permit.sends(request.clone());
         let errand = Errand {
@@ -205,7 +240,10 @@ impl Carried<'_> {
                 let done =
                     report(CallOutcome::Answered, Some(reply.status), sent, reply.body.len() as u64, None);
                 permit.finish(CallReport { failure: reply.failure.clone(), ..done });
-                answered(&reply)
+                match answered(&reply) {
+                    Sent::Ended(Some(end)) => Sent::Ended(Some(self.interrupted(generation, end).await)),
+                    sent => sent,
+                }
             }
             Err(NoticeError::NotDelivered(why)) => {
                 permit.finish(report(CallOutcome::NotDelivered, None, sent, 0, Some(&why)));
@@ -214,9 +252,28 @@ impl Carried<'_> {
             Err(NoticeError::Unknown(why)) => {
                 permit.finish(report(CallOutcome::Unknown, None, sent, 0, Some(&why)));
                 let error = format!("the other agent's answer was lost: {why}; it may have been done");
-                Sent::Ended(Some(DelegationEnd::failed("outcome_unknown", &error)))
+                let end = DelegationEnd::failed("outcome_unknown", &error);
+                Sent::Ended(Some(self.interrupted(generation, end).await))
             }
         }
+    }
+
+    /// What an agent says that was stopped under a task is about the stop, not about the task.
+    async fn interrupted(&self, generation: Generation, end: DelegationEnd) -> DelegationEnd {
+        if end.outcome == DelegationOutcome::Completed {
+            return end;
+        }
+        let Some(state) = self.runtime.peek(self.open.target).await else { return end };
+        let (reason, what) = match state.status {
+            Status::Removed => ("target_removed", "removed"),
+            Status::Paused => ("outcome_unknown", "paused"),
+            status if status.is_asleep() => ("outcome_unknown", "sent to sleep"),
+            _ if state.generation != generation => ("outcome_unknown", "restarted"),
+            _ => return end,
+        };
+        let said = end.error.unwrap_or_default();
+        let error = format!("the workspace was {what} while it worked on it, and may have done it: {said}");
+        DelegationEnd::failed(reason, &error)
     }
 
     async fn end(&self, end: DelegationEnd) {
@@ -240,6 +297,8 @@ enum Sent {
 enum Absence {
     Busy,
     Away(Status),
+    /// It hibernates, and this is why it can't be woken.
+    Asleep(String),
     Trouble(String),
 }
 
@@ -253,6 +312,10 @@ impl Absence {
             Self::Away(status) => DelegationEnd::failed(
                 "target_unavailable",
                 &format!("the workspace is {status}, and did not come back in time"),
+            ),
+            Self::Asleep(why) => DelegationEnd::failed(
+                "target_hibernated",
+                &format!("the workspace hibernates and could not be woken in time: {why}"),
             ),
             Self::Trouble(why) => DelegationEnd::failed("target_unavailable", why),
         }

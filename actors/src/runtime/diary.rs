@@ -113,6 +113,9 @@ fn tell_of_fleet(recorded: &Recorded, event: &fleet::Event) {
         | fleet::Event::IncidentNoted(_)
         | fleet::Event::SecretSet(_)
         | fleet::Event::SecretRemoved(_)
+        | fleet::Event::MasterKeyRotated(_)
+        | fleet::Event::OrgTokenIssued(_)
+        | fleet::Event::OrgTokenRevoked(_)
         | fleet::Event::EngineLost(_) => {
             debug!(stream = %recorded.stream, position = %recorded.position, fact = recorded.fact.tag(), "recorded");
         }
@@ -201,6 +204,8 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::HeartbeatReceived(_)
         | workspace::Event::Paused(_)
         | workspace::Event::Resumed(_)
+        | workspace::Event::HibernationRequested(_)
+        | workspace::Event::Hibernated(_)
         | workspace::Event::Removed(_)
         | workspace::Event::Erased(_)
         | workspace::Event::TokenIssued(_)
@@ -218,6 +223,16 @@ fn tell_of_workspace(recorded: &Recorded, event: &workspace::Event) {
         | workspace::Event::DelegationDispatched(_)
         | workspace::Event::DelegationQueued(_)
         | workspace::Event::DelegationEnded(_)
+        | workspace::Event::CallQueued(_)
+        | workspace::Event::CallDispatched(_)
+        | workspace::Event::CallReturned(_)
+        | workspace::Event::CallDequeued(_)
+        | workspace::Event::ActivityAcked(_)
+        | workspace::Event::AgentAssigned(_)
+        | workspace::Event::AgentRemoved(_)
+        | workspace::Event::AgentMoveEnded(_)
+        | workspace::Event::TeamExpanded(_)
+        | workspace::Event::TeamCollapsed(_)
         | workspace::Event::ConfirmRequested(_)
         | workspace::Event::RestartProved(_)
         | workspace::Event::HandlerPanicked(_) => debug!(%stream, %position, fact, "recorded"),

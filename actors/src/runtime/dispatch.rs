@@ -37,10 +37,6 @@ const CONFIRM_PAUSE: Duration = Duration::from_secs(5);
 const FIND_TRIES: u32 = 3;
 /// The pause between those.
 const FIND_PAUSE: Duration = Duration::from_secs(2);
-/// A message to another actor is tried again after this, doubling up to the cap, until the platform goes down.
-const RETRY_BASE: Duration = Duration::from_millis(50);
-/// See [`RETRY_BASE`].
-const RETRY_CAP: Duration = Duration::from_secs(5);
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,8 +84,8 @@ impl Dispatch {
     }
 
     /// Whether one more start would find room in the queue.
-    pub(super) fn has_room(&self, cell: BackendKind, policy: &Policy) -> bool {
-        self.starts.has_room(cell, policy)
+    pub(super) fn has_room(&self, starts: (BackendKind, u32), policy: &Policy) -> bool {
+        self.starts.has_room(starts, policy)
     }
 
     fn next(&self, workspace: WorkspaceId) -> Option<Job> {
@@ -138,14 +134,10 @@ impl Runtime {
             workspace::Effect::Drain { restart, because } => {
                 self.drain(workspace, restart, Origin::caused_by(correlation, because));
             }
-            workspace::Effect::Delegate { delegation, because } => {
-                let origin = Origin::caused_by(correlation, because);
-                self.shared.spawn(self.clone().delegate(workspace, delegation, origin));
-            }
-            workspace::Effect::ReturnTask { source, delegation, because } => {
-                let origin = Origin::caused_by(correlation, because);
-                self.shared.spawn(self.clone().return_task(source, delegation, origin));
-            }
+            effect @ (workspace::Effect::Delegate { .. }
+            | workspace::Effect::ReturnTask { .. }
+            | workspace::Effect::ServeQueue { .. }
+            | workspace::Effect::PassAgent { .. }) => self.run_errand(workspace, effect, correlation),
             effect @ (workspace::Effect::Provision { .. }
             | workspace::Effect::Stop { .. }
             | workspace::Effect::Purge { .. }) => {
@@ -178,6 +170,8 @@ impl Runtime {
             | workspace::Effect::Announce { .. }
             | workspace::Effect::Delegate { .. }
             | workspace::Effect::ReturnTask { .. }
+            | workspace::Effect::PassAgent { .. }
+            | workspace::Effect::ServeQueue { .. }
             | workspace::Effect::Confirm { .. } => {}
         }
     }
@@ -346,26 +340,43 @@ impl Runtime {
     ) {
         let Some(state) = self.peek(workspace).await else { return };
         let Some(backend) = self.shared.backend(state.profile.backend) else { return };
-        let Ok(_slot) = self.shared.dispatch.confirms.acquire().await else { return };
+        loop {
+            let Ok(slot) = self.shared.dispatch.confirms.acquire().await else { return };
+            let inspection = self.look_closely(&*backend, workspace, &instance).await;
+            drop(slot);
+            let evidence = Box::new(crate::watch::looked(&inspection, generation, &instance));
+            let url = match inspection {
+                Inspection::Running(provisioned) => provisioned.url,
+                Inspection::NotThere { .. } | Inspection::Unknown(_) => None,
+            };
+            let command = Command::RecordConfirmed { restart, evidence, url };
+            match self.offer(workspace, command, &origin).await {
+                // What was seen is not fresh any more when it can be recorded.
+                Err(error) if error.passes_after().is_some() => self.log_opens().await,
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    async fn look_closely(
+        &self,
+        backend: &dyn Backend,
+        workspace: WorkspaceId,
+        instance: &InstanceRef,
+    ) -> Inspection {
         let mut tries = 1;
-        let inspection = loop {
+        loop {
             let begun = Instant::now();
             let limit = self.patience(backend.kind());
-            let inspection = super::observer::inspect_within(&*backend, workspace, &instance, limit).await;
+            let inspection = super::observer::inspect_within(backend, workspace, instance, limit).await;
             let failed = matches!(inspection, Inspection::Unknown(_));
             self.called(backend.kind(), Call::Confirm, failed, begun.elapsed());
             if !failed || tries == CONFIRM_TRIES {
-                break inspection;
+                return inspection;
             }
             tries += 1;
             tokio::time::sleep(CONFIRM_PAUSE).await;
-        };
-        let evidence = Box::new(crate::watch::looked(&inspection, generation, &instance));
-        let url = match inspection {
-            Inspection::Running(provisioned) => provisioned.url,
-            Inspection::NotThere { .. } | Inspection::Unknown(_) => None,
-        };
-        let _ = self.insist(workspace, Command::RecordConfirmed { restart, evidence, url }, &origin).await;
+        }
     }
 
     pub(super) async fn stop_instance(&self, workspace: WorkspaceId, generation: Generation, origin: Origin) {
@@ -393,44 +404,6 @@ impl Runtime {
         if let Err(error) = backend.purge(workspace).await {
             warn!(%workspace, %error, "leftovers of a removed workspace were not removed");
         }
-    }
-
-    /// Sends a command until it is taken; only a decision of the domain or the platform's end stops it.
-    pub(super) async fn insist(
-        &self,
-        workspace: WorkspaceId,
-        command: Command,
-        origin: &Origin,
-    ) -> Result<super::Receipt, CommandError> {
-        let mut pause = RETRY_BASE;
-        loop {
-            match self.command(workspace, command.clone(), origin.clone()).await {
-                Err(CommandError::Busy { .. }) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RETRY_CAP);
-                }
-                other => {
-                    if let Err(
-                        error @ (CommandError::LogUnavailable { .. } | CommandError::Panicked { .. }),
-                    ) = &other
-                    {
-                        warn!(%workspace, command = command.name(), %error, "an outcome was not recorded");
-                    }
-                    return other;
-                }
-            }
-        }
-    }
-
-    pub(super) fn insist_fleet(&self, command: fleet::Command, origin: Origin) {
-        let runtime = self.clone();
-        self.shared.spawn(async move {
-            let mut pause = RETRY_BASE;
-            while let Err(CommandError::Busy { .. }) = runtime.fleet(command.clone(), origin.clone()).await {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY_CAP);
-            }
-        });
     }
 }
 

@@ -143,7 +143,11 @@ impl Notes {
                 return recorder.with(|ring| told.for_each(|observation| ring.keep(observation)));
             }
             // Kept where it is known what was called for, and for whom the beat was.
-            Input::Called { .. } | Input::BeatRefused | Input::AppendsTook(_) | Input::AppendFailed => None,
+            Input::Called { .. }
+            | Input::BeatRefused
+            | Input::AppendsTook(_)
+            | Input::AppendFailed
+            | Input::LogShut => None,
         };
         self.keep(recorder, what, at);
     }
@@ -271,7 +275,7 @@ impl Runtime {
     pub(super) fn note_beat<T>(&self, workspace: WorkspaceId, asked: &Result<T, CommandError>) {
         let refused = match asked {
             Ok(_) => false,
-            Err(CommandError::Busy { .. } | CommandError::LogUnavailable { .. }) => true,
+            Err(CommandError::Busy { .. } | CommandError::LogUnavailable(_)) => true,
             // It was none: of a workspace that does not exist any more, of an old generation.
             Err(_) => return,
         };

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::flight::Notes;
+use super::owed::Owed;
 use super::registry::Glance;
 use super::{CommandError, Examined, Runtime, strain};
 use crate::context::Origin;
@@ -56,10 +57,11 @@ impl Runtime {
         let mut turns = tokio::time::interval(watch::TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut batch, mut strain) = (Vec::new(), strain::Seen::default());
-        let mut notes = Notes::new(cell);
+        let (mut notes, mut owed) = (Notes::new(cell), Owed::default());
         loop {
             let input = tokio::select! {
                 _ = turns.tick() => {
+                    self.make_up_for(&mut owed).await;
                     self.feel(&mut watch, &mut strain, &mut notes);
                     Input::Turn
                 }
@@ -69,7 +71,7 @@ impl Runtime {
                 },
                 Some(answer) = answers.recv() => answer,
             };
-            self.step((&mut watch, &mut notes), input, &backend, &ear).await;
+            self.step((&mut watch, &mut notes, &mut owed), input, &backend, &ear).await;
             pulse.tick();
         }
     }
@@ -84,6 +86,7 @@ impl Runtime {
             Some(Input::AppendsTook(p99)),
             failed.then_some(Input::AppendFailed),
             refused.then_some(Input::BeatRefused),
+            self.shared.log.read_only().map(|_| Input::LogShut),
         ];
         for input in felt.into_iter().flatten() {
             // Told by the turn that follows.
@@ -93,7 +96,7 @@ impl Runtime {
 
     async fn step(
         &self,
-        (watch, notes): (&mut Watch, &mut Notes),
+        (watch, notes, owed): (&mut Watch, &mut Notes, &mut Owed),
         input: Input,
         backend: &Arc<dyn Backend>,
         ear: &Ear,
@@ -119,19 +122,18 @@ impl Runtime {
                     self.probe(ear, policy.0.probe_timeout, (workspace, generation, url));
                 }
                 // In this order: the supervisor hears of many deaths before the first of them asks for a restart.
-                Output::Fleet(command) => self.tell_fleet(command).await,
+                Output::Fleet(command) => self.tell_fleet(command, owed).await,
                 Output::Evidence { workspace, evidence } => reports.push(self.report(workspace, evidence)),
                 Output::Adopted { workspace, generation, instance } => {
-                    self.adopted(workspace, generation, instance).await;
+                    self.adopted(workspace, (generation, instance), owed).await;
                 }
                 Output::Outcome { workspace, generation, outcome } => {
                     let command = outcome.command(generation);
-                    let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
+                    let _ = self.offer(workspace, command, &Origin::new(Principal::System)).await;
                 }
                 Output::Recheck { workspace } => {
-                    let _ = self
-                        .insist(workspace, Command::RecordDeadline, &Origin::new(Principal::System))
-                        .await;
+                    let _ =
+                        self.offer(workspace, Command::RecordDeadline, &Origin::new(Principal::System)).await;
                 }
             }
         }
@@ -186,7 +188,7 @@ impl Runtime {
         });
     }
 
-    async fn tell_fleet(&self, command: fleet::Command) {
+    async fn tell_fleet(&self, command: fleet::Command, owed: &mut Owed) {
         if let fleet::Command::RecordEngineLost(lost) = &command {
             warn!(
                 engine = lost.engine,
@@ -194,25 +196,56 @@ impl Runtime {
                 "the backend does not answer; its workspaces are left alone"
             );
         }
-        if let Err(CommandError::Busy { .. }) =
-            self.fleet(command.clone(), Origin::new(Principal::System)).await
-        {
-            self.insist_fleet(command, Origin::new(Principal::System));
+        self.tell_fleet_again(command, owed).await;
+    }
+
+    async fn tell_fleet_again(&self, command: fleet::Command, owed: &mut Owed) {
+        owed.is_said(&command);
+        match self.fleet(command.clone(), Origin::new(Principal::System)).await {
+            Err(CommandError::Busy { .. }) => self.insist_fleet(command, Origin::new(Principal::System)),
+            Err(CommandError::LogUnavailable(_)) => owed.keep(command),
+            Ok(_) | Err(_) => {}
         }
     }
 
-    async fn adopted(&self, workspace: WorkspaceId, generation: Generation, instance: InstanceRef) {
+    async fn adopted(
+        &self,
+        workspace: WorkspaceId,
+        (generation, instance): (Generation, InstanceRef),
+        owed: &mut Owed,
+    ) {
         info!(%workspace, %generation, "instance adopted");
         let command = Command::RecordAdopted { generation, instance };
-        let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
+        let told = self.offer(workspace, command.clone(), &Origin::new(Principal::System)).await;
+        if let Err(CommandError::LogUnavailable(_)) = told {
+            owed.keep_adopted(workspace, command);
+        }
+    }
+
+    /// Says what could not be said while the log took no facts.
+    async fn make_up_for(&self, owed: &mut Owed) {
+        if owed.is_empty() || self.shared.log.read_only().is_some() {
+            return;
+        }
+        let (fleet, adopted) = owed.take();
+        for command in fleet {
+            self.tell_fleet_again(command, owed).await;
+        }
+        for (workspace, command) in adopted {
+            let told = self.offer(workspace, command.clone(), &Origin::new(Principal::System)).await;
+            if let Err(CommandError::LogUnavailable(_)) = told {
+                owed.keep_adopted(workspace, command);
+            }
+        }
     }
 
     async fn report(&self, workspace: WorkspaceId, evidence: EvidenceObserved) {
         if watch::is_observer_failure(&evidence) {
             count_error("inspect", &evidence.code);
         }
+        // While the log takes no facts this is not kept: the next list, look or beat tells what is so then.
         let command = Command::RecordEvidence(Box::new(evidence));
-        let _ = self.insist(workspace, command, &Origin::new(Principal::System)).await;
+        let _ = self.offer(workspace, command, &Origin::new(Principal::System)).await;
     }
 
     /// Tells the observer of a cell how a call of somebody else to its engine went.
@@ -271,7 +304,11 @@ impl Runtime {
         if !dead {
             count_error("inspect", &evidence.code);
         }
-        self.command(workspace, Command::RecordEvidence(Box::new(evidence)), origin).await?;
+        match self.command(workspace, Command::RecordEvidence(Box::new(evidence)), origin).await {
+            // What was seen is so all the same; the caller's answer does not depend on its being recorded.
+            Ok(_) | Err(CommandError::LogUnavailable(_)) => {}
+            Err(error) => return Err(error),
+        }
         if !dead {
             return Ok(Examined::Unknown);
         }

@@ -7,7 +7,8 @@
 //! # Guarantees
 //! - An outcome is kept here, in a mailbox or by its actor until the log has taken it, however often it is full.
 //! - Outcomes of one workspace are recorded in the order in which they came, unless the log refused some of them once.
-//! - There are never more than [`UNRECORDED_MAX`] besides those of calls under way: beyond that, no permit is given.
+//! - There are never more than [`UNRECORDED_MAX`] besides those of calls under way: beyond that, no permit is given. While the log
+//!   is shut calls go on, and what is beyond that is counted and forgotten.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use covalence_events::WorkspaceId;
-use covalence_events::log::AppendError;
+use covalence_events::log::{AppendError, EventLog};
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::{CallFinished, CallRecorded, Text};
 use tokio::sync::Notify;
@@ -102,9 +103,9 @@ impl Message for Batch {
 }
 
 impl Outcomes {
-    /// Whether another call may begin.
-    pub(super) fn room(&self) -> Result<(), CommandError> {
-        if self.unrecorded.load(Ordering::Relaxed) < UNRECORDED_MAX {
+    /// Whether another call may begin. Calls go on while the log is shut: their callers are told that nobody records them.
+    pub(super) fn room(&self, log: &dyn EventLog) -> Result<(), CommandError> {
+        if self.unrecorded.load(Ordering::Relaxed) < UNRECORDED_MAX || log.read_only().is_some() {
             return Ok(());
         }
         metrics::counter!(metrics_names::MAILBOX_FULL).increment(1);
@@ -117,7 +118,12 @@ impl Outcomes {
         workspace: WorkspaceId,
         (finished, said): (CallFinished, Option<CallRecorded>),
         origin: Origin,
+        log: &dyn EventLog,
     ) {
+        if self.unrecorded.load(Ordering::Relaxed) >= UNRECORDED_MAX && log.read_only().is_some() {
+            metrics::counter!(metrics_names::CALLS_UNRECORDED).increment(1);
+            return;
+        }
         let said = said.map(|said| self.within_bounds(said));
         let bytes = said.as_ref().map_or(0, size);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -236,7 +242,7 @@ impl Cell<Workspace> {
 
     /// Nobody waits for these who would notice that the log refused them, so they come back until it takes them.
     fn record_later(&self, error: &AppendError, outcomes: Vec<Outcome>, ctx: &mut Context<Self>) {
-        let CommandError::Busy { retry_after } = refused(error) else {
+        let Some(retry_after) = refused(error).passes_after() else {
             error!(stream = %self.stream, count = outcomes.len(), %error, "outcomes were not recorded");
             return;
         };

@@ -18,9 +18,10 @@ use covalence_events::workspace::{
 use covalence_events::{CallId, Generation, Principal, RestartId, Timestamp, WorkspaceId};
 use tokio::sync::oneshot;
 
-use super::{CallReport, CommandError, PermitRefused, PermitRequest, Runtime};
+use super::{CallReport, CommandError, PermitRefused, PermitRequest, Receipt, Runtime};
 use crate::context::Origin;
 use crate::effect::AgentReply;
+use crate::workspace::command::Hibernate;
 use crate::workspace::{Command, Rejection, State, Status};
 
 /// Longer than the longest call (30 min, contract 4.3).
@@ -61,6 +62,9 @@ struct Back {
     since_ns: u64,
 }
 
+/// How a call ended, and what was said in it where that is recorded.
+type Ended = (CallFinished, Option<CallRecorded>);
+
 /// What is said in a call.
 #[derive(Debug)]
 struct Said {
@@ -100,10 +104,24 @@ impl Permit {
         said.cut |= piece.len() > room;
     }
 
+    /// What was to be sent was not taken in: it is said another time.
+    pub(super) fn unsaid(&mut self) {
+        self.said = None;
+    }
+
+    /// Gives the slot back, for somebody who records by himself how the call ended.
+    pub(super) fn settle(mut self, report: CallReport) -> Option<Ended> {
+        self.close(report).map(|(ended, ..)| ended)
+    }
+
     fn give_back(&mut self, report: CallReport) {
-        let Some(Back { runtime, workspace, permits, request, origin, since_ns }) = self.back.take() else {
-            return;
-        };
+        if let Some((ended, runtime, workspace, origin)) = self.close(report) {
+            runtime.shared.outcomes.add(workspace, ended, origin, runtime.shared.log.as_ref());
+        }
+    }
+
+    fn close(&mut self, report: CallReport) -> Option<(Ended, Runtime, WorkspaceId, Origin)> {
+        let Back { runtime, workspace, permits, request, origin, since_ns } = self.back.take()?;
         permits.give_back(self.call);
         let elapsed_ns = runtime.shared.clock.now().mono_ns.saturating_sub(since_ns);
         let finished = CallFinished {
@@ -120,7 +138,7 @@ impl Permit {
             failure: report.failure,
         };
         let said = self.said.take().map(|said| recorded(&finished, &said));
-        runtime.shared.outcomes.add(workspace, (finished, said), origin);
+        Some(((finished, said), runtime, workspace, origin))
     }
 }
 
@@ -161,6 +179,8 @@ struct Door {
     taken: HashMap<CallId, u64>,
     /// The same for a workspace's calls of itself, which take no slot.
     own: HashMap<CallId, u64>,
+    /// By how many it is being decided that the workspace hibernates: no call comes in meanwhile.
+    shut: u32,
     /// Who waits until no call is open: drains, one at a time but for those that were overtaken.
     idle: Vec<oneshot::Sender<()>>,
 }
@@ -175,6 +195,24 @@ struct Terms {
     slots: u32,
     /// The restart because of which no call comes in.
     restart: Option<RestartId>,
+    /// Whether it hibernates, and whether it is being woken.
+    sleep: Option<Sleep>,
+}
+
+/// See [`PermitRefused::Asleep`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    Asleep,
+    Waking,
+}
+
+impl Sleep {
+    const fn of(state: &State) -> Option<Self> {
+        if state.status.is_asleep() {
+            return Some(Self::Asleep);
+        }
+        if state.is_waking() { Some(Self::Waking) } else { None }
+    }
 }
 
 /// What a caller gets to know.
@@ -193,6 +231,7 @@ impl Terms {
             && self.generation == state.generation
             && self.slots == state.profile.max_concurrent_tasks
             && self.restart == restarting(state)
+            && self.sleep == Sleep::of(state)
     }
 }
 
@@ -205,6 +244,20 @@ fn restarting(state: &State) -> Option<RestartId> {
 impl Door {
     fn is_idle(&self) -> bool {
         self.taken.is_empty() && self.own.is_empty()
+    }
+
+    fn open(&self) -> u32 {
+        u32::try_from(self.taken.len() + self.own.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// A door that is shut.
+#[derive(Debug)]
+struct Shut<'a>(&'a Permits);
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.0.lock().shut -= 1;
     }
 }
 
@@ -222,19 +275,23 @@ impl Permits {
                     generation: state.generation,
                     slots: state.profile.max_concurrent_tasks,
                     restart: restarting(state),
+                    sleep: Sleep::of(state),
                 });
             }
         }
     }
 
     fn take(&self, call: CallId, takes_slot: bool, now_ns: u64) -> Result<Grant, PermitRefused> {
-        let Door { terms, taken, own, .. } = &mut *self.lock();
+        let Door { terms, taken, own, shut, .. } = &mut *self.lock();
         let terms = terms.as_ref().ok_or(Rejection::NotFound)?;
         if terms.status == Status::Removed {
             return Err(Rejection::Removed.into());
         }
         if let Some(restart) = terms.restart {
             return Err(PermitRefused::Restarting { restart });
+        }
+        if let Some(sleep) = terms.sleep.or_else(|| (*shut > 0).then_some(Sleep::Asleep)) {
+            return Err(PermitRefused::Asleep { waking: sleep == Sleep::Waking });
         }
         let Some(url) = terms.url.as_ref().filter(|_| terms.status != Status::Paused) else {
             return Err(PermitRefused::NoUrl { status: terms.status });
@@ -281,10 +338,19 @@ impl Permits {
         idle
     }
 
+    /// Lets no call in until this is dropped, if none is open; else says how many are.
+    fn shut(&self) -> Result<Shut<'_>, u32> {
+        let mut door = self.lock();
+        if !door.is_idle() {
+            return Err(door.open());
+        }
+        door.shut += 1;
+        Ok(Shut(self))
+    }
+
     /// How many calls are open, those that take no slot included.
     pub(super) fn open(&self) -> u32 {
-        let door = self.lock();
-        u32::try_from(door.taken.len() + door.own.len()).unwrap_or(u32::MAX)
+        self.lock().open()
     }
 
     fn lock(&self) -> MutexGuard<'_, Door> {
@@ -305,7 +371,7 @@ impl Runtime {
         if !entry.address.connected() {
             return Err(CommandError::ShuttingDown.into());
         }
-        self.shared.outcomes.room()?;
+        self.shared.outcomes.room(self.shared.log.as_ref())?;
         let (call, since_ns) = (CallId::generate(), self.shared.clock.now().mono_ns);
         // A workspace that calls itself (its first prompt, its idle loop) takes no slot, or it would wait for itself.
         let takes_slot = request.caller != Principal::Workspace(id);
@@ -325,6 +391,25 @@ impl Runtime {
 }
 
 impl Runtime {
+    /// Has a workspace hibernate. Unless it is forced to, no call is under way then and none comes in between: the door is
+    /// shut while it is decided, and stays so by what was decided.
+    pub async fn hibernate(
+        &self,
+        id: WorkspaceId,
+        forced: bool,
+        origin: Origin,
+    ) -> Result<Receipt, CommandError> {
+        let entry = self.shared.registry.get(id).ok_or(Rejection::NotFound)?;
+        let (shut, open) = match entry.permits.shut() {
+            Ok(shut) => (Some(shut), 0),
+            Err(open) => (None, open),
+        };
+        let command = Command::Hibernate(Hibernate { forced, open });
+        let done = self.command(id, command, origin).await;
+        drop(shut);
+        done
+    }
+
     /// Records that an answer goes on, if nothing else was heard of its workspace for as long as a heartbeat takes.
     fn progressed(&self, workspace: WorkspaceId, generation: Generation, now: Timestamp) {
         let Some(entry) = self.shared.registry.get(workspace) else { return };

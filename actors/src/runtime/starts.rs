@@ -42,9 +42,9 @@ impl Starts {
         f(cells.entry(cell).or_insert_with(fresh))
     }
 
-    /// Whether one more start would find room in the queue.
-    pub(super) fn has_room(&self, cell: BackendKind, policy: &Policy) -> bool {
-        self.with(cell, policy, |queue| queue.waiting < policy.provisions_queue.max(1))
+    /// Whether so many more starts would find room in the queue.
+    pub(super) fn has_room(&self, (cell, more): (BackendKind, u32), policy: &Policy) -> bool {
+        self.with(cell, policy, |queue| queue.waiting.saturating_add(more) <= policy.provisions_queue.max(1))
     }
 
     /// Waits for a place. `patient` starts (restarts, which have been admitted already) are never shed.
@@ -161,14 +161,14 @@ mod tests {
         let policy = Policy { provisions_start: 1, provisions_queue: 1, ..Policy::default() };
         let starts = Starts::default();
         let held = starts.enter(BackendKind::Docker, &policy, false).await.unwrap();
-        assert!(starts.has_room(BackendKind::Docker, &policy), "one is under way, none waits");
+        assert!(starts.has_room((BackendKind::Docker, 1), &policy), "one is under way, none waits");
         let waiting = starts.enter(BackendKind::Docker, &policy, false);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert!(!starts.has_room(BackendKind::Docker, &policy));
+        assert!(!starts.has_room((BackendKind::Docker, 1), &policy));
         drop(held);
         waiting.await.unwrap();
-        assert!(starts.has_room(BackendKind::Docker, &policy));
+        assert!(starts.has_room((BackendKind::Docker, 1), &policy));
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,6 +36,8 @@ mod delegations;
 mod drain;
 mod flight;
 mod full_log;
+mod hibernation;
+mod shut_log;
 mod shutdown;
 mod silence;
 mod watchdog;
@@ -99,6 +101,16 @@ impl Engine {
     fn unavailable(&self) -> Option<BackendError> {
         self.silent.lock().unwrap().then(|| BackendError { code: "timeout", detail: "silent".to_owned() })
     }
+
+    fn look(&self, workspace: WorkspaceId, is_it: impl Fn(Generation) -> bool) -> Inspection {
+        if let Some(error) = self.unavailable() {
+            return Inspection::Unknown(error);
+        }
+        match self.running.lock().unwrap().get(&workspace) {
+            Some(running) if is_it(*running) => Inspection::Running(Self::answer(workspace, *running)),
+            _ => Inspection::NotThere { code: "not_found", detail: String::new(), exit_status: None },
+        }
+    }
 }
 
 #[async_trait]
@@ -114,27 +126,11 @@ impl Backend for Engine {
     }
 
     async fn find(&self, workspace: WorkspaceId, generation: Generation) -> Inspection {
-        if let Some(error) = self.unavailable() {
-            return Inspection::Unknown(error);
-        }
-        match self.running.lock().unwrap().get(&workspace) {
-            Some(running) if *running == generation => {
-                Inspection::Running(Self::answer(workspace, generation))
-            }
-            _ => Inspection::NotThere { code: "not_found", detail: String::new(), exit_status: None },
-        }
+        self.look(workspace, |running| running == generation)
     }
 
     async fn inspect(&self, workspace: WorkspaceId, instance: &InstanceRef) -> Inspection {
-        if let Some(error) = self.unavailable() {
-            return Inspection::Unknown(error);
-        }
-        match self.running.lock().unwrap().get(&workspace) {
-            Some(running) if Self::reference(workspace, *running) == *instance => {
-                Inspection::Running(Self::answer(workspace, *running))
-            }
-            _ => Inspection::NotThere { code: "not_found", detail: String::new(), exit_status: None },
-        }
+        self.look(workspace, |running| Self::reference(workspace, running) == *instance)
     }
 
     async fn list(&self) -> Result<Vec<Listed>, BackendError> {

@@ -8,24 +8,30 @@ use rand::RngCore;
 use sha2::{Digest, Sha256};
 
 use crate::effect::Secret;
+use crate::fleet::command::NewOrgToken;
 use crate::workspace::command::NewToken;
 
 /// Characters of a token that people may see, to tell it from others.
 const PREFIX_LEN: usize = 8;
 
-/// A fresh token: its text, shown once, and what the log may know of it.
+/// A fresh token of a workspace: its text, shown once, and what the log may know of it.
 pub fn mint(purpose: TokenPurpose, generation: Option<Generation>) -> (Secret, NewToken) {
+    let (text, sha256, prefix) = fresh();
+    (text, NewToken { token: TokenId::generate(), sha256, prefix, purpose, generation })
+}
+
+/// The same for the organisation.
+pub fn mint_org(name: Option<String>) -> (Secret, NewOrgToken) {
+    let (text, sha256, prefix) = fresh();
+    (text, NewOrgToken { token: TokenId::generate(), sha256, prefix, name })
+}
+
+fn fresh() -> (Secret, [u8; 32], String) {
     let mut bytes = [0_u8; 32];
     rand::rng().fill_bytes(&mut bytes);
     let text = URL_SAFE_NO_PAD.encode(bytes);
-    let token = NewToken {
-        token: TokenId::generate(),
-        sha256: digest(&text),
-        prefix: text.chars().take(PREFIX_LEN).collect(),
-        purpose,
-        generation,
-    };
-    (Secret::new(text), token)
+    let (sha256, prefix) = (digest(&text), text.chars().take(PREFIX_LEN).collect());
+    (Secret::new(text), sha256, prefix)
 }
 
 /// What a token is recognised by.

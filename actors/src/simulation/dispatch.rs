@@ -121,7 +121,9 @@ impl World {
             Effect::Purge { .. }
             | Effect::Announce { .. }
             | Effect::Delegate { .. }
-            | Effect::ReturnTask { .. } => return,
+            | Effect::ReturnTask { .. }
+            | Effect::ServeQueue { .. }
+            | Effect::PassAgent { .. } => return,
         };
         self.carry(Mail::Fleet { command, origin: Origin::caused_by(correlation, because) });
     }

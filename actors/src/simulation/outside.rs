@@ -377,6 +377,7 @@ impl World {
             backend: CELL,
             model: None,
             template: None,
+            entry: None,
             parent,
             workspace_dir: None,
             workspace_access: WorkspaceAccess::None,

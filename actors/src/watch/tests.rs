@@ -185,6 +185,23 @@ fn after_a_pause_of_our_own_nothing_is_concluded_and_silence_begins_anew() {
 }
 
 #[test]
+fn while_the_log_is_shut_silence_does_not_begin_and_we_are_too_unwell_to_restart() {
+    let mut story = Story::of(3);
+    for _ in 0..600 {
+        story.now += TimeDelta::seconds(1);
+        story.tell(Input::LogShut);
+        story.tell(Input::Turn);
+    }
+    let (policy, now) = (Policy::default(), story.now);
+    let eye = story.watch.eye(now);
+    assert_eq!(eye.since(&policy, now), now);
+    assert!(eye.score >= policy.score_brake);
+    story.turns(31);
+    let eye = story.watch.eye(story.now);
+    assert_eq!((eye.since(&policy, story.now), eye.score), (now, 0), "silence counts from the end");
+}
+
+#[test]
 fn a_late_agent_is_asked_for_its_card_and_three_silences_are_a_reason_for_suspicion() {
     let mut story = Story::of(1);
     let asked = |out: &[Output]| out.iter().any(|o| matches!(o, Output::Probe { .. }));

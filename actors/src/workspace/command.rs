@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use covalence_events::workspace::{
-    ActivityReported, CallFinished, CallRecorded, Created, DelegationOutcome, DelegationRunner, DeliveryMode,
-    EvidenceObserved, HeartbeatReceived, InstanceRef, MessageQueued, Notified, RefusedBecause,
-    RestartAnnounced, RestartCause, SecretSet, Text, TokenPurpose,
+    ActivityReported, Assigned, CallDispatched, CallFinished, CallQueued, CallRecorded, Created,
+    DelegationOutcome, DelegationRunner, DeliveryMode, EvidenceObserved, HeartbeatReceived, InstanceRef,
+    MessageQueued, Notified, RefusedBecause, RestartAnnounced, RestartCause, SecretSet, TeamMember, Text,
+    TokenPurpose,
 };
-use covalence_events::{DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
+use covalence_events::{
+    AgentId, DelegationId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId,
+};
 
+use super::queue::{Delivered, Returned};
 use crate::effect::Provisioned;
 
 /// A wish or a report, addressed to one workspace.
@@ -28,6 +32,10 @@ pub enum Command {
     Pause,
     /// Start it again.
     Resume,
+    /// Stop it until somebody needs it.
+    Hibernate(Hibernate),
+    /// Somebody needs it: start it, if it hibernates.
+    Wake,
     /// End it for good.
     Remove(Remove),
     /// Make what persons and agents said about it unreadable for good. It has to be removed first.
@@ -61,10 +69,44 @@ pub enum Command {
     RemoveSecret(String),
     /// Keep a message for the agent until it fetches it.
     Queue(Box<MessageQueued>),
+    /// Have a call wait until the agent has time.
+    QueueCall(Box<CallQueued>),
+    /// Let no call wait any more that has waited since before this.
+    DropStale {
+        /// When.
+        before: Timestamp,
+    },
     /// The agent says what it does.
     Report(Box<ActivityReported>),
     /// The agent says something to people.
     Notify(Box<Notified>),
+    /// The agent has done with its feed up to this row.
+    Ack {
+        /// The row's `seq`.
+        seq: u64,
+    },
+    /// Assign a model to it.
+    AssignAgent(Assigned),
+    /// Assign another model in place of the one that is assigned.
+    ReplaceAgent(Assigned),
+    /// Assign none any more.
+    RemoveAgent,
+    /// Have another workspace get what is assigned to this one.
+    MoveAgent {
+        /// Which.
+        to: WorkspaceId,
+    },
+    /// Take over what was assigned to another workspace.
+    TakeAgent {
+        /// What it is.
+        assigned: Assigned,
+        /// Which it was assigned to.
+        from: WorkspaceId,
+    },
+    /// The team that its template asks for is there, made just now or before.
+    RecordTeamExpanded(Vec<TeamMember>),
+    /// These, and what was below them, were removed.
+    RecordTeamCollapsed(Vec<TeamMember>),
     /// Hand a task to another workspace.
     Delegate(Box<Delegate>),
     /// The agent says what came of a task that it carried itself, or the platform what came of one that it carries.
@@ -157,6 +199,19 @@ pub enum Command {
     RecordCallFinished(Box<CallFinished>, Option<Box<CallRecorded>>),
     /// Secrets of the whole fleet, each with the time of its last change.
     RecordGlobalSecrets(Arc<BTreeMap<String, Timestamp>>),
+    /// The other workspace has what was assigned to this one, or could not take it.
+    RecordAgentMoved {
+        /// Which.
+        agent: AgentId,
+        /// Whether it has it.
+        taken: bool,
+    },
+    /// A call that waited is about to be sent.
+    RecordCallDispatched(CallDispatched),
+    /// A call that waited was not taken in.
+    RecordCallReturned(Returned),
+    /// A call that waited was sent, and this is what is known of it.
+    RecordCallDelivered(Box<Delivered>),
     /// A delegated task is about to be sent.
     RecordDelegationDispatched(DelegationId),
     /// A delegated task waits at the other agent.
@@ -186,6 +241,8 @@ impl Command {
             Self::Restart(_) => "restart",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Hibernate(_) => "hibernate",
+            Self::Wake => "wake",
             Self::Remove(_) => "remove",
             Self::Erase => "erase",
             Self::ShutDown => "shut_down",
@@ -217,8 +274,22 @@ impl Command {
             Self::RemoveSecret(_) => "remove_secret",
             Self::RecordGlobalSecrets(_) => "record_global_secrets",
             Self::Queue(_) => "queue",
+            Self::QueueCall(_) => "queue_call",
+            Self::DropStale { .. } => "drop_stale",
+            Self::RecordCallDispatched(_) => "record_call_dispatched",
+            Self::RecordCallReturned(_) => "record_call_returned",
+            Self::RecordCallDelivered(_) => "record_call_delivered",
             Self::Report(_) => "report",
             Self::Notify(_) => "notify",
+            Self::Ack { .. } => "ack",
+            Self::AssignAgent(_) => "assign_agent",
+            Self::ReplaceAgent(_) => "replace_agent",
+            Self::RemoveAgent => "remove_agent",
+            Self::MoveAgent { .. } => "move_agent",
+            Self::TakeAgent { .. } => "take_agent",
+            Self::RecordAgentMoved { .. } => "record_agent_moved",
+            Self::RecordTeamExpanded(_) => "record_team_expanded",
+            Self::RecordTeamCollapsed(_) => "record_team_collapsed",
             Self::Delegate(_) => "delegate",
             Self::EndDelegation { .. } => "end_delegation",
             Self::RecordDelegationDispatched(_) => "record_delegation_dispatched",
@@ -290,6 +361,15 @@ impl Restart {
     }
 }
 
+/// See [`Command::Hibernate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hibernate {
+    /// Whether work under way is cut off.
+    pub forced: bool,
+    /// Calls under way through the platform.
+    pub open: u32,
+}
+
 /// See [`Command::RecordDrained`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -306,6 +386,8 @@ pub struct Remove {
     pub cascade_deleted: Option<u32>,
     /// Whether volumes and files go too.
     pub purge: bool,
+    /// Who stands in for it from now on.
+    pub forwarded_to: Option<WorkspaceId>,
 }
 
 /// See [`Command::Register`].

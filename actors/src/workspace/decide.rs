@@ -2,8 +2,9 @@
 //!
 //! An empty decision means "already so". What a person or an agent asks for is in [`asked`], what the outside reports in
 //! [`reported`], what follows from a verdict in [`supervised`], from the platform's own end and start in [`platform`], how
-//! what works is replaced in [`drain`], what calls say in [`called`], who is let in with what in [`tokens`], what is said
-//! in [`said`], what it keeps secret in [`secrets`], and what becomes of tasks that are handed on in [`delegated`].
+//! what works is replaced in [`drain`], how it sleeps in [`hibernation`], what calls say in [`called`], what waits for a busy
+//! agent in [`queued`], who is let in with what in [`tokens`], what is said in [`said`], what it keeps secret in [`secrets`],
+//! which model is assigned to it in [`assignment`], who is below it in [`team`], and what becomes of tasks that are handed on in [`delegated`].
 
 use covalence_events::Timestamp;
 use covalence_events::workspace::Event;
@@ -15,21 +16,25 @@ use crate::context::{Context, Decision};
 use crate::policy::Policy;
 
 mod asked;
+mod assignment;
 mod called;
 mod delegated;
 mod doubt;
 mod drain;
+mod hibernation;
 mod platform;
+mod queued;
 mod reported;
 mod said;
 mod secrets;
 mod supervised;
+mod team;
 mod tokens;
 
 /// When this workspace has to be looked at again though nothing happens.
 pub fn deadline(state: &State, policy: &Policy, observing_since: Timestamp) -> Option<Timestamp> {
     let said = called::due(state).or_else(|| supervised::deadline(state, policy, observing_since));
-    [said, state.delegations.due()].into_iter().flatten().min()
+    [said, state.delegations.due(), state.queue.due()].into_iter().flatten().min()
 }
 
 /// The facts that one command leads to.
@@ -51,6 +56,8 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::Restart(restart) => asked::restart(state, restart, ctx),
         Command::Pause => asked::pause(state, ctx),
         Command::Resume => asked::resume(state, ctx),
+        Command::Hibernate(hibernate) => hibernation::hibernate(state, *hibernate, ctx),
+        Command::Wake => hibernation::wake(state, ctx),
         Command::Remove(remove) => Ok(asked::remove(state, *remove, ctx)),
         Command::Erase => asked::erase(state, ctx),
         Command::ShutDown => Ok(platform::shut_down(state, ctx)),
@@ -94,6 +101,7 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RecordDeadline => {
             let said = called::overdue(state, ctx);
             let said = if said.is_empty() { delegated::overdue(state, ctx) } else { said };
+            let said = if said.is_empty() { queued::overdue(state, ctx) } else { said };
             Ok(if said.is_empty() { supervised::overdue(state, ctx) } else { said })
         }
         Command::RecordCallFinished(call, said) => {
@@ -103,8 +111,22 @@ pub fn decide(state: Option<&State>, command: &Command, ctx: &Context<'_>) -> Re
         Command::RemoveSecret(name) => secrets::remove(state, name, ctx),
         Command::RecordGlobalSecrets(changes) => Ok(secrets::spread(state, changes, ctx)),
         Command::Queue(message) => said::queue(state, message, ctx),
+        Command::QueueCall(call) => queued::queue(state, call, ctx),
+        Command::DropStale { before } => Ok(queued::drop_stale(state, *before, ctx)),
+        Command::RecordCallDispatched(call) => queued::dispatched(state, call, ctx),
+        Command::RecordCallReturned(returned) => queued::returned(state, returned, ctx),
+        Command::RecordCallDelivered(delivered) => Ok(queued::delivered(state, delivered, ctx)),
         Command::Report(activity) => said::report(state, activity, ctx),
         Command::Notify(notified) => said::notify(state, notified, ctx),
+        Command::Ack { seq } => said::ack(state, *seq, ctx),
+        Command::AssignAgent(assigned) => assignment::assign(state, assigned, ctx),
+        Command::ReplaceAgent(assigned) => assignment::replace(state, assigned, ctx),
+        Command::RemoveAgent => assignment::remove(state, ctx),
+        Command::MoveAgent { to } => assignment::leave(state, *to, ctx),
+        Command::TakeAgent { assigned, from } => assignment::take(state, assigned, *from, ctx),
+        Command::RecordAgentMoved { agent, taken } => Ok(assignment::moved(state, *agent, *taken, ctx)),
+        Command::RecordTeamExpanded(children) => team::expanded(state, children, ctx),
+        Command::RecordTeamCollapsed(children) => team::collapsed(state, children, ctx),
         Command::Delegate(delegate) => delegated::delegate(state, delegate, ctx),
         Command::EndDelegation { delegation, end } => delegated::end(state, *delegation, end, ctx),
         Command::RecordDelegationDispatched(delegation) => delegated::dispatched(state, *delegation, ctx),

@@ -1,15 +1,18 @@
 //! The fold: a state and a fact make the next state. No rules, no refusals; the same for replay and live.
 
 use covalence_events::workspace::{
-    BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
+    Assigned, BackendKind, CallOutcome, Created, Event, OnlineVia, RestartRequested, StopReason,
 };
 use covalence_events::{Fact, Generation, Recorded, StreamId, Timestamp};
 
 use super::delegations::{Delegations, Stage};
 use super::inbox::Inbox;
+use super::queue::Queue;
 use super::react::SUPERSEDED;
 use super::session::Session;
-use super::state::{Drain, Instance, Lost, Operation, PendingRestart, Probation, State, Status, Untold};
+use super::state::{
+    Drain, Instance, Lost, Moving, Operation, PendingRestart, Probation, State, Status, Untold,
+};
 use crate::context::Corrupt;
 use crate::policy::phi::Beats;
 
@@ -57,6 +60,7 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         untold: None,
         previous_life: None,
         beats: Beats::default(),
+        active_tasks: 0,
         last_beat: None,
         doubts: std::collections::BTreeMap::new(),
         withheld: false,
@@ -70,7 +74,12 @@ fn created(id: covalence_events::WorkspaceId, profile: Created, at: Timestamp) -
         secrets: std::collections::BTreeMap::new(),
         provisioned: None,
         inbox: Inbox::default(),
+        queue: Queue::default(),
         delegations: Delegations::default(),
+        agent: None,
+        team: std::collections::BTreeSet::new(),
+        moving: None,
+        acked: 0,
         profile,
     }
 }
@@ -106,6 +115,9 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::Erased(_) => state.erase(),
         Event::HeartbeatReceived(e) => {
             state.has_card |= e.agent_card.is_some();
+            if state.hears(e.generation) {
+                state.active_tasks = u32::try_from(e.active_tasks.max(0)).unwrap_or(u32::MAX);
+            }
             beat(state, e.generation, recorded);
             heard(state, e.generation, at);
         }
@@ -119,6 +131,22 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         Event::SecretSet(e) => _ = state.secrets.insert(e.name.clone(), e.value.clone()),
         Event::SecretRemoved(e) => _ = state.secrets.remove(&e.name),
         Event::MessageQueued(e) => state.inbox.queued(e),
+        Event::CallQueued(e) => state.queue.queued(e, id, (recorded.version, at)),
+        Event::CallDispatched(e) => state.queue.dispatched(e),
+        Event::CallReturned(e) => state.queue.returned(e),
+        Event::CallDequeued(e) => state.queue.ended(e.queue),
+        Event::ActivityAcked(e) => state.acked = e.seq,
+        Event::AgentAssigned(e) => {
+            state.agent = Some(Assigned { agent: e.agent, model: e.model.clone() });
+        }
+        Event::AgentRemoved(e) => {
+            let assigned = Assigned { agent: e.agent, model: e.model.clone() };
+            state.agent = None;
+            state.moving = e.to.map(|to| Moving { assigned, to, requested: id });
+        }
+        Event::AgentMoveEnded(_) => state.moving = None,
+        Event::TeamExpanded(e) => state.team.extend(e.children.iter().map(|child| child.id)),
+        Event::TeamCollapsed(_) => state.team.clear(),
         Event::DelegationRequested(e) => state.delegations.requested(e, id, at),
         Event::DelegationDispatched(e) => state.delegations.moved(e.delegation, Stage::Dispatched, at),
         Event::DelegationQueued(e) => state.delegations.moved(e.delegation, Stage::Queued, at),
@@ -159,6 +187,8 @@ fn describe(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::RestartAnnounced(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Removed(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
@@ -190,6 +220,7 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
             state.untold = None;
             (state.shut_down, state.owed) = (false, None);
             (state.last_beat, state.beats) = (None, Beats::default());
+            state.active_tasks = 0;
             state.lost = None;
             if e.reset_session {
                 state.session.reset();
@@ -319,9 +350,15 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
                 enter(state, Status::AwaitingAgent, at);
             }
         }
+        Event::HibernationRequested(_) => {
+            state.owed = None;
+            enter(state, Status::Hibernating, at);
+        }
+        Event::Hibernated(_) => enter(state, Status::Hibernated, at),
         Event::Removed(_) => {
             state.owed = None;
             state.delegations.abandoned();
+            state.queue.abandoned();
             enter(state, Status::Removed, at);
         }
         // What the workspace is, and that it was heard from: see `describe`.
@@ -353,6 +390,16 @@ fn live(state: &mut State, event: &Event, recorded: &Recorded) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallQueued(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentAssigned(_)
+        | Event::AgentRemoved(_)
+        | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

@@ -3,7 +3,7 @@
 //! [`outstanding`] asks the same of a state: what was asked for and has no outcome. A crash anywhere resumes from it.
 
 use covalence_events::fleet::RestartOutcome;
-use covalence_events::workspace::{DelegationRunner, Event, InstanceRef, RestartCause};
+use covalence_events::workspace::{Assigned, DelegationRunner, Event, InstanceRef, RestartCause};
 use covalence_events::{DelegationId, EventId, Generation, RestartId, WorkspaceId};
 
 use super::delegations::{Open, Stage};
@@ -81,6 +81,11 @@ pub enum Effect {
         /// The fact that asks.
         because: EventId,
     },
+    /// Bring the agent the calls that wait for it, as it has time.
+    ServeQueue {
+        /// The fact that asks.
+        because: EventId,
+    },
     /// Tell a workspace that the task which it handed to this one won't be done.
     ReturnTask {
         /// Whose task it is.
@@ -88,6 +93,15 @@ pub enum Effect {
         /// Which.
         delegation: DelegationId,
         /// The fact that says so.
+        because: EventId,
+    },
+    /// Give another workspace what was assigned to this one.
+    PassAgent {
+        /// What it is.
+        assigned: Assigned,
+        /// Who gets it.
+        to: WorkspaceId,
+        /// The fact that asks.
         because: EventId,
     },
     /// Tell the fleet's supervisor how a restart ended.
@@ -123,6 +137,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
             because: id,
         }],
         Event::RestartProved(e) => vec![Effect::ProveRestart { restart: e.restart, because: id }],
+        Event::CallQueued(_) => vec![Effect::ServeQueue { because: id }],
         Event::DelegationRequested(e) => match e.runner {
             DelegationRunner::Platform => vec![Effect::Delegate { delegation: e.delegation, because: id }],
             DelegationRunner::Agent => Vec::new(),
@@ -131,6 +146,7 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
             let tasks = state.inbox.tasks();
             tasks.map(|(source, delegation)| Effect::ReturnTask { source, delegation, because: id }).collect()
         }
+        Event::AgentRemoved(_) => pass_agent(state).into_iter().collect(),
         Event::DrainRequested(e) => vec![Effect::Drain { restart: e.restart, because: id }],
         Event::RestartAbandoned(e) => {
             vec![Effect::SettleRestart { restart: e.restart, outcome: ending(&e.reason), because: id }]
@@ -170,6 +186,8 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::HeartbeatReceived(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Erased(_)
         | Event::TokenIssued(_)
         | Event::TokensRevoked(_)
@@ -185,6 +203,14 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentAssigned(_)
+        | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)
@@ -195,6 +221,12 @@ pub fn react(id: EventId, event: &Event, state: &State) -> Vec<Effect> {
         | Event::DeathRefuted(_)
         | Event::OutcomeUnknown(_) => Vec::new(),
     }
+}
+
+/// What was assigned and is to move is given to the other workspace until it is known what became of it.
+fn pass_agent(state: &State) -> Option<Effect> {
+    let moving = state.moving.as_ref()?;
+    Some(Effect::PassAgent { assigned: moving.assigned.clone(), to: moving.to, because: moving.requested })
 }
 
 /// The instance that a pending restart would replace.
@@ -257,6 +289,8 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
     if let Some(untold) = &state.untold {
         effects.push(Effect::Announce { restart: untold.restart, because: untold.online });
     }
+    effects.extend(state.queue.calls().next().map(|call| Effect::ServeQueue { because: call.queued }));
+    effects.extend(pass_agent(state));
     if let Some((restart, because)) = state.proved {
         effects.push(Effect::ProveRestart { restart, because });
     }

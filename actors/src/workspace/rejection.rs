@@ -3,10 +3,13 @@
 use covalence_events::Generation;
 
 use super::delegations::OPEN_MAX;
+use super::queue::WAITING_MAX;
 use crate::policy::admission;
 
 /// Working tokens that one workspace may have (contract data 1.9).
 pub const TOKENS_MAX: usize = 50;
+/// Working organisation tokens: as many as the contract's list shows (data 1.10).
+pub const ORG_TOKENS_MAX: usize = 500;
 
 /// The domain says no: nothing happened, so nothing is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,27 @@ pub enum Rejection {
     /// Only what is paused can be resumed.
     #[error("workspace not found or not paused")]
     NotPaused,
+    /// Only what answers can hibernate.
+    #[error("workspace not found or not in a hibernatable state (must be online or degraded)")]
+    NotHibernatable,
+    /// It works.
+    #[error("workspace has active tasks; use ?force=true to terminate them")]
+    ActiveTasks {
+        /// Tasks under way.
+        active_tasks: u32,
+    },
+    /// Nothing starts below what a person paused.
+    #[error("a workspace above it is paused — resume that one first")]
+    PausedAbove,
+    /// A model is assigned to it already.
+    #[error("workspace already has an active agent, use PATCH to replace")]
+    HasAgent,
+    /// No model is assigned to it.
+    #[error("no active agent")]
+    NoAgent,
+    /// What was assigned to it is on its way to another workspace.
+    #[error("an agent of this workspace is being moved")]
+    AgentMoves,
     /// Its agent has no token, and the time for the first one is over.
     #[error(
         "enrolment is closed: the agent's first token is handed out for a while after the workspace's creation only"
@@ -37,6 +61,9 @@ pub enum Rejection {
     /// It has as many tokens as it may have.
     #[error("maximum {TOKENS_MAX} active tokens per workspace")]
     TooManyTokens,
+    /// The organisation has as many tokens as it may have.
+    #[error("maximum {ORG_TOKENS_MAX} active organisation tokens")]
+    TooManyOrgTokens,
     /// The token never was, or is worthless already.
     #[error("token not found or already revoked")]
     NoSuchToken,
@@ -46,6 +73,12 @@ pub enum Rejection {
     /// It is called; nothing is queued for it.
     #[error("workspace takes its messages by being called, not by polling")]
     NotPolling,
+    /// As many calls wait for it as may.
+    #[error("too many calls wait: at most {WAITING_MAX} at once")]
+    QueueFull,
+    /// The call does not wait any more, or never did.
+    #[error("queued call not found")]
+    NotQueued,
     /// It has handed on as many tasks as may be open at once.
     #[error("too many open delegations: at most {OPEN_MAX} at once")]
     TooManyDelegations,
@@ -117,11 +150,19 @@ impl Rejection {
             Self::NotRemoved => "not_removed",
             Self::AlreadyPaused => "already_paused",
             Self::NotPaused => "not_paused",
+            Self::NotHibernatable => "not_hibernatable",
+            Self::ActiveTasks { .. } => "active_tasks",
+            Self::PausedAbove => "ancestor_paused",
+            Self::HasAgent => "agent_assigned",
+            Self::NoAgent => "no_agent",
+            Self::AgentMoves => "agent_moves",
             Self::EnrolmentClosed => "enrolment_closed",
-            Self::TooManyTokens => "too_many_tokens",
+            Self::TooManyTokens | Self::TooManyOrgTokens => "too_many_tokens",
             Self::NoSuchToken => "token_not_found",
             Self::NoSuchSecret => "secret_not_found",
             Self::NotPolling => "not_polling",
+            Self::QueueFull => "queue_full",
+            Self::NotQueued => "queued_call_not_found",
             Self::TooManyDelegations => "too_many_delegations",
             Self::NoSuchDelegation => "delegation_not_found",
             Self::DelegationOver => "delegation_over",

@@ -1,11 +1,11 @@
 //! What is known of one workspace: the fold of its stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use covalence_events::seal::ERASED;
 use covalence_events::workspace::{
-    BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
+    Assigned, BackendKind, Created, DeliveryMode, EvidenceSource, InstanceRef, ProvisionOrigin, RestartCause,
     StopReason, TokenIssued, TokenPurpose,
 };
 use covalence_events::{BootId, EventId, Generation, Position, RestartId, Timestamp, TokenId, WorkspaceId};
@@ -14,6 +14,7 @@ use crate::policy::phi::Beats;
 
 use super::delegations::Delegations;
 use super::inbox::Inbox;
+use super::queue::Queue;
 use super::session::Session;
 
 /// The wire status (contract 0.5; decision 19 maps supervision onto it).
@@ -31,6 +32,10 @@ pub enum Status {
     Failed,
     /// A person stopped it.
     Paused,
+    /// It is being stopped until somebody needs it.
+    Hibernating,
+    /// It is stopped until somebody needs it.
+    Hibernated,
     /// It is gone for good.
     Removed,
     /// External, created without a URL, never heard from.
@@ -47,6 +52,8 @@ impl Status {
             Self::Degraded => "degraded",
             Self::Failed => "failed",
             Self::Paused => "paused",
+            Self::Hibernating => "hibernating",
+            Self::Hibernated => "hibernated",
             Self::Removed => "removed",
             Self::AwaitingAgent => "awaiting_agent",
         }
@@ -55,6 +62,11 @@ impl Status {
     /// Whether the agent is believed to answer.
     pub const fn is_up(self) -> bool {
         matches!(self, Self::Online | Self::Degraded)
+    }
+
+    /// Whether it is stopped, or about to be, until somebody needs it.
+    pub const fn is_asleep(self) -> bool {
+        matches!(self, Self::Hibernating | Self::Hibernated)
     }
 }
 
@@ -189,6 +201,17 @@ pub struct Untold {
     pub restarted: Timestamp,
 }
 
+/// An assignment on its way to another workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// What moves.
+    pub assigned: Assigned,
+    /// Where to.
+    pub to: WorkspaceId,
+    /// The fact that asked.
+    pub requested: EventId,
+}
+
 /// A token that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveToken {
@@ -249,6 +272,8 @@ pub struct State {
     pub previous_life: Option<Timestamp>,
     /// The intervals of its heartbeats.
     pub beats: Beats,
+    /// Tasks under way, as the agent of the current generation says.
+    pub active_tasks: u32,
     /// The last heartbeat of the current generation, and the run of the platform that took it; none once something spoke against
     /// the workspace, so that what follows an outage is not taken for its rhythm.
     pub last_beat: Option<(Timestamp, BootId)>,
@@ -276,8 +301,18 @@ pub struct State {
     pub provisioned: Option<Timestamp>,
     /// What waits for its agent to be fetched.
     pub inbox: Inbox,
+    /// Calls that wait until its agent has time.
+    pub queue: Queue,
     /// Tasks that it handed to others.
     pub delegations: Delegations,
+    /// The model that is assigned to it.
+    pub agent: Option<Assigned>,
+    /// Whom it was said to have below it since its team was last taken away.
+    pub team: BTreeSet<WorkspaceId>,
+    /// The assignment that moves to another workspace, and is not known to be there.
+    pub moving: Option<Moving>,
+    /// How far its agent has done with its feed.
+    pub acked: u64,
 }
 
 impl State {
@@ -287,11 +322,17 @@ impl State {
         ERASED.clone_into(&mut self.profile.name);
         let stated = (!self.url_trusted).then_some(&mut self.url).into_iter().flatten();
         let profile = &mut self.profile;
-        let texts = profile.role.iter_mut().chain(&mut profile.workspace_dir).chain(&mut profile.url);
+        let texts = profile
+            .role
+            .iter_mut()
+            .chain(&mut profile.entry)
+            .chain(&mut profile.workspace_dir)
+            .chain(&mut profile.url);
         texts.chain(stated).for_each(|text| ERASED.clone_into(text));
         self.session = Session::default();
         self.secrets.clear();
         self.inbox = Inbox::default();
+        self.queue = Queue::default();
         self.delegations = Delegations::default();
     }
 
@@ -364,6 +405,11 @@ impl State {
         self.is_external() || matches!(self.instance, Instance::Running { .. })
     }
 
+    /// Whether it is being started because somebody needs it.
+    pub const fn is_waking(&self) -> bool {
+        matches!(self.instance, Instance::Starting { origin: ProvisionOrigin::Wake, .. })
+    }
+
     /// Whether a start of the platform has to ask for it: it went down with the platform, and nothing else brings it back.
     pub fn comes_back(&self) -> bool {
         self.shut_down && self.is_desired() && self.restart.is_none()
@@ -371,6 +417,7 @@ impl State {
 
     /// Whether its current instance should be running.
     pub fn is_desired(&self) -> bool {
-        !matches!(self.status, Status::Removed | Status::Paused) && !self.is_external()
+        let unwanted = matches!(self.status, Status::Removed | Status::Paused) || self.status.is_asleep();
+        !unwanted && !self.is_external()
     }
 }

@@ -13,13 +13,17 @@ use super::{Command, Effect, Rejection, Status, outstanding};
 use crate::effect::Provisioned;
 use crate::scenario::Scenario;
 
+mod assignment;
 mod delegations;
 mod drain;
+mod hibernation;
 mod hung;
 mod platform;
 mod properties;
+mod queued;
 mod session;
 mod supervision;
+mod team;
 mod unstarted;
 
 pub(crate) fn profile(backend: BackendKind) -> Created {
@@ -31,6 +35,7 @@ pub(crate) fn profile(backend: BackendKind) -> Created {
         backend,
         model: None,
         template: None,
+        entry: None,
         parent: None,
         workspace_dir: None,
         workspace_access: WorkspaceAccess::None,

@@ -52,6 +52,7 @@ impl Fleet {
             backend: BackendKind::Process,
             model: None,
             template: None,
+            entry: None,
             parent: None,
             workspace_dir: None,
             workspace_access: WorkspaceAccess::None,

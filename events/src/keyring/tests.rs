@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::id::WorkspaceId;
 
+mod rotation;
+
 const CONTEXT: &[u8] = b"here";
 
 fn place() -> (TempDir, PathBuf) {
@@ -166,53 +168,6 @@ fn who_only_reads_makes_no_key() {
 }
 
 #[test]
-fn the_master_key_is_replaced_and_the_keys_stay() {
-    let (_dir, path) = place();
-    let keys = Keyring::open(&path, None).unwrap();
-    let one = sealed(&keys, owner(1), "one");
-    sealed(&keys, StreamId::Fleet, "fleet");
-    drop(keys);
-    let old = fs::read_to_string(path.join("master")).unwrap();
-    assert_eq!(Keyring::rotate(&path, None, None).unwrap(), 2);
-    let new = fs::read_to_string(path.join("master")).unwrap();
-    assert_ne!(old, new);
-    assert_eq!(Keyring::open(&path, None).unwrap().unseal(CONTEXT, &one), plain("one"));
-
-    let given = || Some(MasterKey::new([7; 32]));
-    assert_eq!(Keyring::rotate(&path, None, given()).unwrap(), 2);
-    assert!(!path.join("master").exists(), "who gives the key keeps it");
-    assert_eq!(Keyring::open(&path, given()).unwrap().unseal(CONTEXT, &one), plain("one"));
-    fs::write(path.join("master"), old).unwrap();
-    assert!(matches!(Keyring::open(&path, None), Err(KeyringError::WrongMaster { .. })));
-    let wrong = Keyring::rotate(&path, Some(MasterKey::new([8; 32])), given());
-    assert!(matches!(wrong, Err(KeyringError::WrongMaster { .. })), "{wrong:?}");
-}
-
-#[test]
-fn a_replacement_that_was_interrupted_leaves_keys_that_open() {
-    let (_dir, path) = place();
-    let keys = Keyring::open(&path, None).unwrap();
-    let (one, two) = (sealed(&keys, owner(1), "one"), sealed(&keys, owner(2), "two"));
-    drop(keys);
-    // As far as the first of two keys, under both master keys.
-    let (old, new) = (Folder::new(&path).master().unwrap().unwrap(), MasterKey::new([7; 32]));
-    let mut files = Folder::new(&path).list().unwrap().keys;
-    let (at, file) = &mut files[0];
-    let secret = file.unwrap(&old, at).unwrap().unwrap();
-    file.add(&secret, &new).unwrap();
-    Folder::new(&path).write(file).unwrap();
-    let opens = |master: Option<MasterKey>| {
-        let keys = Keyring::open(&path, master)?;
-        assert_eq!((keys.unseal(CONTEXT, &one), keys.unseal(CONTEXT, &two)), (plain("one"), plain("two")));
-        Ok::<_, KeyringError>(())
-    };
-    opens(None).unwrap();
-    assert!(opens(Some(new.clone())).is_err());
-    Keyring::rotate(&path, None, Some(new.clone())).unwrap();
-    opens(Some(new)).unwrap();
-}
-
-#[test]
 fn another_key_of_the_same_name_is_an_error_and_no_placeholder() {
     let (_dir, path) = place();
     let keys = Keyring::open(&path, None).unwrap();
@@ -222,4 +177,58 @@ fn another_key_of_the_same_name_is_an_error_and_no_placeholder() {
         keys.lock_mut().by_id.insert(id, Arc::new(other));
         assert_eq!(keys.unseal(CONTEXT, &one), Err(Damaged));
     }
+}
+
+#[test]
+fn a_crash_in_the_middle_of_an_erasure_keeps_nobody_from_his_keys() {
+    let (_dir, path) = place();
+    let keys = Keyring::open(&path, None).unwrap();
+    let (one, two) = (sealed(&keys, owner(1), "one"), sealed(&keys, owner(2), "two"));
+    // Its name is in the tombstone, its file is overwritten and not removed.
+    keys.folder.steps.store(3, Ordering::Relaxed);
+    assert!(keys.erase(owner(1)).is_err());
+    drop(keys);
+    for keys in [Keyring::read(&path, None).unwrap(), Keyring::open(&path, None).unwrap()] {
+        assert_eq!(keys.unseal(CONTEXT, &one), Ok(Unsealed::Erased));
+        assert_eq!(keys.unseal(CONTEXT, &two), plain("two"));
+    }
+    assert_eq!(names(&path).len(), 3, "{:?}", names(&path));
+}
+
+#[test]
+fn keys_that_were_given_up_are_kept_aside_and_their_owners_get_others() {
+    let (_dir, path) = place();
+    let keys = Keyring::open(&path, None).unwrap();
+    let (one, two) = (sealed(&keys, owner(1), "one"), sealed(&keys, owner(2), "two"));
+    drop(keys);
+    let ones = path.join(names(&path).into_iter().find(|name| name.contains("01010101")).unwrap());
+    let garbled = fs::read_to_string(&ones).unwrap().replace("format", "what");
+    fs::write(&ones, garbled).unwrap();
+    assert!(Keyring::open(&path, None).is_err());
+    let moved = Keyring::set_aside(&path, None).unwrap();
+    assert_eq!(moved, [path.join("lost").join(ones.file_name().unwrap())]);
+    assert!(Keyring::set_aside(&path, None).unwrap().is_empty(), "nothing is left to move");
+
+    let keys = Keyring::open(&path, None).unwrap();
+    let Ok(Unsealed::Missing(name)) = keys.unseal(CONTEXT, &one) else { panic!("its key is not here") };
+    keys.give_up(owner(1), &[name].into()).unwrap();
+    let again = sealed(&keys, owner(1), "again");
+    drop(keys);
+    let keys = Keyring::open(&path, None).unwrap();
+    assert_eq!(keys.unseal(CONTEXT, &one), Ok(Unsealed::Lost));
+    assert_eq!((keys.unseal(CONTEXT, &again), keys.unseal(CONTEXT, &two)), (plain("again"), plain("two")));
+}
+
+#[test]
+fn without_its_master_key_everything_is_set_aside_and_nothing_is_removed() {
+    let (_dir, path) = place();
+    let keys = Keyring::open(&path, None).unwrap();
+    sealed(&keys, owner(1), "one");
+    sealed(&keys, StreamId::Fleet, "fleet");
+    drop(keys);
+    let given = MasterKey::new([7; 32]);
+    let before = names(&path).len();
+    assert_eq!(Keyring::set_aside(&path, Some(&given)).unwrap().len(), 2);
+    assert_eq!(names(&path.join("lost")).len() + names(&path).len(), before + 1, "and the directory");
+    Keyring::open(&path, Some(given)).unwrap();
 }

@@ -174,7 +174,7 @@ impl Archive {
         for part in &self.parts[number..] {
             while let Some(bytes) = part.block(block)? {
                 for frame in Frames::new(&bytes) {
-                    let frame = frame.map_err(|wrong| failed(from, wrong.to_owned()))?;
+                    let frame = frame.map_err(|wrong| failed(from, part.damage(block, wrong)))?;
                     if frame.position >= from && !show(&frame)? {
                         return Ok(());
                     }
@@ -184,6 +184,13 @@ impl Archive {
             block = 0;
         }
         Ok(())
+    }
+
+    /// Says that the facts around a position will be asked for soon.
+    pub(super) fn read_ahead(&self, position: Position) {
+        if let Some((_, part)) = self.part_of(position) {
+            part.read_ahead(part.block_of(position).unwrap_or(0));
+        }
     }
 
     /// Frames from a position on, about `bytes` of them, and whether it was not the beginning of a segment from which facts were
@@ -235,7 +242,7 @@ impl Archive {
         match frame::locate(&bytes, position) {
             Ok(frame) => show(&frame),
             Err(_) if part.thinned(position).is_some() => Ok(()),
-            Err(wrong) => Err(failed(position, wrong.to_owned())),
+            Err(wrong) => Err(failed(position, part.damage(block, wrong))),
         }
     }
 

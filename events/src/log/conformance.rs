@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::{Ack, Append, AppendError, EventLog, Expected, Subscription};
 use crate::envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId};
-use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, Version, WorkspaceId};
+use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, TokenId, Version, WorkspaceId};
 use crate::workspace;
 
 /// How long a check waits for what must come. Generous, because it is only used up when something is broken.
@@ -409,6 +409,8 @@ pub async fn every_part_of_the_envelope_comes_back(factory: &dyn Factory) {
         Principal::Admin,
         Principal::Anonymous,
         Principal::Workspace(WorkspaceId::generate()),
+        Principal::OrgToken(TokenId::generate()),
+        Principal::Session,
     ];
     for (n, principal) in principals.into_iter().enumerate() {
         let mut full = event("envelope");

@@ -11,7 +11,7 @@
 //!     26     1  kind of the stream: 0 fleet, 1 workspace
 //!     27    16  the workspace, zero for the fleet
 //!     43   var  envelope: id 16, time 8, boot 16, monotonic 8, correlation 16,
-//!               then as flagged: causation 16, acting workspace 16, policy 8
+//!               then as flagged: causation 16, acting workspace or token 16, policy 8
 //!          var  wire tag: length 1, text
 //!           32  blake3 of the payload as stored
 //!            4  length of the payload
@@ -22,7 +22,7 @@
 //! [`LAST`] marks the end of an append: whatever a repair cuts, it never leaves half of one.
 
 use crate::envelope::{Fact, Meta, NewEvent, Principal, Recorded, StreamId, Timestamp};
-use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, Version, WorkspaceId};
+use crate::id::{BootId, CorrelationId, EventId, PolicyHash, Position, TokenId, Version, WorkspaceId};
 use chrono::DateTime;
 use uuid::Uuid;
 
@@ -53,6 +53,9 @@ const ELSEWHERE: u8 = 1 << 2;
 /// The last fact of its append.
 const LAST: u8 = 1 << 3;
 const PRINCIPAL_SHIFT: u8 = 4;
+/// Principals that have an id.
+const WORKSPACE: u8 = 2;
+const ORG_TOKEN: u8 = 4;
 
 /// A fact that is encoded but for what the writer assigns.
 #[derive(Debug)]
@@ -84,8 +87,10 @@ impl Draft {
         if let Some(causation) = meta.causation {
             bytes.extend_from_slice(causation.0.as_bytes());
         }
-        if let Principal::Workspace(id) = meta.principal {
-            bytes.extend_from_slice(id.0.as_bytes());
+        match &meta.principal {
+            Principal::Workspace(id) => bytes.extend_from_slice(id.0.as_bytes()),
+            Principal::OrgToken(id) => bytes.extend_from_slice(id.0.as_bytes()),
+            Principal::System | Principal::Admin | Principal::Anonymous | Principal::Session => {}
         }
         if let Some(policy) = meta.policy {
             bytes.extend_from_slice(&policy.0.to_be_bytes());
@@ -145,8 +150,10 @@ fn flags(meta: &Meta, inline: bool) -> u8 {
     let principal = match meta.principal {
         Principal::System => 0,
         Principal::Admin => 1,
-        Principal::Workspace(_) => 2,
+        Principal::Workspace(_) => WORKSPACE,
         Principal::Anonymous => 3,
+        Principal::OrgToken(_) => ORG_TOKEN,
+        Principal::Session => 5,
     };
     let mut flags = principal << PRINCIPAL_SHIFT;
     if meta.causation.is_some() {
@@ -349,8 +356,10 @@ impl<'a> Frame<'a> {
         let principal = match flags >> PRINCIPAL_SHIFT {
             0 => Principal::System,
             1 => Principal::Admin,
-            2 => Principal::Workspace(WorkspaceId(cursor.uuid()?)),
+            WORKSPACE => Principal::Workspace(WorkspaceId(cursor.uuid()?)),
             3 => Principal::Anonymous,
+            ORG_TOKEN => Principal::OrgToken(TokenId(cursor.uuid()?)),
+            5 => Principal::Session,
             _ => return Err("unknown principal"),
         };
         let policy =
@@ -366,7 +375,7 @@ const fn envelope_rest(flags: u8) -> usize {
     if flags & HAS_CAUSATION != 0 {
         len += 16;
     }
-    if flags >> PRINCIPAL_SHIFT == 2 {
+    if matches!(flags >> PRINCIPAL_SHIFT, WORKSPACE | ORG_TOKEN) {
         len += 16;
     }
     if flags & HAS_POLICY != 0 {

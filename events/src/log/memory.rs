@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Ack, Append, AppendError, Appending, EventLog, ReadError, Receipt, Verified, check_shape};
+use super::{
+    Ack, Append, AppendError, Appending, EventLog, ReadError, ReadOnly, Receipt, Verified, check_shape,
+};
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
 use crate::{seal, workspace};
@@ -205,7 +207,7 @@ impl EventLog for MemoryLog {
         self.head.clone()
     }
 
-    fn read_only(&self) -> Option<Arc<str>> {
+    fn read_only(&self) -> Option<ReadOnly> {
         None
     }
 

@@ -10,21 +10,22 @@
 //!
 //! # Caveats
 //! - One process at a time: the directory is locked while a log is open.
-//! - After a failed write or flush the log is read-only until it is opened again, which reads it all and decides anew.
+//! - After a failed write or flush the log is read-only until it is opened again, which reads it all and decides anew. While
+//!   less than [`Options::reserve_bytes`] is free it is read-only too, and goes on by itself.
 //!
 //! `docs/event-log.md` describes the layout for operators; [`frame`](self) files hold the details.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Ack, Append, AppendError, Appending, EventLog, Frames, OpenError, ReadError, Receipt, Verified,
-    check_shape, checkpoint,
+    Ack, Append, AppendError, Appending, Damage, EventLog, Frames, OpenError, ReadError, ReadOnly, Receipt,
+    Verified, check_shape, checkpoint,
 };
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position, Version};
@@ -38,10 +39,12 @@ mod copy;
 mod decode;
 mod directory;
 mod ending;
+mod health;
 mod index;
 mod layers;
 mod mend;
 mod opening;
+mod pieces;
 mod queue;
 mod raw;
 mod read;
@@ -70,6 +73,7 @@ use blobs::Blobs;
 use decode::Decoder;
 pub use directory::is_there;
 use directory::{Directory, HighWater};
+use health::Health;
 use index::{Full, Index};
 use opening::Opening;
 use queue::{Queue, Refused};
@@ -103,6 +107,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Open even though acknowledged facts, or keys, are missing. Only ever because a person said so.
     pub accept_loss: bool,
+    /// Give up the keys that are missing, for good. Only ever because a person said so.
+    pub accept_lost_keys: bool,
     /// Facts in one database before the log is rolled; `None` never rolls it, and leaves the archive alone.
     pub roll_events: Option<u64>,
     /// The keys that fields are sealed by; without, they are kept as they are.
@@ -115,6 +121,7 @@ impl Default for Options {
             cache_bytes: CACHE_BYTES_DEFAULT,
             reserve_bytes: RESERVE_BYTES_DEFAULT,
             accept_loss: false,
+            accept_lost_keys: false,
             roll_events: Some(ROLL_EVENTS_DEFAULT),
             keys: None,
         }
@@ -134,6 +141,8 @@ pub struct Opened {
     pub mended: Option<Mended>,
     /// The acknowledged position that was given up because [`Options::accept_loss`] said so.
     pub accepted_loss: Option<Position>,
+    /// Fields that are sealed by keys which are not there, as far as they were not given up before.
+    pub lost_fields: u64,
     /// The log has facts, but nothing says how far it was acknowledged: a loss at its end can't be ruled out.
     pub high_water_missing: bool,
 }
@@ -146,7 +155,7 @@ struct Shared {
     index: RwLock<Index>,
     blobs: Blobs,
     keys: Option<Arc<Keyring>>,
-    read_only: OnceLock<Arc<str>>,
+    health: Health,
     reserve_bytes: u64,
     disk: Arc<dyn Disk>,
     /// When a database is full; `None`: never.
@@ -232,8 +241,8 @@ impl SledLog {
     }
 
     /// Waits until the database to go on in is open, if the one that is written to is full.
-    #[cfg(test)]
-    async fn prepared(&self) {
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn prepared(&self) {
         while self.shared.roll.is_preparing() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
@@ -260,9 +269,10 @@ impl SledLog {
         let Opening { layers, blobs, mut scanned, lost, mended } =
             opening::read(&directory, (options, &disk), acknowledged, visit)?;
         let head = scanned.index.head();
-        if let Some(keys) = &options.keys {
-            scanned.settle_keys(path, keys, options.accept_loss)?;
-        }
+        let lost_fields = match &options.keys {
+            Some(keys) => scanned.settle_keys(path, keys, options)?,
+            None => 0,
+        };
         let repaired = scanned.repair(&directory)?;
         if let Some(repair) = &repaired {
             tracing::warn!(
@@ -286,6 +296,7 @@ impl SledLog {
             repaired,
             mended,
             accepted_loss: lost,
+            lost_fields,
             high_water_missing: acknowledged.is_none() && head > Position(0),
         };
         let store = layers.stores.last().cloned().ok_or_else(|| OpenError::Store {
@@ -301,7 +312,7 @@ impl SledLog {
             index: RwLock::new(scanned.index),
             blobs,
             keys: options.keys.clone(),
-            read_only: OnceLock::new(),
+            health: Health::default(),
             reserve_bytes: options.reserve_bytes,
             disk,
             full: options.roll_events.map(|events| Full { events, span: ROLL_SPAN }),
@@ -346,12 +357,13 @@ impl SledLog {
             return self.shared.load(gathered);
         }
         let shared = Arc::clone(&self.shared);
+        let read = move || shared.health.note(shared.load(gathered));
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime
-                .spawn_blocking(move || shared.load(gathered))
+                .spawn_blocking(read)
                 .await
                 .map_err(|error| ReadError::Store { what: "facts".to_owned(), reason: error.to_string() })?,
-            Err(_) => shared.load(gathered),
+            Err(_) => read(),
         }
     }
 }
@@ -380,23 +392,13 @@ impl Shared {
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Stops writing for good; the first reason stays.
-    fn stop_writing(&self, reason: &str) -> Arc<str> {
-        let kept = self.read_only.get_or_init(|| {
-            let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-            tracing::error!(reason, "the log is read-only from here on");
-            format!("{reason} (since {at})").into()
-        });
-        Arc::clone(kept)
-    }
 }
 
 #[async_trait]
 impl EventLog for SledLog {
     fn append(&self, appends: Vec<Append>, ack: Ack) -> Appending {
-        if let Some(reason) = self.shared.read_only.get() {
-            return ready(Err(AppendError::ReadOnly { reason: Arc::clone(reason) }));
+        if let Some(read_only) = self.shared.health.read_only() {
+            return ready(Err(AppendError::ReadOnly(read_only)));
         }
         if let Err(error) = check_shape(&appends) {
             return ready(Err(error));
@@ -452,8 +454,12 @@ impl EventLog for SledLog {
         self.head.clone()
     }
 
-    fn read_only(&self) -> Option<Arc<str>> {
-        self.shared.read_only.get().cloned()
+    fn read_only(&self) -> Option<ReadOnly> {
+        self.shared.health.read_only()
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.shared.health.known_damage()
     }
 
     async fn verify(&self) -> Result<Verified, ReadError> {
@@ -463,8 +469,11 @@ impl EventLog for SledLog {
             let (layers, _) = shared.layers();
             let keys = checkpoint::Book::new(shared.directory.root()).keys();
             let reading = (&shared.blobs, shared.decoder());
-            let verified = verify::verify(&layers, reading, verify::Until::Position(head), &keys);
-            checkpoint::complete(verified, shared.directory.root(), &*shared)
+            let mut verified = verify::verify(&layers, reading, verify::Until::Position(head), &keys);
+            verified.problems.extend(layers.misplaced());
+            let verified = checkpoint::complete(verified, shared.directory.root(), &*shared)?;
+            shared.health.checked(&verified.problems);
+            Ok(verified)
         };
         tokio::task::spawn_blocking(check).await.map_err(|error| ReadError::Store {
             what: "the whole log".to_owned(),

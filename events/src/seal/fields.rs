@@ -49,7 +49,7 @@ const fn fields(
 pub const ALL: &[Fields] = &[
     fields(
         "workspace.created.v1",
-        &["name", "role", "workspace_dir", "url"],
+        &["name", "role", "entry", "workspace_dir", "url"],
         &[("runtime", OPERATORS), ("model", "a product's name"), ("template", OPERATORS)],
     ),
     fields("workspace.renamed.v1", &["name"], &[]),
@@ -87,10 +87,19 @@ pub const ALL: &[Fields] = &[
         &["error", "failure.excerpt", "failure.message"],
         &[("method", "a name of the protocol's"), ("failure.fingerprint", DIGEST)],
     ),
+    fields(
+        "workspace.call_queued.v1",
+        &["request"],
+        &[("method", "a name of the protocol's"), ("digest", DIGEST)],
+    ),
+    fields("workspace.call_returned.v1", &["error"], &[]),
+    fields("workspace.call_dequeued.v1", &["error"], &[("reason", WORD)]),
     fields("workspace.secret_set.v1", &["name"], &[("value", SEALED)]),
     fields("workspace.secret_removed.v1", &["name"], &[]),
     fields("fleet.secret_set.v1", &["name"], &[("value", SEALED)]),
     fields("fleet.secret_removed.v1", &["name"], &[]),
+    fields("fleet.master_key_rotated.v1", &[], &[("master", DIGEST)]),
+    fields("fleet.org_token_issued.v1", &["name"], &[("prefix", "made at random, for showing")]),
     fields(
         "workspace.call_recorded.v1",
         &["request.text", "response.text", "error"],
@@ -107,6 +116,14 @@ pub const ALL: &[Fields] = &[
         &[],
     ),
     fields("workspace.notified.v1", &["message", "attachments"], &[]),
+    fields(
+        "workspace.agent_assigned.v1",
+        &[],
+        &[("model", "a product's name"), ("replaces.model", "a product's name")],
+    ),
+    fields("workspace.agent_removed.v1", &[], &[("model", "a product's name")]),
+    fields("workspace.team_expanded.v1", &["children.name", "children.role"], &[]),
+    fields("workspace.team_collapsed.v1", &["children.name", "children.role"], &[]),
     fields("workspace.delegation_requested.v1", &["task"], &[("key", DIGEST)]),
     fields("workspace.delegation_ended.v1", &["response.text", "error"], &[("reason", WORD)]),
     fields(

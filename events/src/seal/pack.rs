@@ -14,7 +14,8 @@ pub(super) type Replace<'a, E> = &'a mut dyn FnMut(&str, &[u8]) -> Replaced<E>;
 pub(super) type Replaced<E> = Result<Option<Vec<u8>>, E>;
 
 /// Shows the value of each path to `replace`, and answers the payload with what that puts in their place; `None` if nothing
-/// is replaced. A path's parts are joined by dots, each the name of a map's field.
+/// is replaced. A path's parts are joined by dots, each the name of a map's field; where a list stands between two, it goes on
+/// in each of its maps.
 pub(super) fn replace<E: From<Broken>>(
     payload: &[u8],
     paths: &[&str],
@@ -75,8 +76,22 @@ impl Rewriting<'_> {
             if below.is_empty() {
                 *at = skip(payload, *at)?;
             } else {
-                self.map(at, &below, replace)?;
+                self.maps(at, &below, replace)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Goes through one map, or through each map of a list: the fields of all of them go by the same path.
+    fn maps<E: From<Broken>>(
+        &mut self,
+        at: &mut usize,
+        paths: &[(&str, &str)],
+        replace: Replace<'_, E>,
+    ) -> Result<(), E> {
+        let items = list_len(self.payload, at)?;
+        for _ in 0..items.unwrap_or(1) {
+            self.map(at, paths, replace)?;
         }
         Ok(())
     }
@@ -85,6 +100,12 @@ impl Rewriting<'_> {
 /// Whether there is nothing in a value: nil, or a text without letters.
 pub(super) const fn is_empty(value: &[u8]) -> bool {
     matches!(value, [0xc0 | 0xa0] | [0xd9, 0])
+}
+
+/// Whether a payload may hold something sealed. What does not have one of three bytes anywhere surely does not, and need not
+/// be gone through.
+pub(super) fn may_hold_sealed(payload: &[u8]) -> bool {
+    payload.iter().any(|byte| matches!(byte, 0xc7..=0xc9))
 }
 
 /// The sealed bytes that a value holds, if it does.
@@ -135,6 +156,18 @@ fn map_len(bytes: &[u8], at: &mut usize) -> Result<Option<usize>, Broken> {
         marker @ 0x80..=0x8f => (usize::from(marker & 0x0f), 1),
         0xde => (number(bytes, *at + 1, 2)?, 3),
         0xdf => (number(bytes, *at + 1, 4)?, 5),
+        _ => return Ok(None),
+    };
+    *at += header;
+    Ok(Some(length))
+}
+
+/// Reads a list's header; `None` if there is no list.
+fn list_len(bytes: &[u8], at: &mut usize) -> Result<Option<usize>, Broken> {
+    let (length, header) = match bytes.get(*at).ok_or(Broken)? {
+        marker @ 0x90..=0x9f => (usize::from(marker & 0x0f), 1),
+        0xdc => (number(bytes, *at + 1, 2)?, 3),
+        0xdd => (number(bytes, *at + 1, 4)?, 5),
         _ => return Ok(None),
     };
     *at += header;
@@ -208,6 +241,19 @@ mod tests {
         expected["j"]["k"]["l"] = "z".into();
         expected["last"] = "z".into();
         assert_eq!(changed, expected);
+    }
+
+    #[test]
+    fn the_maps_of_a_list_go_by_the_path_of_the_list() {
+        let payload =
+            serde_json::json!({"a": [{"b": "x"}, 7, {"c": 1, "b": "y"}, [{"b": "z"}]], "d": {"b": "w"}});
+        let bytes = rmp_serde::to_vec_named(&payload).unwrap();
+        let changed = replace::<Broken>(&bytes, &["a.b"], &mut |_, _| Ok(Some(short_text("!"))));
+        let changed: serde_json::Value = rmp_serde::from_slice(&changed.unwrap().unwrap()).unwrap();
+        let mut expected = payload;
+        expected["a"][0]["b"] = "!".into();
+        expected["a"][2]["b"] = "!".into();
+        assert_eq!(changed, expected, "lists within a list are nobody's fields");
     }
 
     #[test]

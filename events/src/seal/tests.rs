@@ -9,15 +9,18 @@ use crate::workspace::Created;
 const SOURCES: &[&str] = &[
     include_str!("../workspace.rs"),
     include_str!("../workspace/activity.rs"),
+    include_str!("../workspace/assignment.rs"),
     include_str!("../workspace/delegation.rs"),
     include_str!("../workspace/drain.rs"),
     include_str!("../workspace/evidence.rs"),
     include_str!("../workspace/instance.rs"),
     include_str!("../workspace/profile.rs"),
+    include_str!("../workspace/queue.rs"),
     include_str!("../workspace/restart.rs"),
     include_str!("../workspace/secret.rs"),
     include_str!("../workspace/session.rs"),
     include_str!("../workspace/suspicion.rs"),
+    include_str!("../workspace/team.rs"),
     include_str!("../workspace/token.rs"),
 ];
 
@@ -28,6 +31,7 @@ const FLEET: &[&str] = &[
     include_str!("../fleet/incident.rs"),
     include_str!("../fleet/policy.rs"),
     include_str!("../fleet/secret.rs"),
+    include_str!("../fleet/token.rs"),
 ];
 
 type Structs = BTreeMap<String, Vec<(String, String)>>;

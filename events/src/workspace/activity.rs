@@ -137,6 +137,13 @@ pub struct ActivityReported {
     pub response: Option<String>,
 }
 
+/// See [`Event::ActivityAcked`](super::Event::ActivityAcked).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActivityAcked {
+    /// The `seq` of the last row that it has done with; never less than before.
+    pub seq: u64,
+}
+
 /// See [`Event::Notified`](super::Event::Notified).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notified {

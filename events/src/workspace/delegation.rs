@@ -73,8 +73,8 @@ pub struct DelegationEnded {
     pub target: WorkspaceId,
     /// What came of it.
     pub outcome: DelegationOutcome,
-    /// A stable word for why it failed: `access_denied`, `target_removed`, `target_paused`, `target_unavailable`, `target_busy`,
-    /// `agent_error`, `empty_response`, `outcome_unknown`, `expired`, `reported`.
+    /// A stable word for why it failed: `access_denied`, `target_removed`, `target_paused`, `target_hibernated`,
+    /// `target_unavailable`, `target_busy`, `agent_error`, `empty_response`, `outcome_unknown`, `expired`, `reported`.
     pub reason: Option<String>,
     /// What the other agent said.
     pub response: Option<Text>,

@@ -14,6 +14,8 @@ pub enum ProvisionOrigin {
     Restart,
     /// A person resumed it.
     Resume,
+    /// It hibernated, and somebody needs it.
+    Wake,
 }
 
 /// See [`Event::ProvisionRequested`](super::Event::ProvisionRequested).
@@ -77,6 +79,8 @@ pub enum StopReason {
     Restart,
     /// The workspace is paused.
     Pause,
+    /// Nobody needs it for now.
+    Hibernate,
     /// The workspace is removed.
     Remove,
     /// The platform shuts down and was told to take its workspaces with it.

@@ -89,6 +89,9 @@ pub struct Created {
     pub model: Option<String>,
     /// The template directory that its configuration comes from.
     pub template: Option<String>,
+    /// The entry of its parent's template that it was made from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
     /// Its place in the hierarchy.
     pub parent: Option<WorkspaceId>,
     /// A host directory to work in.

@@ -3,8 +3,8 @@
 use covalence_events::fleet as f;
 use covalence_events::workspace as w;
 use covalence_events::{
-    CallId, DelegationId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal, RestartId,
-    Timestamp, TokenId, WorkspaceId,
+    AgentId, CallId, DelegationId, EventId, Fact, Generation, HoldId, PolicyHash, Position, Principal,
+    QueueId, RestartId, Timestamp, TokenId, WorkspaceId,
 };
 
 fn id<T: std::str::FromStr>(n: u8) -> T {
@@ -95,11 +95,20 @@ pub(crate) fn all() -> Vec<Fact> {
         .chain(supervision())
         .chain(traffic())
         .chain(activity())
+        .chain(coordination())
         .chain(doubts());
     let workspace = workspace.chain(sessions()).chain(drains());
     workspace
         .map(Fact::Workspace)
-        .chain(platform().into_iter().chain(fleet()).chain(policy()).chain(choices()).map(Fact::Fleet))
+        .chain(
+            platform()
+                .into_iter()
+                .chain(fleet())
+                .chain(policy())
+                .chain(choices())
+                .chain(keys())
+                .map(Fact::Fleet),
+        )
         .collect()
 }
 
@@ -134,6 +143,7 @@ fn life() -> Vec<w::Event> {
         backend: w::BackendKind::Process,
         model: text("some-model"),
         template: text("translator"),
+        entry: None,
         parent: Some(id::<WorkspaceId>(1)),
         workspace_dir: text("/srv/texts"),
         workspace_access: w::WorkspaceAccess::ReadOnly,
@@ -157,7 +167,9 @@ fn life() -> Vec<w::Event> {
         w::Paused {}.into(),
         w::Erased {}.into(),
         w::Resumed {}.into(),
-        w::Removed { cascade_deleted: Some(3), purge: true }.into(),
+        w::HibernationRequested { forced: true, active_tasks: 2 }.into(),
+        w::Hibernated {}.into(),
+        w::Removed { cascade_deleted: Some(3), purge: true, forwarded_to: None }.into(),
     ]
 }
 
@@ -310,6 +322,54 @@ fn said(text: &str) -> w::Text {
     w::Text { text: text.to_owned(), cut: true }
 }
 
+/// Calls that wait, and what else workspaces have to do with each other.
+fn coordination() -> Vec<w::Event> {
+    vec![
+        w::CallQueued {
+            queue: id::<QueueId>(13),
+            caller: Principal::Workspace(id(9)),
+            method: "message/send".to_owned(),
+            digest: text("00c0ffee00c0ffee"),
+            not_before: Some(time()),
+            expires: time(),
+            request: "{\"method\":\"message/send\"}".to_owned(),
+        }
+        .into(),
+        w::CallDispatched { queue: id::<QueueId>(13), call: id::<CallId>(8) }.into(),
+        w::CallReturned {
+            queue: id::<QueueId>(13),
+            busy: true,
+            not_before: time(),
+            error: "all slots taken".to_owned(),
+        }
+        .into(),
+        w::CallDequeued {
+            queue: id::<QueueId>(13),
+            outcome: w::QueueOutcome::Failed,
+            reason: text("outcome_unknown"),
+            error: text("cut off"),
+        }
+        .into(),
+        w::ActivityAcked { seq: 7_000_000_000 }.into(),
+        w::AgentAssigned {
+            agent: id::<AgentId>(11),
+            model: "opus".to_owned(),
+            replaces: Some(w::Assigned { agent: id::<AgentId>(12), model: "sonnet".to_owned() }),
+            from: Some(id(9)),
+        }
+        .into(),
+        w::AgentRemoved { agent: id::<AgentId>(11), model: "opus".to_owned(), to: Some(id(9)) }.into(),
+        w::AgentMoveEnded { agent: id::<AgentId>(11), taken: true }.into(),
+        w::TeamExpanded { children: team() }.into(),
+        w::TeamCollapsed { children: team() }.into(),
+    ]
+}
+
+fn team() -> Vec<w::TeamMember> {
+    let member = |n, name: &str, role| w::TeamMember { id: id(n), name: name.to_owned(), role };
+    vec![member(1, "digger", text("digs")), member(2, "carrier", None)]
+}
+
 fn activity() -> Vec<w::Event> {
     vec![
         w::SecretSet { name: "API_KEY".to_owned(), value: "AQIDBA==".to_owned() }.into(),
@@ -383,7 +443,7 @@ fn failure() -> w::FailureSign {
     }
 }
 
-/// A call that was tried more than once, one that failed, and a restart with a reason: fields that came after the fixtures of their tags.
+/// A call that was tried more than once, one that failed, a restart with a reason, a removal with a successor, and one of a team: fields that came after the fixtures of their tags.
 pub(crate) fn later_fields() -> Vec<Fact> {
     let retried = traffic().into_iter().filter_map(|event| match event {
         w::Event::CallFinished(call) => {
@@ -400,7 +460,14 @@ pub(crate) fn later_fields() -> Vec<Fact> {
         forced: true,
         reason: text("its disk is new"),
     };
-    retried.chain([forced.into()]).map(Fact::Workspace).collect()
+    let forwarded =
+        w::Removed { cascade_deleted: Some(2), purge: false, forwarded_to: Some(id::<WorkspaceId>(9)) };
+    let of_a_team = life().into_iter().filter_map(|event| match event {
+        w::Event::Created(created) => Some(w::Created { entry: text("digger"), ..created }.into()),
+        _ => None,
+    });
+    let others = [forced.into(), forwarded.into()];
+    retried.chain(others).chain(of_a_team).map(Fact::Workspace).collect()
 }
 
 fn sessions() -> Vec<w::Event> {
@@ -630,6 +697,21 @@ fn policy() -> Vec<f::Event> {
         .into(),
         f::HoldReleased { hold: id::<HoldId>(5), reason: "released".to_owned(), comment: text("done") }
             .into(),
+    ]
+}
+
+/// Keys and tokens of everybody's.
+fn keys() -> Vec<f::Event> {
+    vec![
+        f::MasterKeyRotated { master: "0123456789abcdef".to_owned(), keys: 7, in_force: true }.into(),
+        f::OrgTokenIssued {
+            token: id::<TokenId>(9),
+            sha256: [0xab; 32],
+            prefix: "Zm9vYmFy".to_owned(),
+            name: text("deploy"),
+        }
+        .into(),
+        f::OrgTokenRevoked { token: id::<TokenId>(9) }.into(),
     ]
 }
 

@@ -120,12 +120,14 @@ pub(crate) struct Disk {
     /// Changes and syncs until the power goes; `None`: it stays.
     left: Option<u64>,
     off: bool,
+    /// Syncs that were refused, while they are.
+    refused: Option<u64>,
 }
 
 impl Disk {
     /// A disk that holds an image, all of it synced.
     pub(crate) fn new(image: &Image) -> Self {
-        let mut disk = Self { nodes: HashMap::new(), next: ROOT, left: None, off: false };
+        let mut disk = Self { nodes: HashMap::new(), next: ROOT, left: None, off: false, refused: None };
         disk.load(image);
         disk
     }
@@ -150,6 +152,16 @@ impl Disk {
     /// Cuts the power at the change or sync with this number, from now on and from 1.
     pub(crate) fn cut_after(&mut self, changes: u64) {
         self.left = Some(changes);
+    }
+
+    /// Fails every sync from now on, or none any more. What was written stays readable, as a page cache would have it.
+    pub(crate) fn refuse_syncs(&mut self, refuse: bool) {
+        self.refused = refuse.then_some(0);
+    }
+
+    /// How many syncs were refused.
+    pub(crate) fn refused_syncs(&self) -> u64 {
+        self.refused.unwrap_or(0)
     }
 
     /// Changes and syncs until the power goes.
@@ -312,6 +324,10 @@ impl Disk {
     /// Makes what a file holds, or which names a directory has, survive.
     pub(super) fn sync(&mut self, node: Node) -> Result<(), Errno> {
         if self.change()? {
+            return Err(Errno::EIO);
+        }
+        if let Some(refused) = &mut self.refused {
+            *refused += 1;
             return Err(Errno::EIO);
         }
         match self.nodes.get_mut(&node).ok_or(Errno::ENOENT)? {

@@ -3,7 +3,6 @@
 use std::ops::AddAssign;
 
 use super::disk::Change;
-use crate::victim::random;
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -126,4 +125,12 @@ impl Luck {
 
 fn below(seed: &mut u64, bound: usize) -> usize {
     usize::try_from(random(seed) % bound.max(1) as u64).unwrap_or(0)
+}
+
+/// Xorshift: repeatable, and random enough for a disk.
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
 }

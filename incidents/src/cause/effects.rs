@@ -137,10 +137,9 @@ fn of_case(scene: &Scene, case: &Case) -> Vec<Effect> {
     if let Some(mark) = case.cut_calls.first() {
         add(EffectKind::Call, *mark, mark.at, CALL_WEIGHT);
     }
-    let stopped = scene
-        .acts
-        .iter()
-        .find(|act| act.workspace == Some(case.id) && matches!(act.word, "paused" | "removed"));
+    let stopped = scene.acts.iter().find(|act| {
+        act.workspace == Some(case.id) && matches!(act.word, "paused" | "hibernation_requested" | "removed")
+    });
     if let Some(act) = stopped {
         add(EffectKind::Stopped, act.mark, act.mark.at, 1.0);
     }

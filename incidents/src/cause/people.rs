@@ -54,7 +54,13 @@ fn restarts(scene: &Scene, who: &Who) -> Option<Finding> {
 }
 
 fn stops(scene: &Scene, who: &Who) -> Option<Finding> {
-    by_hand(scene, who, &["paused", "removed"], "stopped", Explains::of(&[Stopped, Call]))
+    by_hand(
+        scene,
+        who,
+        &["paused", "hibernation_requested", "removed"],
+        "stopped",
+        Explains::of(&[Stopped, Call]),
+    )
 }
 
 /// A hold or an emergency stop by which restarts waited.

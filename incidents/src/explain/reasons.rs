@@ -41,6 +41,12 @@ fn by_people(standing: &Standing, name: &str, at: Timestamp, reasons: &mut Vec<R
             reasons.push(paused);
             return;
         }
+        Life::Asleep => {
+            let mut asleep = reason("hibernated", "it hibernates until somebody needs it", standing.since);
+            asleep.remedy = Some(format!("covalence workspaces resume {name}"));
+            reasons.push(asleep);
+            return;
+        }
         Life::Unknown | Life::Starting | Life::Running | Life::Offline | Life::Failed => {}
     }
     if let Some(down) = standing.platform_down.filter(|_| !standing.is_settled()) {
@@ -173,6 +179,6 @@ fn nothing(standing: &Standing, at: Timestamp) -> Option<Reason> {
         }
         Life::Starting => Some(reason("starting", "it is being started", standing.since)),
         Life::Unknown => Some(reason("never_started", "it was never started", None)),
-        Life::Offline | Life::Failed | Life::Paused | Life::Removed => None,
+        Life::Offline | Life::Failed | Life::Paused | Life::Asleep | Life::Removed => None,
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Life {
     Failed,
     /// A person paused it.
     Paused,
+    /// It hibernates.
+    Asleep,
     /// It is gone for good.
     Removed,
 }
@@ -246,6 +248,11 @@ impl Standing {
                 self.live(Life::Paused, mark);
                 self.nothing_against();
             }
+            E::HibernationRequested(_) => {
+                self.wish = None;
+                self.live(Life::Asleep, mark);
+                self.nothing_against();
+            }
             E::Resumed(_) => self.live(Life::Starting, mark),
             E::Removed(_) => {
                 self.wish = None;
@@ -367,7 +374,7 @@ impl Standing {
     /// Where it stands, in the word of `docs/supervision.md`.
     pub(super) fn word(&self) -> &'static str {
         match (self.life, &self.wish) {
-            (Life::Paused | Life::Removed, _) => "stopped",
+            (Life::Paused | Life::Asleep | Life::Removed, _) => "stopped",
             _ if self.quarantine.is_some() => "quarantined",
             _ if self.outcome_unknown.is_some() => "outcome_unknown",
             (_, Some(wish)) => match wish.progress {

@@ -143,6 +143,7 @@ impl Case {
             }
             Event::RestartStarted(_) => self.last_operation = Some((mark.at, "restarted")),
             Event::Resumed(_) => self.last_operation = Some((mark.at, "resumed")),
+            Event::HibernationRequested(_) => self.last_operation = Some((mark.at, "sent to sleep")),
             _ => {}
         }
         if let Some(changed) = change(fact) {
@@ -211,7 +212,9 @@ impl Case {
             }
             Event::CallFinished(e) if matches!(e.outcome, CallOutcome::Unknown) => self.cut_calls.push(mark),
             Event::HeartbeatReceived(_) | Event::Registered(_) => self.heard.push(mark.at),
-            Event::Paused(_) | Event::Removed(_) if *by == Principal::Admin => self.back(mark.at),
+            Event::Paused(_) | Event::HibernationRequested(_) | Event::Removed(_) if by.is_operator() => {
+                self.back(mark.at);
+            }
             _ => {}
         }
     }
@@ -262,6 +265,7 @@ pub(super) fn act(fact: &Event) -> Option<(&'static str, String)> {
             ));
         }
         Event::Paused(_) => "it was paused",
+        Event::HibernationRequested(_) => "it was sent to sleep",
         Event::Removed(_) => "it was removed",
         Event::Resumed(_) => "it was resumed",
         Event::Moved(_) => "it was moved",

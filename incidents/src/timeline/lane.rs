@@ -1,7 +1,7 @@
 //! Which lanes a fact belongs to.
 
 use covalence_events::workspace::BackendKind;
-use covalence_events::{Fact, Principal, Recorded, fleet, workspace};
+use covalence_events::{Fact, Recorded, fleet, workspace};
 
 use super::{Lane, LaneKind};
 use crate::who::Who;
@@ -14,12 +14,8 @@ pub(super) fn of(recorded: &Recorded, who: &Who) -> Option<(Lane, Vec<Lane>)> {
     match &recorded.fact {
         Fact::Workspace(event) => {
             let lane = workspace_lane(recorded, who)?;
-            let also = match recorded.meta.principal {
-                Principal::Admin if !is_routine(event) => vec![plain(LaneKind::Operator, "operator")],
-                Principal::Admin | Principal::System | Principal::Workspace(_) | Principal::Anonymous => {
-                    Vec::new()
-                }
-            };
+            let by_person = recorded.meta.principal.is_operator() && !is_routine(event);
+            let also = by_person.then(|| plain(LaneKind::Operator, "operator")).into_iter().collect();
             (!is_hidden(event)).then_some((lane, also))
         }
         Fact::Fleet(event) => Some(fleet(event, recorded, who)),
@@ -71,7 +67,7 @@ fn fleet(event: &fleet::Event, recorded: &Recorded, who: &Who) -> (Lane, Vec<Lan
         ),
         F::QuarantineProbed(_) => (own().unwrap_or_else(platform), Vec::new()),
         F::QuarantineLifted(_) => {
-            let by_person = recorded.meta.principal == Principal::Admin;
+            let by_person = recorded.meta.principal.is_operator();
             (own().unwrap_or_else(platform), by_person.then(person).into_iter().collect())
         }
         F::EngineLost(e) => (engine(&e.engine), Vec::new()),
@@ -88,14 +84,18 @@ fn fleet(event: &fleet::Event, recorded: &Recorded, who: &Who) -> (Lane, Vec<Lan
         F::FlightRecorded(e) => (plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str())), Vec::new()),
         F::FlightLost(e) => (plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str())), Vec::new()),
         F::BrakeReleased(e) => {
-            let by_person = recorded.meta.principal == Principal::Admin;
+            let by_person = recorded.meta.principal.is_operator();
             let brake = plain(LaneKind::Brake, &format!("brake:{}", e.cell.as_str()));
             (brake, by_person.then(person).into_iter().collect())
         }
         F::HoldSet(e) => (person(), scoped(e.scope, who)),
         F::ModeSet(e) => (person(), scoped(e.scope, who)),
         F::StrategySet(e) => (person(), vec![one(e.team, who)]),
-        F::SecretSet(_) | F::SecretRemoved(_) => (person(), Vec::new()),
+        F::SecretSet(_)
+        | F::SecretRemoved(_)
+        | F::MasterKeyRotated(_)
+        | F::OrgTokenIssued(_)
+        | F::OrgTokenRevoked(_) => (person(), Vec::new()),
         F::IncidentOpened(e) => {
             let brake = e.cell.map(|cell| plain(LaneKind::Brake, &format!("brake:{}", cell.as_str())));
             (

@@ -166,6 +166,15 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         ),
         Event::SecretSet(_) => Said::new(Plain, "a secret of all workspaces was set"),
         Event::SecretRemoved(_) => Said::new(Plain, "a secret of all workspaces was removed"),
+        Event::MasterKeyRotated(e) if e.in_force => Said::new(
+            Plain,
+            format!("the master key was replaced: {} keys are wrapped by {}", e.keys, e.master),
+        ),
+        Event::MasterKeyRotated(e) => {
+            Said::new(Plain, format!("the master key is being replaced: the next start needs {}", e.master))
+        }
+        Event::OrgTokenIssued(e) => Said::new(Plain, format!("organisation token {} was made", e.prefix)),
+        Event::OrgTokenRevoked(_) => Said::new(Plain, "an organisation token was revoked"),
         Event::StrategySet(e) => {
             Said::new(Plain, format!("the team below {} restarts {}", name(e.team), e.strategy.as_str()))
         }

@@ -1,8 +1,8 @@
 //! Facts about one workspace in words.
 
 use covalence_events::workspace::{
-    CallOutcome, DelegationOutcome, Event, EvidenceClass, EvidenceObserved, ProvisionOrigin, RestartCause,
-    RestartRequested, SuspicionRaised, Verdict, VerdictWithheld,
+    CallOutcome, DelegationOutcome, Event, EvidenceClass, EvidenceObserved, ProvisionOrigin, QueueOutcome,
+    RestartCause, RestartRequested, SuspicionRaised, Verdict, VerdictWithheld,
 };
 
 use super::{Said, Weight, exit_status, lasting, plain};
@@ -40,6 +40,7 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
                 ProvisionOrigin::Create => "it was created",
                 ProvisionOrigin::Restart => "a restart",
                 ProvisionOrigin::Resume => "it was resumed",
+                ProvisionOrigin::Wake => "somebody needs it",
             };
             let session = if e.reset_session { ", with a fresh session" } else { "" };
             Said::new(Plain, format!("generation {} is to be started: {why}{session}", e.generation))
@@ -124,6 +125,11 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::HeartbeatReceived(_) => Said::new(Routine, "heartbeat"),
         Event::Paused(_) => Said::new(Plain, "paused by a person"),
         Event::Resumed(_) => Said::new(Plain, "resumed by a person"),
+        Event::HibernationRequested(e) if e.forced && e.active_tasks > 0 => {
+            Said::new(Plain, format!("to sleep, and {} tasks under way are cut off", e.active_tasks))
+        }
+        Event::HibernationRequested(_) => Said::new(Plain, "to sleep until somebody needs it"),
+        Event::Hibernated(_) => Said::new(Plain, "it sleeps"),
         Event::Removed(_) => Said::new(Plain, "removed"),
         Event::Erased(_) => Said::new(Plain, "what was said about it was erased"),
         Event::TokenIssued(_) | Event::TokensRevoked(_) => Said::new(Routine, "its tokens changed"),
@@ -140,6 +146,31 @@ pub(super) fn say(event: &Event, who: &Who) -> Said {
         Event::MessageQueued(_) => Said::new(Routine, "a message waits for it to be fetched"),
         Event::ActivityReported(_) => Said::new(Routine, "it reported what it does"),
         Event::Notified(_) => Said::new(Routine, "it said something to people"),
+        Event::CallQueued(_) => Said::new(Routine, "a call waits until it has time"),
+        Event::CallDispatched(_) => Said::new(Routine, "a call that waited is sent"),
+        Event::CallReturned(e) if e.busy => Said::new(Routine, "it has no time for a call that waits"),
+        Event::CallReturned(_) => Said::new(Doubt, "a call that waits could not be delivered"),
+        Event::CallDequeued(e) => match e.outcome {
+            QueueOutcome::Completed => Said::new(Routine, "a call that waited was answered"),
+            QueueOutcome::Failed | QueueOutcome::Dropped => Said::new(
+                Doubt,
+                format!("a call that waited ended: {}", e.reason.as_deref().unwrap_or("no reason given")),
+            ),
+        },
+        Event::ActivityAcked(_) => Said::new(Routine, "it has done with its feed up to there"),
+        Event::AgentAssigned(e) => Said::new(Routine, format!("model {} is assigned", cut(&e.model))),
+        Event::AgentRemoved(e) => match e.to {
+            Some(to) => Said::new(Routine, format!("model {} moves to {}", cut(&e.model), who.name(to))),
+            None => Said::new(Routine, format!("model {} is not assigned any more", cut(&e.model))),
+        },
+        Event::AgentMoveEnded(e) if e.taken => Said::new(Routine, "its assignment has moved"),
+        Event::AgentMoveEnded(_) => Said::new(Doubt, "its assignment could not move"),
+        Event::TeamExpanded(e) => {
+            Said::new(Plain, format!("its team is there: {} workspaces", e.children.len()))
+        }
+        Event::TeamCollapsed(e) => {
+            Said::new(Plain, format!("its team was removed: {} workspaces", e.children.len()))
+        }
         Event::DelegationRequested(_) => Said::new(Routine, "it handed on a task"),
         Event::DelegationDispatched(_) => Said::new(Routine, "a task that it handed on was sent"),
         Event::DelegationQueued(_) => Said::new(Routine, "a task that it handed on waits"),

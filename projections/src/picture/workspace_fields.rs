@@ -27,6 +27,7 @@ fn identity(fields: &mut Fields, row: &Row) {
     say(fields, "runtime", row.runtime.as_ref());
     say(fields, "model", row.model.as_deref());
     say(fields, "template", row.template.as_deref());
+    say(fields, "entry", row.entry.as_deref());
     say(fields, "parent", row.parent.map(|id| id.to_string()));
     say(fields, "workspace_dir", row.workspace_dir.as_deref());
     say(fields, "workspace_access", row.workspace_access.as_str());
@@ -38,6 +39,8 @@ fn identity(fields: &mut Fields, row: &Row) {
     say(fields, "created_at", time(row.created_at));
     say(fields, "updated_at", time(row.updated_at));
     say(fields, "removed_at", row.removed_at.map(time));
+    say(fields, "forwarded_to", row.forwarded_to.map(|id| id.to_string()));
+    say(fields, "agent", row.assigned.as_deref().map(|assigned| assigned.model.as_str()));
 }
 
 fn address(fields: &mut Fields, row: &Row) {
@@ -50,6 +53,7 @@ fn address(fields: &mut Fields, row: &Row) {
 /// What the agent says of itself.
 fn reported(fields: &mut Fields, row: &Row) {
     say(fields, "monthly_spend", row.monthly_spend);
+    say(fields, "last_acked_seq", row.last_acked_seq);
     say(fields, "active_tasks", row.active_tasks);
     say(fields, "uptime_seconds", row.uptime_seconds);
     say(fields, "current_task", row.current_task.as_str());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use covalence_events::seal::ERASED;
-use covalence_events::workspace::{BackendKind, Created, Event, HeartbeatReceived, InstanceStarted};
+use covalence_events::workspace::{
+    Assigned, BackendKind, Created, Event, HeartbeatReceived, InstanceStarted,
+};
 use covalence_events::{
     Fact, Generation, Principal, Recorded, RestartId, StreamId, Timestamp, WorkspaceId, fleet,
 };
@@ -20,7 +22,7 @@ use life::{advise, live, trail};
 
 impl Projection for Roster {
     const NAME: &'static str = "roster";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 4;
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ApplyError> {
         match (recorded.stream, &recorded.fact) {
@@ -160,6 +162,7 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         runtime,
         model: created.model.clone(),
         template: created.template.clone(),
+        entry: created.entry.clone(),
         parent: created.parent,
         url: created.url.clone(),
         url_trusted: false,
@@ -197,6 +200,9 @@ fn new_row(id: WorkspaceId, created: &Created, runtime: Arc<str>, recorded: &Rec
         advice: None,
         evidence: None,
         lost: None,
+        assigned: None,
+        last_acked_seq: 0,
+        forwarded_to: None,
     }
 }
 
@@ -226,6 +232,15 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
             row.delivery_mode = Some(e.delivery_mode);
             row.last_heartbeat_at = Some(at);
         }
+        Event::ActivityAcked(e) => {
+            row.last_acked_seq = e.seq;
+            // It reads, and does not change.
+            return;
+        }
+        Event::AgentAssigned(e) => {
+            row.assigned = Some(Box::new(Assigned { agent: e.agent, model: e.model.clone() }));
+        }
+        Event::AgentRemoved(_) => row.assigned = None,
         Event::CardUpdated(e) => row.agent_card = Card::new(&e.agent_card),
         Event::Erased(_) => erase(row),
         Event::HeartbeatReceived(e) => heartbeat(row, e, at),
@@ -249,6 +264,13 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallQueued(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
+        | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::HandlerPanicked(_)
         | Event::RestartAnnounced(_)
@@ -276,6 +298,8 @@ fn describe(row: &mut Row, event: &Event, at: Timestamp, words: &Words) {
         | Event::Quarantined(_)
         | Event::Paused(_)
         | Event::Resumed(_)
+        | Event::HibernationRequested(_)
+        | Event::Hibernated(_)
         | Event::Removed(_)
         | Event::SuspicionRaised(_)
         | Event::SuspicionCleared(_)
@@ -295,7 +319,7 @@ fn erase(row: &mut Row) {
         }
     };
     gone(&mut row.name);
-    row.role.iter_mut().chain(&mut row.workspace_dir).for_each(gone);
+    row.role.iter_mut().chain(&mut row.entry).chain(&mut row.workspace_dir).for_each(gone);
     if !row.url_trusted {
         row.url.iter_mut().for_each(gone);
     }

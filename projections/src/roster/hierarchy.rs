@@ -43,6 +43,20 @@ pub enum AccessRule {
 }
 
 impl AccessRule {
+    /// What it means, for people.
+    pub const fn explained(self) -> &'static str {
+        match self {
+            Self::Same => "a workspace may call itself",
+            Self::Unknown => "one of the two does not exist",
+            Self::Siblings => "both have the same parent",
+            Self::Roots => "both have no parent, and roots may call each other",
+            Self::Parent => "one is the parent of the other",
+            Self::Ancestor => "one is above the other",
+            Self::Broken => "the hierarchy above one of the two has no end",
+            Self::Unrelated => "they are neither siblings nor both roots, and none is above the other",
+        }
+    }
+
     /// The word shown.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -112,6 +126,37 @@ impl Roster {
         }
     }
 
+    /// What a rule rests on: the ids from the caller to the target along the hierarchy, where a way between them decided; for
+    /// a denial none.
+    pub fn edge(&self, caller: WorkspaceId, target: WorkspaceId, rule: AccessRule) -> Vec<WorkspaceId> {
+        match rule {
+            AccessRule::Same => vec![caller],
+            AccessRule::Roots | AccessRule::Parent => vec![caller, target],
+            AccessRule::Siblings => {
+                let parent = self.rows.get(&caller).and_then(|row| row.parent);
+                [Some(caller), parent, Some(target)].into_iter().flatten().collect()
+            }
+            AccessRule::Ancestor => {
+                let mut up = self.way_up(caller, target);
+                if up.is_empty() {
+                    up = self.way_up(target, caller);
+                    up.reverse();
+                }
+                up
+            }
+            AccessRule::Unknown | AccessRule::Broken | AccessRule::Unrelated => Vec::new(),
+        }
+    }
+
+    /// The ids from one workspace up to another; none where that is not above it.
+    fn way_up(&self, below: WorkspaceId, above: WorkspaceId) -> Vec<WorkspaceId> {
+        let ancestors = self.ancestors(below).unwrap_or_default();
+        let depth = ancestors.iter().position(|row| row.id == above);
+        let way = depth.map(|depth| &ancestors[..=depth]).unwrap_or_default();
+        let way = way.iter().map(|row| row.id);
+        if depth.is_some() { [below].into_iter().chain(way).collect() } else { Vec::new() }
+    }
+
     fn is_above(&self, above: WorkspaceId, below: WorkspaceId) -> Result<bool, BrokenHierarchy> {
         Ok(self.ancestors(below)?.iter().any(|row| row.id == above))
     }
@@ -147,6 +192,25 @@ impl Roster {
             parent = row.id;
             next += 1;
         }
+    }
+
+    /// What was removed below it, however deep, and could not be stopped.
+    pub fn unstopped(&self, id: WorkspaceId) -> Vec<WorkspaceId> {
+        let mut seen = std::collections::HashSet::from([id]);
+        let (mut found, mut open) = (Vec::new(), vec![id]);
+        while let Some(parent) = open.pop() {
+            let below = self.children.get(&Some(parent)).into_iter().flatten();
+            for row in below.filter_map(|(_, id)| self.rows.get(id)) {
+                if !seen.insert(row.id) {
+                    continue;
+                }
+                open.push(row.id);
+                found.extend(
+                    (row.status == Status::Removed && row.stop_failure().is_some()).then_some(row.id),
+                );
+            }
+        }
+        found
     }
 
     /// Whom it knows: siblings (for a root: the other roots, unless strict), then children, then its parent. Removed

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use covalence_events::workspace::{
-    BackendKind, DeliveryMode, EvidenceClass, InstanceRef, RestartCause, StopReason, WorkspaceAccess,
+    Assigned, BackendKind, DeliveryMode, EvidenceClass, InstanceRef, RestartCause, StopReason,
+    WorkspaceAccess,
 };
 use covalence_events::{Generation, Position, RestartId, Timestamp, WorkspaceId};
 use serde::de::Error as _;
@@ -31,6 +32,10 @@ pub enum Status {
     Failed,
     /// A person stopped it.
     Paused,
+    /// It is being stopped until somebody needs it.
+    Hibernating,
+    /// It is stopped until somebody needs it.
+    Hibernated,
     /// It is gone for good.
     Removed,
     /// External, created without a URL, never heard from.
@@ -39,13 +44,15 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Provisioning,
         Self::Online,
         Self::Offline,
         Self::Degraded,
         Self::Failed,
         Self::Paused,
+        Self::Hibernating,
+        Self::Hibernated,
         Self::Removed,
         Self::AwaitingAgent,
     ];
@@ -59,6 +66,8 @@ impl Status {
             Self::Degraded => "degraded",
             Self::Failed => "failed",
             Self::Paused => "paused",
+            Self::Hibernating => "hibernating",
+            Self::Hibernated => "hibernated",
             Self::Removed => "removed",
             Self::AwaitingAgent => "awaiting_agent",
         }
@@ -67,6 +76,11 @@ impl Status {
     /// Whether the agent is believed to answer.
     pub const fn is_up(self) -> bool {
         matches!(self, Self::Online | Self::Degraded)
+    }
+
+    /// Whether it is stopped, or about to be, until somebody needs it.
+    pub const fn is_asleep(self) -> bool {
+        matches!(self, Self::Hibernating | Self::Hibernated)
     }
 }
 
@@ -278,6 +292,8 @@ pub struct Row {
     pub model: Option<String>,
     /// The template directory that its configuration comes from.
     pub template: Option<String>,
+    /// The entry of its parent's template that it was made from, if it was.
+    pub entry: Option<String>,
     /// Its parent in the hierarchy.
     pub parent: Option<WorkspaceId>,
     /// Where the agent answers.
@@ -351,6 +367,12 @@ pub struct Row {
     pub advice: Option<Box<Advice>>,
     /// The last thing that was said about whether it lives, other than signs of life.
     pub evidence: Option<Box<Evidence>>,
+    /// The model that is assigned to it.
+    pub assigned: Option<Box<Assigned>>,
+    /// How far its agent has done with its feed, by the rows' `seq`; 0 before it said so.
+    pub last_acked_seq: u64,
+    /// Who stands in for it, since it was removed.
+    pub forwarded_to: Option<WorkspaceId>,
     /// What was pronounced dead last, in case that is taken back.
     pub(crate) lost: Option<Box<Lost>>,
 }

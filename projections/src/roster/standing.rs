@@ -242,7 +242,11 @@ fn operated(row: &mut Row, event: &Event, at: Timestamp) {
         }
     } else if let Event::Quarantined(e) = event {
         standing.enter(Condition::Quarantined, Some(&e.rule), at);
-    } else if let Event::Paused(_) | Event::Removed(_) = event {
+    } else if let Event::Paused(_)
+    | Event::HibernationRequested(_)
+    | Event::Hibernated(_)
+    | Event::Removed(_) = event
+    {
         standing.on_probation = false;
         standing.enter(Condition::Stopped, Some(row.status.as_str()), at);
     } else if let Event::Resumed(_) = event {
@@ -253,7 +257,7 @@ fn operated(row: &mut Row, event: &Event, at: Timestamp) {
 /// What became of an operation is known after all.
 fn settled(row: &mut Row, at: Timestamp) {
     let condition = match row.status {
-        Status::Paused | Status::Removed => Condition::Stopped,
+        Status::Paused | Status::Removed | Status::Hibernating | Status::Hibernated => Condition::Stopped,
         _ if row.restart.is_some() => Condition::Restarting,
         _ => Condition::Unknown,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::log::{Ack, Append, Appending, Expected, Verified};
+use covalence_events::log::{Ack, Append, Appending, Expected, ReadOnly, Verified};
 use covalence_events::workspace::{BackendKind, Renamed};
 use covalence_events::{
     BootId, CorrelationId, EventId, Fact, Meta, NewEvent, Principal, StreamId, Version, fleet, workspace,
@@ -374,7 +374,7 @@ impl EventLog for Thinned {
         self.log.watch()
     }
 
-    fn read_only(&self) -> Option<Arc<str>> {
+    fn read_only(&self) -> Option<ReadOnly> {
         None
     }
 

@@ -203,6 +203,9 @@ impl Supervision {
             | Event::IncidentClosed(_)
             | Event::SecretSet(_)
             | Event::SecretRemoved(_)
+            | Event::MasterKeyRotated(_)
+            | Event::OrgTokenIssued(_)
+            | Event::OrgTokenRevoked(_)
             | Event::FlightRecorded(_)
             | Event::FlightLost(_)
             | Event::InvariantViolated(_) => {}

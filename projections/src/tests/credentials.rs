@@ -1,6 +1,7 @@
 //! Who may speak for whom.
 
 use covalence_events::TokenId;
+use covalence_events::fleet::{OrgTokenIssued, OrgTokenRevoked};
 use covalence_events::workspace::{Removed, TokensRevoked};
 use uuid::Uuid;
 
@@ -66,7 +67,7 @@ fn a_removed_workspace_keeps_its_digests_and_none_is_live() {
     let mut history = History::default();
     history.of(1, created("a", None));
     history.of(1, token(1));
-    history.of(1, Removed { cascade_deleted: None, purge: false });
+    history.of(1, Removed { cascade_deleted: None, purge: false, forwarded_to: None });
     history.of(1, revoked(&[]));
     let credentials = fold(&history);
     let found = credentials.lookup(&[1; 32]).unwrap();
@@ -87,4 +88,30 @@ fn revoked_digests_of_one_workspace_are_bounded_and_the_oldest_go() {
     assert_eq!(credentials.of(id(1)).count(), REVOKED_KEPT + 1);
     assert!(credentials.lookup(&[1; 32]).is_none());
     assert!(credentials.lookup(&[many; 32]).unwrap().is_live());
+}
+
+fn issued_to_org(number: u8, name: Option<&str>) -> OrgTokenIssued {
+    OrgTokenIssued {
+        token: TokenId(Uuid::from_u128(u128::from(number))),
+        sha256: [number; 32],
+        prefix: format!("prefix-{number}"),
+        name: name.map(str::to_owned),
+    }
+}
+
+#[test]
+fn an_organisation_s_token_is_known_until_it_is_revoked_and_says_who_made_it() {
+    let mut history = History::default();
+    history.fleet(issued_to_org(1, Some("ci")));
+    history.fleet(issued_to_org(2, None));
+    let credentials = fold(&history);
+    let token = |number: u8| TokenId(Uuid::from_u128(u128::from(number)));
+    assert_eq!(credentials.lookup_org(&[1; 32]), Some(token(1)));
+    let names: Vec<_> = credentials.of_org().iter().map(|known| known.name.as_deref()).collect();
+    assert_eq!(names, [None, Some("ci")], "newest first");
+    assert!(!credentials.any_live(), "they close no fresh installation");
+
+    history.fleet(OrgTokenRevoked { token: token(1) });
+    let credentials = fold(&history);
+    assert_eq!((credentials.lookup_org(&[1; 32]), credentials.of_org().len()), (None, 1));
 }

@@ -86,7 +86,7 @@ fn history() -> History {
         history.push(StreamId::Fleet, Fact::Fleet(fact));
     }
     for number in [1, 2] {
-        history.of(number, Removed { cascade_deleted: None, purge: false });
+        history.of(number, Removed { cascade_deleted: None, purge: false, forwarded_to: None });
     }
     history
 }

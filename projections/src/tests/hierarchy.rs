@@ -49,6 +49,26 @@ fn the_first_rule_that_fits_decides_about_a_call() {
 }
 
 #[test]
+fn what_a_rule_rests_on_is_the_way_between_the_two() {
+    let roster = fold(&family());
+    for (caller, target, way) in [
+        (1, 1, vec![1]),
+        (10, 11, vec![10, 1, 11]),
+        (1, 2, vec![1, 2]),
+        (10, 1, vec![10, 1]),
+        (1, 100, vec![1, 10, 100]),
+        (100, 1, vec![100, 10, 1]),
+        (2, 100, vec![]),
+        (1, 99, vec![]),
+    ] {
+        let rule = rule(&roster, caller, target, RootTalk::Open);
+        let edge = roster.edge(id(caller), id(target), rule);
+        let edge: Vec<u128> = edge.iter().map(|id| id.0.as_u128()).collect();
+        assert_eq!(edge, way, "{caller} -> {target}");
+    }
+}
+
+#[test]
 fn strict_roots_do_not_talk_to_each_other_and_everything_else_stays() {
     let roster = fold(&family());
     assert_eq!(rule(&roster, 1, 2, RootTalk::Strict), AccessRule::Unrelated);
@@ -61,7 +81,7 @@ fn strict_roots_do_not_talk_to_each_other_and_everything_else_stays() {
 fn status_plays_no_part_in_who_may_talk_to_whom() {
     let mut history = family();
     history.of(10, Paused {});
-    history.of(11, Removed { cascade_deleted: None, purge: false });
+    history.of(11, Removed { cascade_deleted: None, purge: false, forwarded_to: None });
     let roster = fold(&history);
     assert_eq!(rule(&roster, 10, 11, RootTalk::Open), AccessRule::Siblings);
 }
@@ -96,7 +116,7 @@ fn peers_are_siblings_then_children_then_the_parent() {
     assert_eq!(numbers(&roster.peers(id(10), RootTalk::Open).unwrap()), [11, 100, 1]);
     assert_eq!(numbers(&roster.peers(id(1), RootTalk::Open).unwrap()), [2, 10, 11]);
     assert!(roster.peers(id(99), RootTalk::Open).is_none());
-    history.of(11, Removed { cascade_deleted: None, purge: false });
+    history.of(11, Removed { cascade_deleted: None, purge: false, forwarded_to: None });
     assert_eq!(numbers(&fold(&history).peers(id(10), RootTalk::Open).unwrap()), [100, 1]);
 }
 

@@ -33,7 +33,7 @@ fn of_workspace() -> impl Strategy<Value = Event> {
         Just(online(OnlineVia::Heartbeat, "offline").into()),
         Just(WentOffline { rule: "r".to_owned(), message: None }.into()),
         Just(Paused {}.into()),
-        Just(RemovedFact { cascade_deleted: None, purge: false }.into()),
+        Just(RemovedFact { cascade_deleted: None, purge: false, forwarded_to: None }.into()),
         "[a-c]{1,2}".prop_map(|name| Renamed { name }.into()),
         (0..WORKSPACES)
             .prop_map(|caller| call(Principal::Workspace(id(caller)), CallOutcome::Answered, 7).into()),

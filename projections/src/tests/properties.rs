@@ -31,7 +31,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Degraded { error_rate: 0.6, sample_error: "e".to_owned(), runtime_state: String::new() }.into()),
         Just(StopRequested { generation: Generation(1), reason: StopReason::Pause }.into()),
         Just(Paused {}.into()),
-        Just(RemovedFact { cascade_deleted: None, purge: false }.into()),
+        Just(RemovedFact { cascade_deleted: None, purge: false, forwarded_to: None }.into()),
         "[a-c]{1,2}".prop_map(|name| Renamed { name }.into()),
         proptest::option::of(number.clone()).prop_map(|parent| Moved { parent: parent.map(id) }.into()),
         number.prop_map(|caller| call(Principal::Workspace(id(caller)), CallOutcome::Answered, 7).into()),

@@ -103,7 +103,7 @@ fn each_fact_leads_to_its_wire_status() {
         Degraded { error_rate: 0.7, sample_error: "boom".to_owned(), runtime_state: String::new() };
     let quarantined =
         Quarantined { restart: restart(), rule: "intensity".to_owned(), message: "quarantined".to_owned() };
-    let removed = RemovedFact { cascade_deleted: None, purge: false };
+    let removed = RemovedFact { cascade_deleted: None, purge: false, forwarded_to: None };
     for (event, status, error) in [
         (Event::from(offline), Status::Offline, "silent"),
         (degraded.into(), Status::Degraded, "boom"),
@@ -279,7 +279,7 @@ fn lists_are_in_order_of_creation_and_leave_removed_ones_out() {
     for number in [3, 1, 2, 4] {
         history.of(number, created("w", None));
     }
-    history.of(1, RemovedFact { cascade_deleted: None, purge: false });
+    history.of(1, RemovedFact { cascade_deleted: None, purge: false, forwarded_to: None });
     let roster = fold(&history);
     let numbers = |rows: Vec<Arc<Row>>| rows.iter().map(|row| row.id.0.as_u128()).collect::<Vec<_>>();
     assert_eq!(numbers(roster.list(Removed::Hide)), [3, 2, 4]);

@@ -2,7 +2,7 @@
 
 use covalence_events::workspace::{
     CardUpdated, Degraded, Event, OnlineVia, Paused, Placed, ProvisionFailed, Removed, Renamed, Resumed,
-    TierChanged, WentOffline,
+    TeamCollapsed, TeamExpanded, TeamMember, TierChanged, WentOffline,
 };
 use covalence_events::{Generation, Position};
 use serde_json::{Value, json};
@@ -26,6 +26,10 @@ fn told(event: impl Into<Event>) -> Option<(&'static str, Value)> {
     history.of(1, event);
     let newest = fold(&history).newest(1);
     newest.first().map(|event| (event.event_type, event.payload.to_value()))
+}
+
+fn member(name: &str, role: Option<&str>) -> TeamMember {
+    TeamMember { id: id(7), name: name.to_owned(), role: role.map(str::to_owned) }
 }
 
 #[test]
@@ -59,11 +63,28 @@ fn each_fact_is_told_in_the_words_of_the_wire() {
         (wedged.into(), "WORKSPACE_DEGRADED", json!({"runtime_state": "wedged", "sample_error": "e"})),
         (failed.into(), "WORKSPACE_PROVISION_FAILED", json!({"error": "no image"})),
         (Paused {}.into(), "WORKSPACE_PAUSED", json!({"name": "a"})),
-        (Removed { cascade_deleted: None, purge: false }.into(), "WORKSPACE_REMOVED", json!({})),
         (
-            Removed { cascade_deleted: Some(2), purge: false }.into(),
+            Removed { cascade_deleted: None, purge: false, forwarded_to: None }.into(),
+            "WORKSPACE_REMOVED",
+            json!({}),
+        ),
+        (
+            Removed { cascade_deleted: Some(2), purge: false, forwarded_to: None }.into(),
             "WORKSPACE_REMOVED",
             json!({"cascade_deleted": 2}),
+        ),
+        (
+            TeamExpanded { children: vec![member("b", Some("digs")), member("c", None)] }.into(),
+            "WORKSPACE_EXPANDED",
+            json!({"children": [
+                {"id": id(7), "name": "b", "role": "digs"},
+                {"id": id(7), "name": "c", "role": ""},
+            ]}),
+        ),
+        (
+            TeamCollapsed { children: vec![member("b", None)] }.into(),
+            "WORKSPACE_COLLAPSED",
+            json!({"removed_children": ["b"]}),
         ),
         (CardUpdated { agent_card: card.clone() }.into(), "AGENT_CARD_UPDATED", json!({"agent_card": card})),
     ] {

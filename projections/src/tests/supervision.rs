@@ -330,6 +330,6 @@ fn what_speaks_against_a_workspace_is_kept_until_something_speaks_for_it() {
     let watch = cleared.watch(id(1)).unwrap();
     assert!(watch.doubts.is_empty() && watch.suspicion.is_none() && watch.withheld.is_none());
     assert_eq!(watch.seen.len(), 1, "what was said stays readable");
-    history.of(1, Removed { cascade_deleted: None, purge: false });
+    history.of(1, Removed { cascade_deleted: None, purge: false, forwarded_to: None });
     assert!(fold(&history).watch(id(1)).is_none());
 }

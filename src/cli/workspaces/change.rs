@@ -1,4 +1,4 @@
-//! `covalence workspaces restart|pause|resume|rm`.
+//! `covalence workspaces restart|pause|hibernate|resume|rm`.
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -12,19 +12,19 @@ use crate::cli::output::{Output, confirm, note, printable, text};
 use crate::cli::wait::{Begun, Goal, WaitArgs};
 
 /// Which workspace, and the server's clock before anything is changed.
-struct Chosen {
-    named: Named,
-    rows: Vec<Value>,
+pub(super) struct Chosen {
+    pub(super) named: Named,
+    pub(super) rows: Vec<Value>,
     since: DateTime<Utc>,
 }
 
-async fn choose(client: &Client, wanted: &str) -> Outcome<Chosen> {
+pub(super) async fn choose(client: &Client, wanted: &str) -> Outcome<Chosen> {
     let (rows, since) = client.roster().await?;
     let roster: Vec<Named> = rows.iter().map(Named::from_row).collect();
     Ok(Chosen { named: name::resolve(wanted, &roster)?, rows, since })
 }
 
-async fn post(client: &Client, id: &str, verb: &str, query: &[(&str, bool)]) -> Outcome<Value> {
+pub(super) async fn post(client: &Client, id: &str, verb: &str, query: &[(&str, bool)]) -> Outcome<Value> {
     let set: Vec<(&str, bool)> = query.iter().copied().filter(|(_, is_set)| *is_set).collect();
     client.json(client.request(Method::POST, &["workspaces", id, verb]).query(&set)).await
 }
@@ -111,7 +111,36 @@ impl Pause {
     }
 }
 
-/// Start a paused workspace again
+/// Stop a workspace until somebody needs it
+///
+/// A call, a delegated task or a queued message wakes it; so does `resume`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  covalence workspaces hibernate lead\n  covalence workspaces hibernate lead --force --wait    though it works"
+)]
+pub(super) struct Hibernate {
+    /// Workspace: name, id, or the beginning of either
+    workspace: String,
+    /// Cut off what it is working on
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+impl Hibernate {
+    pub(super) async fn run(self, client: &Client, output: Output) -> Outcome {
+        let Chosen { named, since, .. } = choose(client, &self.workspace).await?;
+        let mut answer = post(client, &named.id, "hibernate", &[("force", self.force)]).await?;
+        let begun =
+            Begun { goal: Goal::Hibernated, workspace: &named.id, name: &named.name, since, restart: None };
+        let waited = self.wait.settle(client, begun, &mut answer).await;
+        answered(output, &named, &answer)?;
+        waited
+    }
+}
+
+/// Start a paused or hibernated workspace again
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  covalence workspaces resume lead --wait")]
 pub(super) struct Resume {
@@ -179,7 +208,7 @@ impl Remove {
 }
 
 /// The names of everything below, however deep. Ends even if the rows hold a circle.
-fn descendants(id: &str, rows: &[Value]) -> Vec<String> {
+pub(super) fn descendants(id: &str, rows: &[Value]) -> Vec<String> {
     let mut names = Vec::new();
     let mut seen = std::collections::BTreeSet::from([id.to_owned()]);
     let mut open = vec![id.to_owned()];

@@ -57,7 +57,7 @@ pub(super) async fn queue(
 }
 
 /// By what a message that is sent again is known: who sent it, and its own id.
-fn digest(caller: &Principal, request: &str) -> Option<String> {
+pub(super) fn digest(caller: &Principal, request: &str) -> Option<String> {
     let request: Value = serde_json::from_str(request).ok()?;
     let id = request.pointer("/params/message/messageId")?.as_str()?;
     Some(recognisable(&format!("{caller}\n{id}")))

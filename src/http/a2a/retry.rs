@@ -28,6 +28,8 @@ const PAUSE_BASE: Duration = Duration::from_millis(100);
 const PAUSE_CAP: Duration = Duration::from_secs(3);
 /// Calls that wait for a slot at once, with their bodies in memory; more are told at once that the workspace is full.
 const WAITING_MAX: usize = 256;
+/// The word for an agent that said itself that it has no time.
+pub(super) const AGENT_BUSY: &str = "agent_busy";
 /// What a caller is told to wait, in seconds, where the agent does not say (contract 4.7).
 pub(super) const RETRY_BUSY: u64 = 30;
 
@@ -178,7 +180,7 @@ fn wish(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// The contract's answer about an agent that stayed busy for as long as its caller would wait.
 pub(super) fn busy(said: String, wished: Option<Duration>) -> ApiError {
     let seconds = wished.map_or(RETRY_BUSY, |wished| wished.as_secs().max(1));
-    ApiError::unavailable("agent_busy", BUSY, seconds)
+    ApiError::unavailable(AGENT_BUSY, BUSY, seconds)
         .with("busy", true)
         .with("delivery", "not_delivered")
         .detail(said)

@@ -324,7 +324,7 @@ fn beginning(text: &str) -> String {
 }
 
 /// JSON as JSON; anything else, also what was cut, as a text.
-fn json_of(text: &Text) -> Value {
+pub fn json_of(text: &Text) -> Value {
     if text.cut { Value::String(text.text.clone()) } else { parsed(&text.text) }
 }
 

@@ -68,10 +68,11 @@ pub(crate) async fn log(ctx: Ctx, query: web::Query<LogQuery>) -> Answer {
         _ => Form::Ndjson,
     };
     let resumed = ctx.header("last-event-id").and_then(|id| id.trim().parse().ok());
-    let after = Position(resumed.or(query.after).unwrap_or(0));
+    // Nothing can come after the last position that a number can name.
+    let after = Position(resumed.or(query.after).unwrap_or(0).min(u64::MAX - 1));
     if query.follow == Some(true) || form == Form::Sse {
         let log = Follow::new(Arc::clone(&ctx.state.log), filter, after);
-        return Ok(follow(log, query.limit, form));
+        return Ok(follow(&ctx, log, query.limit, form));
     }
     page(&ctx, &filter, after, query.limit.unwrap_or(LIMIT_DEFAULT)).await
 }
@@ -90,7 +91,7 @@ async fn page(ctx: &Ctx, filter: &Filter, mut after: Position, limit: usize) -> 
     }
 }
 
-fn follow(follow: Follow, limit: Option<usize>, form: Form) -> HttpResponse {
+fn follow(ctx: &Ctx, follow: Follow, limit: Option<usize>, form: Form) -> HttpResponse {
     let left = limit.unwrap_or(usize::MAX);
     let lines = stream::unfold((follow, left), move |(mut follow, left)| async move {
         if left == 0 {
@@ -113,7 +114,7 @@ fn follow(follow: Follow, limit: Option<usize>, form: Form) -> HttpResponse {
         .content_type(form.content_type())
         .insert_header(("cache-control", "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(Box::pin(lines))
+        .streaming(Box::pin(auth::lasting::while_valid(ctx, lines)))
 }
 
 /// What a check of the whole log found.

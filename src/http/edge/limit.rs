@@ -18,6 +18,9 @@ use crate::http::request::{Ends, Known};
 
 /// The contract's window.
 const WINDOW: Duration = Duration::from_secs(60);
+/// The contract's window for organisation tokens, and how many are made in it (data 1.16).
+const MINT_WINDOW: Duration = Duration::from_secs(3600);
+const MINTS: u32 = 10;
 /// Ordinary budgets for each budget of heartbeats and polls: 200 agents behind one address, each beating twice a minute
 /// and, where they poll, asking once a second, need about 12 400 a minute; a token's own needs 62.
 const BEATS_FACTOR: u32 = 24;
@@ -42,6 +45,17 @@ enum Who {
 enum Budget {
     Ordinary,
     Beats,
+    /// Making organisation tokens.
+    Mints,
+}
+
+impl Budget {
+    const fn window(self) -> Duration {
+        match self {
+            Self::Ordinary | Self::Beats => WINDOW,
+            Self::Mints => MINT_WINDOW,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +94,22 @@ impl Limits {
         if state.config.open_on_loopback && known.ends.is_some_and(Ends::on_loopback) {
             return Granted::Unlimited;
         }
-        let budget = if is_beat(request.method(), request.path()) { Budget::Beats } else { Budget::Ordinary };
-        let limit = match budget {
-            Budget::Ordinary => state.config.rate_limit,
-            Budget::Beats => state.config.rate_limit.saturating_mul(BEATS_FACTOR),
+        let limit = state.config.rate_limit;
+        let (budget, limit) = if is_beat(request.method(), request.path()) {
+            (Budget::Beats, limit.saturating_mul(BEATS_FACTOR))
+        } else {
+            (Budget::Ordinary, limit)
         };
         self.count((who(known), budget), limit, known.began)
+    }
+
+    /// Counts an organisation token that is about to be made. By address, whoever asks: every token that is made would
+    /// otherwise bring a budget of its own.
+    pub fn take_mint(&self, state: &HttpState, known: &Known) -> Granted {
+        if state.config.open_on_loopback && known.ends.is_some_and(Ends::on_loopback) {
+            return Granted::Unlimited;
+        }
+        self.count((address(known), Budget::Mints), MINTS, known.began)
     }
 
     fn count(&self, key: (Who, Budget), limit: u32, now: Instant) -> Granted {
@@ -95,14 +119,16 @@ impl Limits {
         let shard = &self.shards[hasher.finish() as usize % SHARDS];
         let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= SHARD_MAX && !buckets.contains_key(&key) {
-            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.began) < WINDOW);
+            buckets
+                .retain(|(_, budget), bucket| now.saturating_duration_since(bucket.began) < budget.window());
         }
+        let window = key.1.window();
         let bucket = buckets.entry(key).or_insert(Bucket { began: now, used: 0 });
-        if now.saturating_duration_since(bucket.began) >= WINDOW {
+        if now.saturating_duration_since(bucket.began) >= window {
             *bucket = Bucket { began: now, used: 0 };
         }
         bucket.used = bucket.used.saturating_add(1);
-        let left = WINDOW.saturating_sub(now.saturating_duration_since(bucket.began));
+        let left = window.saturating_sub(now.saturating_duration_since(bucket.began));
         Granted::Of { limit, used: bucket.used, reset_s: left.as_secs().max(1) }
     }
 }
@@ -137,11 +163,14 @@ impl Granted {
 fn who(known: &Known) -> Who {
     match known.identity {
         Identity::Admin => Who::Admin,
+        Identity::Org(token) => Who::Token(token),
         Identity::Workspace(credential) => Who::Token(credential.token),
-        Identity::Missing | Identity::Unknown | Identity::Spent(_) => {
-            known.ends.map_or(Who::Nowhere, |ends| Who::Address(ends.peer.ip()))
-        }
+        Identity::Missing | Identity::Unknown | Identity::Spent(_) => address(known),
     }
+}
+
+fn address(known: &Known) -> Who {
+    known.ends.map_or(Who::Nowhere, |ends| Who::Address(ends.peer.ip()))
 }
 
 /// What agents do all the time, unasked.

@@ -10,7 +10,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderValue, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderValue, REFERER, VARY,
 };
 use url::Url;
 
@@ -111,20 +111,31 @@ pub fn admit(headers: &mut HeaderMap, page: &str) {
     }
 }
 
+/// Whether a page of the canvas that we serve asks (contract data 1.5). Other programs can say so too: it opens nothing by itself.
+pub fn is_own_page(headers: &HeaderMap, state: &HttpState) -> bool {
+    let (Some(_), Some(host)) = (&state.config.canvas, text(headers, HOST)) else { return false };
+    let is_ours = |url: &str| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        rest.and_then(|rest| rest.strip_prefix(host))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    page(headers).or_else(|| text(headers, REFERER)).is_some_and(is_ours)
+}
+
 /// Paths that belong to no tenant.
 const ANY_TENANT: &[&str] = &["/health", "/ready", "/metrics", "/registry/register", "/registry/heartbeat"];
 
 /// Whether a request names the tenant that this installation belongs to, if it belongs to one.
 pub fn tenant_fits(request: &ServiceRequest, state: &HttpState) -> bool {
     let Some(tenant) = &state.config.organisation else { return true };
-    if ANY_TENANT.contains(&request.path()) {
+    if ANY_TENANT.contains(&request.path()) || request.path().starts_with("/cp/") {
         return true;
     }
     let named = text(request.headers(), "x-molecule-org-id").is_some_and(|id| id == tenant);
     let replayed = text(request.headers(), "fly-replay-src").is_some_and(|source| {
         source.split(';').any(|part| part.trim().strip_prefix("state=") == Some(tenant))
     });
-    named || replayed
+    named || replayed || is_own_page(request.headers(), state)
 }
 
 #[cfg(test)]

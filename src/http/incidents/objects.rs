@@ -78,7 +78,7 @@ pub struct NewNote {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Closing {
     /// What it was in the end, at most 4000 bytes.
-    #[schema(max_length = 4000)]
+    #[schema(max_length = 4000, pattern = r"\S")]
     comment: Option<String>,
 }
 

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use covalence_events::log::{EventLog, ReadError, Subscription};
 use covalence_events::pulse::Pulse;
 use covalence_events::workspace::Event;
-use covalence_events::{Fact, Position, Recorded, TokenId, WorkspaceId};
+use covalence_events::{Fact, Position, Recorded, TokenId, WorkspaceId, fleet};
 use covalence_projections::Views;
 use covalence_projections::live::{Teller, Told};
-use covalence_projections::roster::RootTalk;
+use covalence_projections::roster::{Removed, RootTalk};
 use tokio::sync::mpsc;
 
 use super::frame;
@@ -27,6 +27,9 @@ use super::frame;
 pub const QUEUE: usize = 1024;
 /// Facts read at a time.
 const BATCH: usize = 256;
+/// Between two batches where events come thick: what happens meanwhile goes out in one write for each listener, which costs
+/// far more than the events in it. An event after a quiet while waits for nothing.
+const REST: std::time::Duration = std::time::Duration::from_millis(20);
 /// Pause before the log is read again after its store failed.
 const READ_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -202,7 +205,7 @@ impl Hub {
 
     /// What to say about facts that are over, for who comes back.
     pub fn teller(&self) -> Teller {
-        self.lock().teller.clone()
+        self.lock().teller.looking_back()
     }
 
     /// Lets everybody go.
@@ -219,7 +222,10 @@ impl Hub {
         {
             let structure = views.structure.read();
             let mut inner = self.lock();
-            inner.teller = Teller::from(structure.moment().clone());
+            let rows = views.roster.read().list(Removed::Show);
+            let tasks = rows.into_iter().filter(|row| !row.current_task.is_empty());
+            let tasks = tasks.map(|row| (row.id, row.current_task.clone())).collect();
+            inner.teller = Teller::from(structure.moment().clone(), tasks);
             inner.at = views.structure.checkpoint();
         }
         loop {
@@ -242,9 +248,14 @@ impl Hub {
         pulse: &Pulse,
     ) -> Result<(), ReadError> {
         while let Some(batch) = pulse.waiting(subscription.next(BATCH), || true).await? {
-            let mut inner = self.lock();
-            for recorded in &batch {
-                inner.take(recorded, views);
+            let is_heard = {
+                let mut inner = self.lock();
+                inner.take(&batch, views);
+                !inner.listeners.is_empty()
+            };
+            // A full batch says that there is more to catch up with.
+            if is_heard && batch.len() < BATCH {
+                tokio::time::sleep(REST).await;
             }
         }
         Ok(())
@@ -257,43 +268,48 @@ impl Hub {
 }
 
 impl Inner {
-    fn take(&mut self, recorded: &Recorded, views: &Views) {
-        let told = self.teller.tell(recorded);
-        self.at = recorded.position;
-        if let Fact::Workspace(Event::Created(_) | Event::Moved(_) | Event::Removed(_)) = &recorded.fact {
-            self.listeners.iter_mut().for_each(|listener| listener.allowed.clear());
+    fn take(&mut self, batch: &[Arc<Recorded>], views: &Views) {
+        let mut told = Vec::new();
+        for recorded in batch {
+            told.extend(self.teller.tell(recorded));
+            self.at = recorded.position;
+            // What was told so far goes to those who could see it then.
+            match (&recorded.fact, recorded.subject()) {
+                (Fact::Workspace(event), Some(workspace)) => {
+                    if let Event::Created(_) | Event::Moved(_) | Event::Removed(_) = event {
+                        self.publish(&mut told, views);
+                        self.listeners.iter_mut().for_each(|listener| listener.allowed.clear());
+                    }
+                    if let Event::TokensRevoked(_) | Event::Removed(_) = event {
+                        self.publish(&mut told, views);
+                        self.revoke(workspace, event);
+                    }
+                }
+                (Fact::Fleet(fleet::Event::OrgTokenRevoked(e)), _) => {
+                    self.publish(&mut told, views);
+                    self.end(|listener| listener.token == Some(e.token));
+                }
+                _ => {}
+            }
         }
-        for one in &told {
-            self.publish(one, views);
-        }
-        if let (Fact::Workspace(event), Some(workspace)) = (&recorded.fact, recorded.subject()) {
-            self.revoke(workspace, event);
-        }
+        self.publish(&mut told, views);
     }
 
-    fn publish(&mut self, told: &Told, views: &Views) {
-        let (mut socket, mut events) = (None, None);
+    /// Gives each listener all that it may see of these, before the next listener's turn: whoever is woken by the first of
+    /// them finds the others beside it.
+    fn publish(&mut self, told: &mut Vec<Told>, views: &Views) {
+        let (mut socket, mut events) = (Vec::new(), Vec::new());
         self.listeners.retain_mut(|listener| {
-            if !listener.may_see(told.workspace, views) {
-                return true;
-            }
             let made = match listener.wire {
                 Wire::Socket => &mut socket,
                 Wire::Events => &mut events,
             };
-            let bytes = made.get_or_insert_with(|| frame::of(listener.wire, told));
-            match listener.queue.try_send(Bytes::clone(bytes)) {
-                Ok(()) => {
-                    listener.end.last.store(told.position.0, Ordering::Relaxed);
-                    true
-                }
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    let _ = listener.end.reason.set(Reason::Slow);
-                    false
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            if made.is_empty() {
+                made.extend(told.iter().map(|one| frame::of(listener.wire, one)));
             }
+            told.iter().zip(made).all(|(one, bytes)| listener.offer(one, bytes, views))
         });
+        told.clear();
     }
 
     fn revoke(&mut self, workspace: WorkspaceId, event: &Event) {
@@ -303,18 +319,43 @@ impl Inner {
             _ => None,
         };
         let Some(tokens) = ended else { return };
-        self.listeners.retain(|listener| {
+        self.end(|listener| {
             let is_own = matches!(listener.sees, Sees::Team(own) | Sees::One(own) if own == workspace);
-            let is_over = listener.token.is_some_and(|token| tokens.is_empty() || tokens.contains(&token));
-            if is_own && is_over {
+            is_own && listener.token.is_some_and(|token| tokens.is_empty() || tokens.contains(&token))
+        });
+    }
+
+    /// Lets those go whose token is worthless.
+    fn end(&mut self, is_over: impl Fn(&Listener) -> bool) {
+        self.listeners.retain(|listener| {
+            let is_over = is_over(listener);
+            if is_over {
                 let _ = listener.end.reason.set(Reason::Revoked);
             }
-            !(is_own && is_over)
+            !is_over
         });
     }
 }
 
 impl Listener {
+    /// Queues an event if it may see it; whether it goes on listening.
+    fn offer(&mut self, told: &Told, bytes: &Bytes, views: &Views) -> bool {
+        if !self.may_see(told.workspace, views) {
+            return true;
+        }
+        match self.queue.try_send(Bytes::clone(bytes)) {
+            Ok(()) => {
+                self.end.last.store(told.position.0, Ordering::Relaxed);
+                true
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let _ = self.end.reason.set(Reason::Slow);
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
     fn may_see(&mut self, workspace: WorkspaceId, views: &Views) -> bool {
         let sees = self.sees;
         match sees {

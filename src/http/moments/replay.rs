@@ -80,7 +80,7 @@ pub(crate) async fn play(ctx: Ctx, query: web::Query<TwoMoments>, pace: web::Que
         .content_type(if sse { "text/event-stream" } else { "application/x-ndjson" })
         .insert_header(("cache-control", "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(Box::pin(stream::unfold(playing, Playing::next))))
+        .streaming(Box::pin(auth::lasting::while_valid(&ctx, stream::unfold(playing, Playing::next)))))
 }
 
 struct Playing {

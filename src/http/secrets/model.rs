@@ -14,7 +14,7 @@ use super::{INVALID, checked, sealed};
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::request::{Ctx, workspace_id};
 use crate::http::workspaces::{present, settled};
-use crate::http::{auth, body};
+use crate::http::{auth, body, fields};
 
 /// The name that it is kept under.
 const NAME: &str = "MODEL_PROVIDER";
@@ -69,6 +69,7 @@ pub(crate) async fn choose(ctx: Ctx, path: web::Path<String>, bytes: web::Bytes)
         return Ok(settled(&ctx, position, StatusCode::OK, json!({"status": "cleared"})).await);
     }
     checked(NAME, &model).map_err(|error| error.field("model"))?;
+    fields::text_on_create("model", &model)?;
     let value = sealed(&ctx, StreamId::Workspace(id), NAME.to_owned(), model.clone()).await?;
     let command = Command::SetSecret(SecretSet { name: NAME.to_owned(), value });
     let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;

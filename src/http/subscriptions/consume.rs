@@ -170,6 +170,10 @@ pub(crate) async fn fetch(ctx: Ctx, path: web::Path<String>, body: web::Bytes) -
         standby: wish.standby,
     };
     let batch = ctx.state.subscriptions.fetch(&name(path.into_inner())?, &ask).await?;
+    if !auth::lasting::still(&ctx) {
+        // Revoked while it waited: the facts come again, to somebody else.
+        return Err(ApiError::unauthorized("invalid_admin_token", "invalid admin auth token"));
+    }
     Ok(HttpResponse::Ok().json(BatchView::from(batch)))
 }
 
@@ -260,12 +264,13 @@ pub(crate) async fn follow(ctx: Ctx, path: web::Path<String>, query: web::Query<
     let lease = ctx.state.subscriptions.fetch(&name, &ask).await?.lease;
     let first = Bytes::from(format!("{}\n", json!({ "lease": lease })));
     let ask = Ask { lease: Some(lease), limit: LIMIT_DEFAULT, wait: KEEP_ALIVE, ..ask };
-    let stream = Stream { ctx, name, ask, first: Some(first) };
+    let stream = Stream { ctx: ctx.clone(), name, ask, first: Some(first) };
+    let facts = auth::lasting::while_valid(&ctx, stream::unfold(Some(stream), Stream::next));
     Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header(("cache-control", "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
-        .streaming(Box::pin(stream::unfold(Some(stream), Stream::next))))
+        .streaming(Box::pin(facts)))
 }
 
 struct Stream {

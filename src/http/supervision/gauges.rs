@@ -8,6 +8,7 @@ use covalence_projections::supervision::Cell;
 use metrics::gauge;
 
 use super::room::{Around, count};
+use crate::conditions;
 use crate::http::HttpState;
 use crate::metrics_names as names;
 
@@ -43,8 +44,14 @@ pub(crate) fn set(state: &HttpState) {
         gauge!(names::WAITING, "rule" => *rule).set(count(waiting));
     }
     let first = |kind: &str| kind.split(':').next().unwrap_or_default().to_owned();
-    let on: Vec<String> = supervision.alarms().map(|alarm| first(&alarm.kind)).collect();
-    let kinds = KINDS.iter().map(|kind| (*kind).to_owned()).chain(on.iter().cloned());
+    let recorded = supervision.alarms().filter(|alarm| !conditions::is_ours(&alarm.kind));
+    let own = state.conditions.list();
+    let on: Vec<String> = recorded
+        .map(|alarm| first(&alarm.kind))
+        .chain(own.iter().map(|condition| first(&condition.kind)))
+        .collect();
+    let kinds =
+        KINDS.iter().chain(&conditions::KINDS).map(|kind| (*kind).to_owned()).chain(on.iter().cloned());
     for kind in kinds {
         let active = on.iter().filter(|one| **one == kind).count();
         gauge!(names::ALARMS, "kind" => kind).set(count(active));

@@ -39,7 +39,7 @@ pub struct NewHold {
     #[schema(value_type = String, required = true, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// For how long, such as `30m`; needed. At most the policy's `hold_max`.
-    #[schema(value_type = String, required = true, example = "30m")]
+    #[schema(value_type = String, required = true, pattern = "^0*[1-9][0-9]{0,8} *(ms|s|m|h|d)?$")]
     lasts: Option<String>,
 }
 
@@ -134,6 +134,10 @@ pub(crate) async fn list(ctx: Ctx, as_of: AsOf) -> Answer {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Release {
     /// Why, in a person's words.
+    #[schema(
+        max_length = 500,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     reason: Option<String>,
 }
 

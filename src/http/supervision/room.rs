@@ -81,7 +81,8 @@ impl Around<'_> {
 
     /// Workspaces of a cell that should be running.
     fn size(&self, kind: BackendKind) -> u32 {
-        let wanted = |row: &Row| !matches!(row.status, Status::Paused | Status::Removed);
+        let wanted =
+            |row: &Row| !matches!(row.status, Status::Paused | Status::Removed) && !row.status.is_asleep();
         count(self.rows.iter().filter(|row| row.backend == kind && wanted(row)).count())
     }
 

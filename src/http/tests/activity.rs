@@ -235,3 +235,26 @@ async fn an_agent_reports_what_it_does_and_speaks_to_people() {
         assert!(reply.is_named());
     }
 }
+
+/// Contract data 4.3: the furthest word counts, and operators see it.
+#[actix_web::test]
+async fn an_agent_says_how_far_it_has_read_and_never_less_than_before() {
+    let platform = platform().await;
+    let (id, token) = platform.external("agent", None).await;
+    let ack =
+        |body: Value| platform.post(&format!("/workspaces/{id}/activity/ack"), body).bearer(&token).send();
+    assert_eq!(ack(json!({"acked_seq": 7})).await.text, "{\"last_acked_seq\":7}");
+    assert_eq!(ack(json!({"acked_seq": 3})).await.text, "{\"last_acked_seq\":7}");
+    assert_eq!(ack(json!({"acked_seq": 0})).await.text, "{\"last_acked_seq\":7}");
+    assert_eq!(ack(json!({})).await.says(), (400, "acked_seq is required"));
+    let negative = ack(json!({"acked_seq": -1})).await;
+    assert_eq!(
+        (negative.says(), &negative.json["field"]),
+        ((400, "acked_seq must be >= 0"), &json!("acked_seq"))
+    );
+    assert_eq!(ack(json!({"acked_seq": "x"})).await.says(), (400, "acked_seq is required"));
+    let details = platform.get(&format!("/workspaces/{id}/details")).bearer(ADMIN).send().await.json;
+    assert_eq!(details["last_acked_seq"], 7);
+    let log = platform.get(&format!("/admin/log?workspace={id}&type=workspace.activity_acked"));
+    assert_eq!(log.bearer(ADMIN).send().await.text.lines().count(), 1, "only news is recorded");
+}

@@ -209,3 +209,13 @@ async fn a_removed_workspace_is_gone_for_everybody_and_stays_silent_in_the_log()
     assert_eq!(platform.ask(Method::PATCH, &path).bearer(&token).json(json!({})).send().await.status, 401);
     assert_eq!(platform.settled_head().await, head);
 }
+
+#[actix_web::test]
+async fn nothing_comes_after_the_last_position_that_there_can_be() {
+    let platform = Platform::start().await;
+    let last = u64::MAX.to_string();
+    let page = platform.get(&format!("/admin/log?after={last}")).bearer(ADMIN).send().await;
+    assert_eq!((page.status, page.text.as_str()), (200, ""));
+    let resumed = platform.get("/admin/log").header("last-event-id", &last).bearer(ADMIN).send().await;
+    assert_eq!((resumed.status, resumed.text.as_str()), (200, ""));
+}

@@ -163,7 +163,7 @@ async fn an_agent_that_says_when_to_come_back_is_not_asked_before() {
     assert!(began.elapsed() >= Duration::from_secs(1), "it came back after {:?}", began.elapsed());
 
     let stage = Stage::with([Says::Busy { retry_after: Some("3600") }]).await;
-    let reply = stage.call("message/send", &[]).await;
+    let reply = stage.call("tasks/get", &[]).await;
     assert_eq!(reply.says(), (503, BUSY));
     assert_eq!(reply.headers["retry-after"], "3600");
     assert_eq!((&reply.json["busy"], &reply.json["delivery"]), (&json!(true), &json!("not_delivered")));
@@ -175,7 +175,7 @@ async fn an_agent_that_says_when_to_come_back_is_not_asked_before() {
 async fn an_agent_that_stays_busy_is_a_503_when_the_caller_s_time_is_up() {
     let stage = Stage::with(std::iter::repeat_n(busy(), 50)).await;
     let began = Instant::now();
-    let reply = stage.call("message/send", &[("x-timeout", "1")]).await;
+    let reply = stage.call("tasks/get", &[("x-timeout", "1")]).await;
     assert_eq!(reply.says(), (503, BUSY));
     assert_eq!((&reply.json["code"], &reply.json["busy"]), (&json!("agent_busy"), &json!(true)));
     assert_eq!(reply.headers["retry-after"], "30");

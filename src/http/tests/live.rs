@@ -13,11 +13,11 @@ use crate::http::live::hub::{QUEUE, Reason, Sees, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-trait Frames: Stream<Item = Result<Frame, awc::error::WsProtocolError>> + Unpin {}
+pub(super) trait Frames: Stream<Item = Result<Frame, awc::error::WsProtocolError>> + Unpin {}
 
 impl<T: Stream<Item = Result<Frame, awc::error::WsProtocolError>> + Unpin> Frames for T {}
 
-async fn open(
+pub(super) async fn open(
     platform: &Platform,
     query: &str,
     token: &str,
@@ -29,7 +29,7 @@ async fn open(
 }
 
 /// The next event; a close is told as `{"closed": …}`.
-async fn next(socket: &mut impl Frames) -> Value {
+pub(super) async fn next(socket: &mut impl Frames) -> Value {
     loop {
         let frame = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
         match frame {
@@ -112,6 +112,45 @@ async fn somebody_who_was_away_goes_on_after_the_last_that_he_saw() {
     let ahead =
         platform.get(&format!("/workspaces/{id}/events/stream?after=999999")).bearer(ADMIN).send().await;
     assert_eq!((ahead.status, &ahead.json["code"]), (410, &json!("position_lost")));
+}
+
+/// What the next beats say that an agent does.
+async fn tasks(socket: &mut impl Frames, beats: usize) -> Vec<Value> {
+    let (mut seen, mut tasks) = (0, Vec::new());
+    while seen < beats {
+        let event = next(socket).await;
+        match event["event"].as_str() {
+            Some("WORKSPACE_HEARTBEAT") => seen += 1,
+            Some("TASK_UPDATED") => tasks.push(event["payload"]["current_task"].clone()),
+            _ => {}
+        }
+    }
+    tasks
+}
+
+#[actix_web::test]
+async fn whoever_was_away_learns_that_an_agent_is_done() {
+    let platform = platform().await;
+    let (id, token) = platform.external("agent", None).await;
+    let beat = async |task: &str| {
+        let beat = json!({"workspace_id": id, "active_tasks": 0, "current_task": task});
+        let reply = platform.post("/registry/heartbeat", beat).bearer(&token).send().await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    };
+    let mut first = open(&platform, "", ADMIN).await;
+    beat("digging").await;
+    let seen = loop {
+        let event = next(&mut first).await;
+        if event["event"] == "WORKSPACE_HEARTBEAT" {
+            break event["position"].as_u64().unwrap();
+        }
+    };
+    beat("").await;
+    assert_eq!(tasks(&mut first, 1).await, [json!("")], "who stays is told");
+    let mut again = open(&platform, &format!("?after={seen}"), ADMIN).await;
+    assert_eq!(tasks(&mut again, 1).await, [json!("")], "who comes back is told");
+    beat("").await;
+    assert_eq!(tasks(&mut again, 1).await, [] as [Value; 0], "and not again while nothing changes");
 }
 
 #[actix_web::test]

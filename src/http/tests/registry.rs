@@ -1,7 +1,7 @@
 //! What agents say of themselves, and what they learn of each other.
 
 use actix_web::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::platform::{ADMIN, Platform};
 
@@ -128,11 +128,76 @@ async fn peers_and_discovery_follow_the_hierarchy() {
     let access = |caller: &str, target: &str| {
         platform.post("/registry/check-access", json!({"caller_id": caller, "target_id": target})).send()
     };
-    assert_eq!(access(&left, &right).await.text, "{\"allowed\":true}");
-    assert_eq!(access(&left, &other).await.text, "{\"allowed\":false}");
+    assert!(access(&left, &right).await.text.starts_with("{\"allowed\":true,"));
+    assert!(access(&left, &other).await.text.starts_with("{\"allowed\":false,"));
     assert_eq!(access("", &other).await.says(), (400, "invalid request body"));
     assert_eq!(
         platform.ask(Method::GET, &format!("/registry/{}/peers", "x")).send().await.says(),
         (404, "workspace not found")
     );
+}
+
+#[actix_web::test]
+async fn an_access_check_names_its_rule_and_the_edge_that_it_rests_on() {
+    let platform = Platform::start().await;
+    let (lead, _) = platform.external("lead", None).await;
+    let (child, _) = platform.external("child", Some(&lead)).await;
+    let (grandchild, _) = platform.external("grandchild", Some(&child)).await;
+    let (other, _) = platform.external("other", None).await;
+    let check = async |caller: &str, target: &str| {
+        let body = json!({"caller_id": caller, "target_id": target});
+        platform.post("/registry/check-access", body).send().await.json
+    };
+    let up = check(&grandchild, &lead).await;
+    assert_eq!((&up["allowed"], &up["rule"]), (&json!(true), &json!("ancestor")));
+    assert_eq!(up["edge"], json!([grandchild, child, lead]));
+    let roots = check(&lead, &other).await;
+    assert_eq!((&roots["rule"], &roots["edge"]), (&json!("roots"), &json!([lead, other])));
+    let denied = check(&grandchild, &other).await;
+    assert_eq!(
+        (&denied["allowed"], &denied["rule"], &denied["edge"]),
+        (&json!(false), &json!("unrelated"), &json!([]))
+    );
+    assert!(denied["explanation"].as_str().is_some_and(|text| !text.is_empty()));
+    assert_eq!(check("nobody", &lead).await["rule"], "unknown");
+}
+
+#[actix_web::test]
+async fn who_asks_for_a_removed_workspace_is_sent_to_the_one_that_stands_in_for_it() {
+    let platform = Platform::start().await;
+    let (asks, token) = platform.external("asks", None).await;
+    let (old, _) = platform.external("old", None).await;
+    let (new, _) = platform.external("new", None).await;
+    let (newer, _) = platform.external("newer", None).await;
+    let remove = async |id: &str, query: &str| {
+        platform
+            .ask(Method::DELETE, &format!("/workspaces/{id}?confirm=true{query}"))
+            .bearer(ADMIN)
+            .send()
+            .await
+    };
+    let discover = async |id: &str| {
+        let request = platform.get(&format!("/registry/discover/{id}")).bearer(&token);
+        request.header("x-workspace-id", &asks).send().await
+    };
+    let unknown = "f0000000-0000-4000-8000-000000000000";
+    for (nobody, status) in [(old.as_str(), 409), (unknown, 409), ("x", 400), ("", 400)] {
+        let refused = remove(&old, &format!("&forward_to={nobody}")).await;
+        assert_eq!((refused.status, &refused.json["field"]), (status, &json!("forward_to")), "{refused:?}");
+    }
+    assert_eq!(remove(&old, &format!("&forward_to={new}")).await.status, 200);
+    let moved = discover(&old).await;
+    assert_eq!((moved.status, &moved.json), (301, &json!({"id": old, "forwarded_to": new})));
+    assert_eq!(moved.headers["location"], format!("/registry/discover/{new}"));
+    let call =
+        platform.post(&format!("/workspaces/{old}/a2a"), json!({"method": "m"})).bearer(&token).send().await;
+    assert_eq!((call.status, &call.json["forwarded_to"]), (410, &json!(new)));
+    let shown = platform.get(&format!("/workspaces/{old}")).send().await;
+    assert_eq!((shown.status, &shown.json["forwarded_to"]), (410, &json!(new)));
+
+    assert_eq!(remove(&new, &format!("&forward_to={newer}")).await.status, 200);
+    assert_eq!(discover(&new).await.headers["location"], format!("/registry/discover/{newer}"));
+    assert_eq!(remove(&newer, "").await.status, 200);
+    let gone = discover(&newer).await;
+    assert_eq!((gone.says(), &gone.json["forwarded_to"]), ((404, "workspace not found"), &Value::Null));
 }

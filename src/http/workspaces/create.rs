@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::http::StatusCode;
 use actix_web::{post, web};
 use covalence_actors::effect::Secret;
-use covalence_actors::runtime::token;
+use covalence_actors::runtime::{Receipt, token};
 use covalence_actors::workspace::Command;
 use covalence_actors::workspace::command::{Create, NewToken};
 use covalence_events::workspace::{BackendKind, Created, DeliveryMode, TokenPurpose};
@@ -35,46 +35,46 @@ const RETRY_STARTS: u64 = 30;
 const CONCURRENT_MAX: i64 = 1000;
 
 /// What a workspace shall be.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct CreateBody {
     /// What people call it; at most 255 bytes.
     #[serde(default, deserialize_with = "body::or_default")]
-    name: String,
+    pub(super) name: String,
     /// Its job description; at most 1000 bytes.
-    role: Option<String>,
+    pub(super) role: Option<String>,
     /// The name of the template that its configuration comes from.
-    template: Option<String>,
+    pub(super) template: Option<String>,
     /// 1 to 4: limits and privileges; 2 where absent.
-    tier: Option<i64>,
+    pub(super) tier: Option<i64>,
     /// The model that its agent should use.
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// A name of the runtime registry, or `external`.
-    runtime: Option<String>,
+    pub(super) runtime: Option<String>,
     /// Whether somebody else runs it.
     #[serde(default, deserialize_with = "body::or_default")]
-    external: bool,
+    pub(super) external: bool,
     /// External only: where the agent answers. `remote://no-inbound`: it can't be called, and gets its token by registering.
-    url: Option<String>,
+    pub(super) url: Option<String>,
     /// A host directory below one of `COVALENCE_WORKSPACE_ROOTS`.
-    workspace_dir: Option<String>,
+    pub(super) workspace_dir: Option<String>,
     /// `none`, `read_only` or `read_write`.
-    workspace_access: Option<String>,
+    pub(super) workspace_access: Option<String>,
     /// Its parent.
-    parent_id: Option<String>,
+    pub(super) parent_id: Option<String>,
     /// Cents a month.
-    budget_limit: Option<i64>,
+    pub(super) budget_limit: Option<i64>,
     /// The secrets that it begins with, by name.
     #[serde(default, deserialize_with = "body::or_default")]
-    secrets: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, String>,
     /// How many calls it takes at once.
-    max_concurrent_tasks: Option<i64>,
+    pub(super) max_concurrent_tasks: Option<i64>,
     /// Place on the canvas.
-    canvas: Option<Place>,
+    pub(super) canvas: Option<Place>,
     /// Not taken yet: a non-empty one is refused.
     #[serde(default, deserialize_with = "body::or_default")]
-    initial_memories: Vec<Value>,
+    pub(super) initial_memories: Vec<Value>,
     /// `push` or `poll`.
-    delivery_mode: Option<String>,
+    pub(super) delivery_mode: Option<String>,
 }
 
 /// A place on the canvas.
@@ -188,30 +188,23 @@ pub(crate) async fn create(ctx: Ctx, body: web::Bytes) -> Answer {
     };
     // Held until the projections show the result, so that the next one sees the name and the parent.
     let _structure = ctx.state.inner.structure.lock().await;
-    place(&ctx, &mut profile)?;
+    place(&ctx, &mut profile, &mut Vec::new())?;
     submit(&ctx, principal, (profile, secrets), minted).await
 }
 
 async fn submit(
     ctx: &Ctx,
     principal: Principal,
-    (profile, secrets): (Created, BTreeMap<String, String>),
+    (profile, secrets): Checked,
     minted: Option<(Secret, NewToken)>,
 ) -> Answer {
-    let id = WorkspaceId::generate();
     let (text, token) = minted.unzip();
     let external = profile.backend == BackendKind::External;
-    if !external && !ctx.state.runtime.has_room_to_start(profile.backend) {
-        return Err(ApiError::unavailable(
-            "too_many_starts",
-            "too many workspaces wait to be started — retry shortly",
-            RETRY_STARTS,
-        ));
+    if !external {
+        room(ctx, profile.backend, 1)?;
     }
-    let secrets = crate::http::secrets::sealed_all(ctx, id, secrets).await?;
     let (name, workspace_access) = (profile.name.clone(), profile.workspace_access.as_str());
-    let command = Command::Create(Box::new(Create { profile, token, secrets }));
-    let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
+    let (id, receipt) = begin(ctx, principal, (profile, secrets), token).await?;
     let view = CreatedView {
         id,
         name,
@@ -224,8 +217,37 @@ async fn submit(
     Ok(settled(ctx, receipt.position, StatusCode::CREATED, view).await)
 }
 
+/// What a workspace is to be, and the secrets that it begins with, checked as far as that needs no look at others.
+pub(super) type Checked = (Created, BTreeMap<String, String>);
+
+/// Whether so many more may be started.
+pub(super) fn room(ctx: &Ctx, backend: BackendKind, more: u32) -> Result<(), ApiError> {
+    if ctx.state.runtime.has_room_to_start(backend, more) {
+        return Ok(());
+    }
+    Err(ApiError::unavailable(
+        "too_many_starts",
+        "too many workspaces wait to be started — retry shortly",
+        RETRY_STARTS,
+    ))
+}
+
+/// Has a workspace exist, and start where we run it. What it is has been checked and placed, and there is room.
+pub(super) async fn begin(
+    ctx: &Ctx,
+    principal: Principal,
+    (profile, secrets): Checked,
+    token: Option<NewToken>,
+) -> Result<(WorkspaceId, Receipt), ApiError> {
+    let id = WorkspaceId::generate();
+    let secrets = crate::http::secrets::sealed_all(ctx, id, secrets).await?;
+    let command = Command::Create(Box::new(Create { profile, token, secrets }));
+    let receipt = ctx.state.runtime.command(id, command, ctx.origin(principal)).await?;
+    Ok((id, receipt))
+}
+
 /// Checks everything that needs no look at others.
-fn profile(ctx: &Ctx, wish: CreateBody) -> Result<(Created, BTreeMap<String, String>), ApiError> {
+pub(super) fn profile(ctx: &Ctx, wish: CreateBody) -> Result<Checked, ApiError> {
     let config = &ctx.state.config;
     if wish.name.trim().is_empty() {
         return Err(ApiError::bad("invalid_body", "invalid workspace payload")
@@ -261,6 +283,7 @@ fn profile(ctx: &Ctx, wish: CreateBody) -> Result<(Created, BTreeMap<String, Str
         backend: if external { BackendKind::External } else { config.backend },
         model: wish.model.filter(|model| !model.is_empty()),
         template,
+        entry: None,
         parent: parent.map(|id| id.parse().map_err(|_| unknown_parent())).transpose()?,
         workspace_access: fields::access(wish.workspace_access.as_deref(), workspace_dir.is_some())?,
         workspace_dir,
@@ -323,8 +346,9 @@ pub(super) fn unknown_parent() -> ApiError {
     ApiError::bad("unknown_parent", "unknown parent").field("parent_id")
 }
 
-/// Checks what depends on others: the parent is there, the name is free below it.
-fn place(ctx: &Ctx, profile: &mut Created) -> Result<(), ApiError> {
+/// Checks what depends on others: the parent is there, the name is free below it. `promised` are names that others are about
+/// to get there; this one's joins them.
+pub(super) fn place(ctx: &Ctx, profile: &mut Created, promised: &mut Vec<String>) -> Result<(), ApiError> {
     let roster = ctx.state.views.roster.read();
     let siblings = match profile.parent {
         Some(parent) => {
@@ -333,20 +357,16 @@ fn place(ctx: &Ctx, profile: &mut Created) -> Result<(), ApiError> {
         }
         None => roster.list(Removed::Hide).into_iter().filter(|row| row.parent.is_none()).collect(),
     };
-    let taken = |name: &str| siblings.iter().any(|row| row.name == name);
-    if !taken(&profile.name) {
-        return Ok(());
+    let taken = |name: &str| {
+        siblings.iter().any(|row| row.name == name) || promised.iter().any(|promised| promised == name)
+    };
+    if taken(&profile.name) {
+        let free = (2..=SUFFIXES).map(|n| format!("{} ({n})", profile.name)).find(|name| !taken(name));
+        profile.name = free.filter(|name| name.len() <= fields::NAME_MAX).ok_or_else(|| {
+            let text = "workspace name already in use; please pick a different name";
+            ApiError::conflict("name_taken", text).field("name")
+        })?;
     }
-    let free = (2..=SUFFIXES).map(|n| format!("{} ({n})", profile.name)).find(|name| !taken(name));
-    match free.filter(|name| name.len() <= fields::NAME_MAX) {
-        Some(name) => {
-            profile.name = name;
-            Ok(())
-        }
-        None => Err(ApiError::conflict(
-            "name_taken",
-            "workspace name already in use; please pick a different name",
-        )
-        .field("name")),
-    }
+    promised.push(profile.name.clone());
+    Ok(())
 }

@@ -68,13 +68,34 @@ pub struct RestartedView {
     until: Option<DateTime<Utc>>,
 }
 
+/// Nothing to restart.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NoopView {
+    /// `noop`.
+    status: &'static str,
+    /// `external`.
+    runtime: String,
+    /// For people.
+    message: &'static str,
+}
+
+/// What became of a wish to restart.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum RestartAnswer {
+    /// It begins.
+    Begun(RestartedView),
+    /// Somebody else runs it.
+    Noop(NoopView),
+}
+
 /// Replaces the running generation. A person's restart passes over backoff, intensity and brakes: 200 when admitted, 202
 /// while it waits for a slot, 409 when a hold refuses it. With `force`, which takes a
 /// `reason`, it passes over holds too.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), RestartQuery), request_body = Option<RestartBody>,
     responses(
-        (status = 200, body = RestartedView), (status = 202, body = RestartedView), (status = 400, body = ErrorBody),
+        (status = 200, body = RestartAnswer), (status = 202, body = RestartedView), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
     ),
     security(("bearer" = []))
@@ -96,10 +117,10 @@ pub(crate) async fn restart_workspace(
     }
     let row = present(&ctx, id)?;
     if row.is_external() {
-        return Ok(HttpResponse::Ok().json(json!({
-            "status": "noop",
-            "runtime": row.runtime.as_ref(),
-            "message": "external workspace: the platform does not run it, so there is nothing to restart",
+        return Ok(HttpResponse::Ok().json(RestartAnswer::Noop(NoopView {
+            status: "noop",
+            runtime: row.runtime.to_string(),
+            message: "external workspace: the platform does not run it, so there is nothing to restart",
         })));
     }
     if !wish.force {
@@ -210,7 +231,7 @@ pub struct ResumedView {
     resumed_count: usize,
 }
 
-/// Starts a paused workspace again.
+/// Starts a paused or hibernated workspace again.
 #[utoipa::path(
     tag = "workspaces", params(("id" = String, Path), Cascade),
     responses(
@@ -227,7 +248,7 @@ pub(crate) async fn resume_workspace(
 ) -> Answer {
     let id = workspace_id(&path)?;
     auth::workspace(&ctx, id)?;
-    let may = |row: &Row| row.status == Status::Paused;
+    let may = |row: &Row| row.status == Status::Paused || row.status.is_asleep();
     row(&ctx, id)
         .filter(|row| may(row))
         .ok_or_else(|| ApiError::not_found("not_paused", "workspace not found or not paused"))?;

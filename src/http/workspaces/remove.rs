@@ -20,7 +20,7 @@ use crate::http::auth;
 use crate::http::error::{Answer, ApiError, ErrorBody};
 use crate::http::outcome::await_fact;
 use crate::http::request::{Ctx, workspace_id};
-use crate::http::workspaces::settled;
+use crate::http::workspaces::{present, settled};
 
 /// The contract's budget for stopping what was removed.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
@@ -33,6 +33,8 @@ pub struct RemoveQuery {
     confirm: Option<String>,
     /// `true`: volumes and files go too. The history stays.
     purge: Option<String>,
+    /// The workspace that stands in for it from now on: whoever asks where it is, is sent there.
+    forward_to: Option<String>,
 }
 
 /// What became of it.
@@ -50,7 +52,7 @@ pub struct RemovedView {
     tag = "workspaces", params(("id" = String, Path), RemoveQuery),
     responses(
         (status = 200, body = RemovedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 409, description = "it has children, and `confirm` was not given"), (status = 500, body = ErrorBody),
+        (status = 409, description = "it has children, and `confirm` was not given; or `forward_to` is not there to stay"), (status = 500, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -59,44 +61,62 @@ pub(crate) async fn remove(ctx: Ctx, path: web::Path<String>, query: web::Query<
     let principal = auth::admin(&ctx)?;
     let id = workspace_id(&path)?;
     let is = |flag: &Option<String>| flag.as_deref() == Some("true");
-    let (confirm, purge) = (is(&query.confirm), is(&query.purge));
+    let wish = Wish {
+        confirm: is(&query.confirm),
+        purge: is(&query.purge),
+        forward_to: query.forward_to.as_deref().map(successor).transpose()?,
+    };
     // A task of its own: once begun, a removal is finished, whether its caller waits or not.
     let state = std::sync::Arc::clone(&ctx.state);
-    let task = state.inner.calls.track_future(run(ctx, id, principal, confirm, purge));
+    let task = state.inner.calls.track_future(run(ctx, id, principal, wish));
     actix_web::rt::spawn(task).await.map_err(|reason| ApiError::internal("internal error", reason))?
 }
 
-async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, confirm: bool, purge: bool) -> Answer {
+/// What a removal is asked to do.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    confirm: bool,
+    purge: bool,
+    forward_to: Option<WorkspaceId>,
+}
+
+fn no_successor() -> ApiError {
+    ApiError::conflict("unknown_successor", "forward_to must be another workspace that stays")
+        .field("forward_to")
+}
+
+fn successor(id: &str) -> Result<WorkspaceId, ApiError> {
+    id.parse().map_err(|_| ApiError::bad("invalid_workspace_id", "invalid workspace ID").field("forward_to"))
+}
+
+async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, wish: Wish) -> Answer {
     let (below, marked) = {
         let _structure = ctx.state.inner.structure.lock().await;
-        let (children, below) = {
+        let (children, below, unstopped) = {
             let roster = ctx.state.views.roster.read();
-            (roster.children(id), roster.descendants(id))
+            (roster.children(id), roster.descendants(id), roster.unstopped(id))
         };
-        if !children.is_empty() && !confirm {
+        if !children.is_empty() && !wish.confirm {
             return Ok(confirmation(&children));
         }
         let below: Vec<WorkspaceId> = below.iter().map(|row| row.id).collect();
-        let marked = mark(&ctx, id, &below, &principal, purge).await?;
+        if let Some(successor) = wish.forward_to {
+            present(&ctx, successor).map_err(|_| no_successor())?;
+            if successor == id || below.contains(&successor) {
+                return Err(no_successor());
+            }
+        }
+        let cascade_deleted = Some(u32::try_from(below.len()).unwrap_or(u32::MAX));
+        let root = Remove { cascade_deleted, purge: wish.purge, forwarded_to: wish.forward_to };
+        let others = Remove { purge: wish.purge, ..Remove::default() };
+        let others = below.iter().chain(&unstopped).map(|id| (*id, others));
+        let marked = mark(&ctx, std::iter::once((id, root)).chain(others), &principal).await?;
         (below, marked)
     };
-    let failed = stops(&ctx, &marked).await;
-    if !failed.is_empty() {
-        return Err(ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "stop_failed",
-            format!(
-                "workspace marked removed, but {} stop call(s) failed — please retry: {}",
-                failed.len(),
-                failed.join("; ")
-            ),
-        )
-        .with("removed_count", below.len() + 1)
-        .with("stop_failures", failed.len()));
-    }
-    let status = if purge { "purged" } else { "removed" };
-    let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
-    Ok(settled(&ctx, last, StatusCode::OK, RemovedView { status, cascade_deleted: below.len() }).await)
+    stopped(&ctx, &marked, below.len() + 1).await?;
+    let status = if wish.purge { "purged" } else { "removed" };
+    Ok(settled(&ctx, last(&marked), StatusCode::OK, RemovedView { status, cascade_deleted: below.len() })
+        .await)
 }
 
 fn confirmation(children: &[std::sync::Arc<covalence_projections::Row>]) -> HttpResponse {
@@ -110,31 +130,53 @@ fn confirmation(children: &[std::sync::Arc<covalence_projections::Row>]) -> Http
     }))
 }
 
-/// Marks the root and everything below it removed; those that are not there any more count as done.
-async fn mark(
+/// What was marked removed, and the facts about it.
+pub(super) type Marked = Vec<(WorkspaceId, Receipt)>;
+
+/// The last fact about what was marked.
+pub(super) fn last(marked: &Marked) -> Option<Position> {
+    marked.iter().filter_map(|(_, receipt)| receipt.position).max()
+}
+
+/// Marks each of them removed; those that are not there any more count as done, and are stopped again where that failed.
+pub(super) async fn mark(
     ctx: &Ctx,
-    root: WorkspaceId,
-    below: &[WorkspaceId],
+    all: impl Iterator<Item = (WorkspaceId, Remove)>,
     principal: &Principal,
-    purge: bool,
-) -> Result<Vec<(WorkspaceId, Receipt)>, ApiError> {
+) -> Result<Marked, ApiError> {
     let mut marked = Vec::new();
-    for id in std::iter::once(root).chain(below.iter().copied()) {
-        let cascade_deleted = (id == root).then(|| u32::try_from(below.len()).unwrap_or(u32::MAX));
-        let command = Command::Remove(Remove { cascade_deleted, purge });
-        match ctx.state.runtime.command(id, command, ctx.origin(principal.clone())).await {
+    for (id, order) in all {
+        match ctx.state.runtime.command(id, Command::Remove(order), ctx.origin(principal.clone())).await {
             Ok(receipt) => marked.push((id, receipt)),
             Err(CommandError::Rejected(Rejection::NotFound | Rejection::Removed)) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let last = marked.iter().filter_map(|(_, receipt)| receipt.position).max();
-    ctx.caught_up(last).await;
+    ctx.caught_up(last(&marked)).await;
     Ok(marked)
 }
 
+/// Waits for the stops that the removals asked for, of `count` workspaces; an error says which failed.
+pub(super) async fn stopped(ctx: &Ctx, marked: &Marked, count: usize) -> Result<(), ApiError> {
+    let failed = stops(ctx, marked).await;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "stop_failed",
+        format!(
+            "workspace marked removed, but {} stop call(s) failed — please retry: {}",
+            failed.len(),
+            failed.join("; ")
+        ),
+    )
+    .with("removed_count", count)
+    .with("stop_failures", failed.len()))
+}
+
 /// Waits for the stops that the removals asked for; answers which failed, in words.
-async fn stops(ctx: &Ctx, marked: &[(WorkspaceId, Receipt)]) -> Vec<String> {
+async fn stops(ctx: &Ctx, marked: &Marked) -> Vec<String> {
     let asked = |fact: &Recorded| match (&fact.fact, fact.subject()) {
         (Fact::Workspace(Event::StopRequested(stop)), Some(id)) => Some((id, stop.generation)),
         _ => None,

@@ -92,7 +92,7 @@ pub(crate) async fn list_tokens(ctx: Ctx, path: web::Path<String>, query: web::Q
             prefix: credential.prefix().to_owned(),
             purpose: credential.purpose.as_str(),
             created_at: credential.issued_at,
-            last_used_at: ctx.state.inner.used.last(credential.token),
+            last_used_at: ctx.state.inner.door.used.last(credential.token),
         })
         .collect();
     Ok(HttpResponse::Ok().json(TokensView { count: tokens.len(), tokens }))
@@ -139,7 +139,7 @@ pub(crate) async fn create_token(ctx: Ctx, path: web::Path<String>) -> Answer {
     tag = "workspaces", params(("id" = String, Path), ("token" = String, Path)),
     responses(
         (status = 200, description = "`{\"status\":\"revoked\"}`"), (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 410, body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -170,6 +170,7 @@ pub struct EnrollBody {
     responses(
         (status = 200, description = "`{\"status\":\"open\",\"until\":…}`"), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "its agent has a token", body = ErrorBody),
     ),
     security(("bearer" = []))
 )]
@@ -292,7 +293,7 @@ pub(crate) async fn test_token(ctx: Ctx, path: web::Path<String>) -> Answer {
         _ if ctx.is_open() => Principal::Anonymous,
         // The contract takes the bare token here, too.
         _ if text(ctx.request.headers(), AUTHORIZATION)
-            .is_some_and(|bare| ctx.state.is_admin(&token::digest(bare))) =>
+            .is_some_and(|bare| ctx.state.inner.door.is_admin(bare)) =>
         {
             Principal::Admin
         }

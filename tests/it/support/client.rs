@@ -79,6 +79,11 @@ impl Client {
         Self { http: http(limit), ..self.clone() }
     }
 
+    /// Another caller of the same platform.
+    pub(crate) fn speaking_as(&self, token: String) -> Self {
+        Self { token, ..self.clone() }
+    }
+
     /// The token that it shows.
     pub(crate) fn token(&self) -> &str {
         &self.token

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -227,6 +228,23 @@ impl Platform {
         let mut command = self.prepared(Command::new(starter[0]));
         command.args(&starter[1..]).args([COVALENCE, "--url", &self.url]).args(args);
         command
+    }
+
+    /// The same with this on its stdin.
+    pub(crate) fn cli_with_input(&self, args: &[&str], input: &str) -> Output {
+        let mut command = self.command();
+        command.args(["--url", &self.url]).args(args).stdin(Stdio::piped());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        // Who does not want it may have ended already.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// Another value of a variable, from the next start on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.settings.env.retain(|(known, _)| known != name);
+        self.settings.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Its process id.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 
 /// Reads whose answers depend on something besides the facts. All others of the API's document are compared.
-const NOT_OF_THE_LOG_ALONE: [(&str, &str); 19] = [
+const NOT_OF_THE_LOG_ALONE: [(&str, &str); 20] = [
     ("/health", "the server's own life"),
     ("/ready", "the server's own life"),
     ("/metrics", "counts what this run did"),
@@ -19,6 +19,7 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 19] = [
     ("/admin/supervision", "has the time of the answer; compared as of that time below"),
     ("/admin/strangers", "the engine is asked"),
     ("/admin/workspaces/{id}/logs", "the agent's output"),
+    ("/workspaces/{id}/transcript", "the agent is asked"),
     ("/admin/workspaces/{id}/test-token", "makes a token, which is recorded"),
     ("/admin/log/verify", "reads the store, and no projection"),
     ("/admin/log/segments", "files beside the log"),
@@ -63,6 +64,8 @@ struct Route {
 enum About {
     Workspace,
     Incident,
+    /// A call that waits, or waited, for a workspace.
+    Queued,
 }
 
 /// Every read of the document: what is compared, or has a reason why it is not. Panics where one is neither.
@@ -79,9 +82,10 @@ fn routes(document: &Value) -> Vec<Route> {
             None => (path.clone(), None),
             Some((before, rest)) => {
                 let (parameter, after) = rest.split_once('}').expect("a parameter ends");
-                let about = match (before, parameter) {
-                    ("/incidents/", "id") => About::Incident,
-                    (_, "id" | "workspaceId") if !after.contains('{') => About::Workspace,
+                let (about, after) = match (before, parameter, after) {
+                    ("/incidents/", "id", after) => (About::Incident, after),
+                    ("/workspaces/", "id", "/a2a/queue/{queue}") => (About::Queued, ""),
+                    (_, "id" | "workspaceId", after) if !after.contains('{') => (About::Workspace, after),
                     _ => panic!("`GET {path}` is not compared: say what it is about, or why it is left out"),
                 };
                 (before.to_owned(), Some((about, after.to_owned())))
@@ -191,12 +195,15 @@ async fn head(admin: &Client) -> Option<u64> {
 /// Every read that is compared, for each workspace that there ever was and for each incident.
 async fn reads(admin: &Client) -> Result<Vec<Read>, String> {
     let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
-    let workspaces: BTreeSet<String> = admin
-        .log(None, 0)
-        .await?
-        .iter()
-        .filter(|fact| fact.tag == "workspace.created.v1")
-        .filter_map(|fact| fact.line["workspace"].as_str().map(str::to_owned))
+    let log = admin.log(None, 0).await?;
+    let tagged = |tag: &'static str| log.iter().filter(move |fact| fact.tag == tag);
+    let workspace = |line: &Value| line["workspace"].as_str().map(str::to_owned);
+    let workspaces: BTreeSet<String> =
+        tagged("workspace.created.v1").filter_map(|fact| workspace(&fact.line)).collect();
+    let queued: BTreeSet<String> = tagged("workspace.call_queued.v1")
+        .filter_map(|fact| {
+            Some(format!("{}/a2a/queue/{}", workspace(&fact.line)?, fact.get("queue").as_str()?))
+        })
         .collect();
     let known = admin.get("/incidents?limit=200").await.map_err(|error| error.to_string())?.json();
     // What is said of an incident that is not closed reaches up to the time of the answer.
@@ -208,7 +215,11 @@ async fn reads(admin: &Client) -> Result<Vec<Read>, String> {
             reads.push(Read { path: before, knows_the_past, always: true });
             continue;
         };
-        let ids = if about == About::Workspace { &workspaces } else { &incidents };
+        let ids = match about {
+            About::Workspace => &workspaces,
+            About::Incident => &incidents,
+            About::Queued => &queued,
+        };
         let of = |id: &String| Read { path: format!("{before}{id}{after}"), knows_the_past, always: false };
         reads.extend(ids.iter().map(of));
     }

@@ -72,6 +72,9 @@ pub(super) fn asked(draft: &mut Draft<'_>, command: &Command) -> Result<(), Reje
         }
         Command::SetSecret { .. }
         | Command::RemoveSecret { .. }
+        | Command::IssueOrgToken(_)
+        | Command::RevokeOrgToken { .. }
+        | Command::RecordKeyRotated(_)
         | Command::RequestAdmission { .. }
         | Command::SettleRestart { .. }
         | Command::ProveRestart { .. }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use covalence_events::log::memory::MemoryLog;
-use covalence_events::log::{Ack, Append, AppendError, Appending, EventLog, ReadError, Verified};
+use covalence_events::log::{Ack, Append, AppendError, Appending, EventLog, ReadError, ReadOnly, Verified};
 use covalence_events::{EventId, Position, Recorded, StreamId, Version};
 
 /// A log whose queue is full for the first appends of one kind of fact, or that never comes to answer them.
@@ -78,7 +78,7 @@ impl EventLog for FullAtFirst {
         self.log.watch()
     }
 
-    fn read_only(&self) -> Option<Arc<str>> {
+    fn read_only(&self) -> Option<ReadOnly> {
         None
     }
 

@@ -9,7 +9,7 @@ use covalence_events::workspace::{
 use covalence_events::{EventId, Generation};
 
 use super::supervised::wish;
-use super::{Facts, doubt, drain, tokens};
+use super::{Facts, doubt, drain, hibernation, tokens};
 use crate::context::{Context, Decision};
 use crate::workspace::command::{Change, Create, Register, Remove, Restart};
 use crate::workspace::react::SUPERSEDED;
@@ -24,7 +24,7 @@ const ERROR_RATE_RECOVERED: f64 = 0.1;
 const WEDGED: &str = "wedged";
 
 /// Our own instances only: an emergency stop keeps nobody else's agent from being known.
-fn may_start(external: bool, ctx: &Context<'_>) -> Result<(), Rejection> {
+pub(super) fn may_start(external: bool, ctx: &Context<'_>) -> Result<(), Rejection> {
     if ctx.stopped && !external { Err(Rejection::EmergencyStop) } else { Ok(()) }
 }
 
@@ -118,6 +118,9 @@ pub(super) fn pause(state: &State, ctx: &Context<'_>) -> Result<Facts, Rejection
 
 pub(super) fn resume(state: &State, ctx: &Context<'_>) -> Result<Facts, Rejection> {
     alive(state)?;
+    if state.status.is_asleep() {
+        return hibernation::wake(state, ctx);
+    }
     if state.status != Status::Paused {
         return Err(Rejection::NotPaused);
     }
@@ -146,7 +149,8 @@ pub(super) fn remove(state: &State, remove: Remove, ctx: &Context<'_>) -> Facts 
         }
         return facts;
     }
-    let removed = facts.push(ctx, Removed { cascade_deleted: remove.cascade_deleted, purge: remove.purge });
+    let Remove { cascade_deleted, purge, forwarded_to } = remove;
+    let removed = facts.push(ctx, Removed { cascade_deleted, purge, forwarded_to });
     let revoked = TokensRevoked { tokens: Vec::new(), reason: "removed".to_owned() };
     facts.push_because(ctx, Some(removed), revoked);
     abandon(state, "removed", ctx, &mut facts);
@@ -194,7 +198,8 @@ pub(super) fn register(state: &State, register: &Register, ctx: &Context<'_>) ->
     if state.hears(register.generation) {
         doubt::clear(state, "registration", (ctx, registered), &mut facts);
     }
-    let lifts = !state.status.is_up() && state.status != Status::Paused;
+    let stopped = state.status == Status::Paused || state.status.is_asleep();
+    let lifts = !state.status.is_up() && !stopped;
     if lifts && state.hears(register.generation) && state.is_reachable() {
         come_online(state, OnlineVia::Register, (ctx, registered), &mut facts);
     }
@@ -234,7 +239,12 @@ pub(super) fn heartbeat(
         Status::Provisioning | Status::Offline | Status::Failed | Status::AwaitingAgent => {
             come_online(state, OnlineVia::Heartbeat, (ctx, received), &mut facts);
         }
-        Status::Online | Status::Degraded | Status::Paused | Status::Removed => {}
+        Status::Online
+        | Status::Degraded
+        | Status::Paused
+        | Status::Hibernating
+        | Status::Hibernated
+        | Status::Removed => {}
     }
     Ok(facts)
 }

@@ -2,9 +2,9 @@
 
 use covalence_events::Generation;
 use covalence_events::workspace::{
-    CallFinished, CallOutcome, CallRecorded, HandlerPanicked, InstanceAdopted, InstanceRef, InstanceStarted,
-    InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin, RestartAnnounced,
-    RestartCause, StopFailed, StopReason, TokensRevoked,
+    CallFinished, CallOutcome, CallRecorded, HandlerPanicked, Hibernated, InstanceAdopted, InstanceRef,
+    InstanceStarted, InstanceStopped, OnlineVia, OutcomeUnknown, ProvisionFailed, ProvisionOrigin,
+    RestartAnnounced, RestartCause, StopFailed, StopReason, TokensRevoked,
 };
 
 use super::asked::{abandon, come_online, end_restart};
@@ -130,6 +130,9 @@ pub(super) fn stopped(state: &State, generation: Generation, ctx: &Context<'_>) 
     let mut facts = Decision::default();
     let Some(reason) = stopping(state, generation) else { return facts };
     let stopped = facts.push(ctx, InstanceStopped { generation });
+    if reason == StopReason::Hibernate && state.status == Status::Hibernating {
+        facts.push_because(ctx, Some(stopped), Hibernated {});
+    }
     if reason == StopReason::Restart && state.is_desired() {
         match &state.restart {
             Some(pending) if pending.admission.is_some() => {

@@ -76,7 +76,11 @@ fn irrelevant(state: &State, evidence: &EvidenceObserved, ctx: &Context<'_>, fac
         EvidenceClass::Life if !state.is_desired() && !state.is_external() && !stopping => {
             let observed =
                 facts.push(ctx, EvidenceObserved { class: EvidenceClass::Expected, ..evidence.clone() });
-            let reason = if state.status == Status::Removed { StopReason::Remove } else { StopReason::Pause };
+            let reason = match state.status {
+                Status::Removed => StopReason::Remove,
+                status if status.is_asleep() => StopReason::Hibernate,
+                _ => StopReason::Pause,
+            };
             facts.push_because(ctx, Some(observed), StopRequested { generation: state.generation, reason });
         }
         EvidenceClass::Death if stopping || between || evidence.generation < state.generation => {

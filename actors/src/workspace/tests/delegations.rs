@@ -143,7 +143,8 @@ fn the_removal_of_who_should_do_it_sends_it_back_and_of_who_asked_ends_the_wait(
     story.when(&Command::Remove(Remove::default())).unwrap();
     assert!(story.state().delegations.open().next().is_none());
     assert!(outstanding(story.state()).iter().all(|effect| !matches!(effect, Effect::Delegate { .. })));
-    let removed = covalence_events::workspace::Removed { cascade_deleted: None, purge: false };
+    let removed =
+        covalence_events::workspace::Removed { cascade_deleted: None, purge: false, forwarded_to: None };
     let because = covalence_events::EventId(Uuid::from_u128(3));
     let effects = super::super::react(because, &removed.into(), story.state());
     assert!(effects.contains(&Effect::ReturnTask { source, delegation: name(1), because }), "{effects:?}");

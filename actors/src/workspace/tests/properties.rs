@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use covalence_events::workspace::{
-    BackendKind, Event, EvidenceClass, EvidenceSource, RestartCause, StopReason, Verdict,
+    BackendKind, Event, EvidenceClass, EvidenceSource, ProvisionOrigin, RestartCause, StopReason, Verdict,
 };
 use covalence_events::{Generation, Position};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use super::session::{ends, failed};
 use super::{beat, create, evidence, provisioned};
 use crate::policy::SessionRestart;
 use crate::scenario::Scenario;
-use crate::workspace::command::{ProvisionFailure, Remove, Restart};
+use crate::workspace::command::{Hibernate, ProvisionFailure, Remove, Restart};
 use crate::workspace::{self, Command, Effect, outstanding, react};
 
 /// One thing that may happen next. Generations are given relative to the current one.
@@ -30,6 +30,8 @@ enum Step {
     Suppress,
     Pause,
     Resume,
+    Hibernate { forced: bool },
+    Wake,
     Restart { cause: RestartCause },
     Drained { open: u32 },
     CallFails,
@@ -69,6 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Suppress),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
+        2 => any::<bool>().prop_map(|forced| Step::Hibernate { forced }),
+        1 => Just(Step::Wake),
         2 => wish().prop_map(|cause| Step::Restart { cause }),
         2 => (0_u32..2).prop_map(|open| Step::Drained { open }),
         2 => Just(Step::CallFails),
@@ -121,6 +125,8 @@ fn command(step: &Step, story: &Scenario) -> Command {
         }
         Step::Pause => Command::Pause,
         Step::Resume => Command::Resume,
+        Step::Hibernate { forced } => Command::Hibernate(Hibernate { forced: *forced, open: 0 }),
+        Step::Wake => Command::Wake,
         Step::Restart { cause } => Command::Restart(Restart::because_of(*cause)),
         Step::Drained { open } => drained(story, *open),
         Step::CallFails => ends(failed("boom")),
@@ -231,6 +237,32 @@ proptest! {
                     paused = false;
                 }
                 Event::ProvisionRequested(_) => prop_assert!(!paused, "{:?}", story.story),
+                _ => {}
+            }
+        }
+    }
+
+    /// What sleeps is not dead: the supervisor wants nothing of it, and only need or a person ends its sleep.
+    #[test]
+    fn what_hibernates_is_started_only_because_it_is_needed(steps in prop::collection::vec(step(), 0..60)) {
+        let story = live(BackendKind::Process, &steps);
+        let (mut asleep, mut by_hand) = (false, false);
+        for event in facts(&story) {
+            match event {
+                Event::HibernationRequested(_) => (asleep, by_hand) = (true, false),
+                Event::Hibernated(_) => prop_assert!(asleep, "{:?}", story.story),
+                // A pause is a wish of its own, and has a test of its own.
+                Event::Paused(_) | Event::Removed(_) => asleep = false,
+                Event::RestartRequested(e) if asleep => {
+                    prop_assert!(e.evidence.is_empty(), "{:?}", story.story);
+                    by_hand = true;
+                }
+                Event::ProvisionRequested(e) => {
+                    let needed = e.origin == ProvisionOrigin::Wake || by_hand;
+                    prop_assert!(!asleep || needed, "{:?}", story.story);
+                    (asleep, by_hand) = (false, false);
+                }
+                Event::CameOnline(_) | Event::WentOffline(_) => prop_assert!(!asleep, "{:?}", story.story),
                 _ => {}
             }
         }

@@ -36,6 +36,11 @@ impl Blocks {
         Ok(block)
     }
 
+    /// Has the next reader take a block from the file again.
+    pub(super) fn forget(&self, key: Key) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != key);
+    }
+
     fn kept(&self, key: Key) -> Option<Arc<Vec<u8>>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kept.iter().position(|(other, _)| *other == key)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Key};
 use super::build::payload_of;
 use super::table::{Extent, Row, Table};
 use crate::envelope::{StreamId, Timestamp};
@@ -242,9 +242,31 @@ impl Part {
     /// A block's frames; `None` after the last.
     pub(super) fn block(&self, number: usize) -> Result<Option<Arc<Vec<u8>>>, ReadError> {
         let Some(block) = self.table.blocks.get(number) else { return Ok(None) };
-        let key = (self.name.first.0, self.name.revision, number);
-        let read = self.blocks.get(key, || self.read(block.extent));
+        let read = self.blocks.get(self.key(number), || self.read(block.extent));
         read.map(Some).map_err(|error| failed(block.first, error.to_string()))
+    }
+
+    /// Has the system read the segment that holds a block into its cache, without waiting. Only a hint: where it fails, the
+    /// block is read when somebody wants it.
+    pub(super) fn read_ahead(&self, block: usize) {
+        let extent = self.table.blocks.get(block).map(|block| block.extent);
+        let piece = extent.and_then(|extent| self.table.pieces.get(extent.segment as usize));
+        if let Some(file) = piece.and_then(|piece| File::open(self.path.join(piece.name.to_string())).ok()) {
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
+        }
+    }
+
+    fn key(&self, block: usize) -> Key {
+        (self.name.first.0, self.name.revision, block)
+    }
+
+    /// What is wrong with a block's frames, and in which file. It is read anew the next time: the file may be mended by then.
+    pub(super) fn damage(&self, block: usize, wrong: &str) -> String {
+        self.blocks.forget(self.key(block));
+        let extent = self.table.blocks.get(block).map(|block| block.extent);
+        let piece = extent.and_then(|extent| self.table.pieces.get(extent.segment as usize));
+        let path = piece.map_or_else(|| self.path.clone(), |piece| self.path.join(piece.name.to_string()));
+        format!("`{}`: {wrong}", path.display())
     }
 
     /// A large payload, checked by its digest; `None` if the part has no such.

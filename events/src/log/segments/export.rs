@@ -76,6 +76,11 @@ pub struct Progress {
 }
 
 impl Status {
+    /// Of an export to a place that fares so.
+    pub fn new(place: Option<String>, now: Progress) -> Self {
+        Self { place, now: now.into() }
+    }
+
     /// How it fares now.
     pub fn progress(&self) -> Progress {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -121,8 +126,7 @@ impl Exporter {
         let signer = Arc::new(book.signer()?);
         let last = book.read()?.0.last().map(|checkpoint| checkpoint.position);
         let progress = Progress { signed: last, ..Progress::default() };
-        let status =
-            Status { place: place.as_ref().map(|place| place.shown().to_owned()), now: progress.into() };
+        let status = Status::new(place.as_ref().map(|place| place.shown().to_owned()), progress);
         Ok(Self {
             log,
             head,

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use ::sled::IVec;
 
-use super::Visit;
 use super::blobs::Blobs;
 use super::decode::Decoder;
 use super::directory::{Directory, failed, write_durably};
@@ -20,9 +19,10 @@ use super::index::{Index, RECENT_IDS_MAX};
 use super::layers::{Heads, Layers};
 use super::read::payload;
 use super::store::Store;
+use super::{Options, Visit};
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{EventId, Position};
-use crate::keyring::Keyring;
+use crate::keyring::{KeyName, Keyring, KeyringError};
 use crate::log::OpenError;
 use crate::log::frame::{Frame, Frames, Link, Payload, Wrong};
 use crate::log::order::Order;
@@ -61,10 +61,11 @@ pub(super) struct Scanned {
 }
 
 /// Fields of one owner whose key is not there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Missing {
     first: Position,
     fields: u64,
+    keys: BTreeSet<KeyName>,
 }
 
 /// What follows the last whole append.
@@ -277,10 +278,12 @@ impl Scan<'_, '_> {
             .decoder
             .decode(frame, payload)
             .map_err(|undecoded| self.damaged_at(frame.position, undecoded.words()))?;
-        if unread.sealed > 0 {
+        if let Some(name) = unread.missing {
             let owner = seal::owner(event.stream, &event.fact);
-            let missing = Missing { first: event.position, fields: 0 };
-            self.missing.entry(owner).or_insert(missing).fields += unread.sealed;
+            let missing = Missing { first: event.position, fields: 0, keys: BTreeSet::new() };
+            let missing = self.missing.entry(owner).or_insert(missing);
+            missing.fields += unread.sealed;
+            missing.keys.insert(name);
         }
         Ok(Arc::new(event))
     }
@@ -411,33 +414,41 @@ impl Scanned {
         self.torn.as_ref().map(|torn| torn.reason.as_str())
     }
 
-    /// Finishes erasures whose fact is there and whose key is too, and refuses a log that lost keys which nobody destroyed.
+    /// Finishes erasures whose fact is there and whose key is too, and refuses a log that lost keys which nobody destroyed, or
+    /// gives them up where a person says so. Answers in how many fields those are.
     pub(super) fn settle_keys(
         &mut self,
         path: &Path,
         keys: &Keyring,
-        accept_loss: bool,
-    ) -> Result<(), OpenError> {
-        for owner in &self.erased {
-            keys.erase(*owner).map_err(|error| OpenError::Store {
+        options: &Options,
+    ) -> Result<u64, OpenError> {
+        let failed = |step| {
+            move |error: KeyringError| OpenError::Store {
                 path: path.to_owned(),
-                step: "finish an erasure",
+                step,
                 reason: match std::error::Error::source(&error) {
                     Some(source) => format!("{error}: {source}"),
                     None => error.to_string(),
                 },
-            })?;
+            }
+        };
+        for owner in &self.erased {
+            keys.erase(*owner).map_err(failed("finish an erasure"))?;
             self.index.forget(*owner);
         }
-        let lost = self.missing.iter().filter(|(owner, _)| !self.erased.contains(owner));
-        let lost: Vec<_> = lost.map(|(_, missing)| *missing).collect();
-        match lost.iter().map(|missing| missing.first).min() {
-            Some(position) if !accept_loss => Err(OpenError::KeysMissing {
-                path: path.to_owned(),
-                position,
-                fields: lost.iter().map(|missing| missing.fields).sum(),
-            }),
-            Some(_) | None => Ok(()),
+        let lost: Vec<_> = self.missing.iter().filter(|(owner, _)| !self.erased.contains(owner)).collect();
+        let fields = lost.iter().map(|(_, missing)| missing.fields).sum();
+        if options.accept_lost_keys {
+            for (owner, missing) in lost {
+                keys.give_up(*owner, &missing.keys).map_err(failed("give up lost keys"))?;
+            }
+            return Ok(fields);
+        }
+        match lost.iter().map(|(_, missing)| missing.first).min() {
+            Some(position) if !options.accept_loss => {
+                Err(OpenError::KeysMissing { path: path.to_owned(), position, fields })
+            }
+            Some(_) | None => Ok(fields),
         }
     }
 

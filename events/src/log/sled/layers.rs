@@ -176,6 +176,11 @@ impl Layers {
             .map_err(|error| unread(position, format!("read a large payload: {error}")))
     }
 
+    /// Databases whose file is not where it was opened, in words: what is written goes to a file that no start finds.
+    pub(super) fn misplaced(&self) -> Vec<String> {
+        self.stores.iter().filter_map(|store| store.in_place().err()).collect()
+    }
+
     /// The chain's link of a position; `None` beyond `head`.
     pub(super) fn link(&self, position: Position, head: Position) -> Result<Option<Link>, ReadError> {
         if position > head || position == Position(0) {

@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::writer::Request;
-use crate::pulse::{IDLE_ROUND, Pulse};
+use crate::pulse::Pulse;
 
 /// Appends that may wait. At the slowest commit seen on a busy disk (5 ms) and a few hundred appends per commit this is
 /// well under a second of work; more would only be latency.
@@ -103,10 +103,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Everything that waits, as soon as anything does that should not rest. `None` once closed and empty.
-    pub(super) fn drain(&self, pulse: &Pulse) -> Option<VecDeque<Request>> {
+    /// Everything that waits, as soon as anything does that should not rest; nothing where none came for a `round`. `None` once
+    /// closed and empty.
+    pub(super) fn drain(&self, pulse: &Pulse, round: Duration) -> Option<VecDeque<Request>> {
         let mut waiting = self.lock();
-        let mut rested_at = None;
+        let (mut rested_at, until) = (None, Instant::now() + round);
         loop {
             let now = Instant::now();
             pulse.tick();
@@ -114,9 +115,13 @@ impl Queue {
                 if waiting.closed {
                     return None;
                 }
+                if now >= until {
+                    waiting.writer = Writer::Awake;
+                    return Some(VecDeque::new());
+                }
                 waiting.writer = Writer::Idle;
-                waiting =
-                    self.wake.wait_timeout(waiting, IDLE_ROUND).unwrap_or_else(PoisonError::into_inner).0;
+                let wait = self.wake.wait_timeout(waiting, until - now);
+                waiting = wait.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             let rested_at = *rested_at.get_or_insert(now + REST);
@@ -154,7 +159,7 @@ mod tests {
     use crate::log::conformance::{event, stream, to};
     use crate::log::sled::writer::Request;
     use crate::log::{Ack, Expected};
-    use crate::pulse::Pulse;
+    use crate::pulse::{IDLE_ROUND, Pulse};
 
     fn push(queue: &Queue, ack: Ack) {
         let append = to(stream(), Expected::Any, vec![event("one")]);
@@ -167,7 +172,7 @@ mod tests {
         push(&queue, Ack::Accepted);
         push(&queue, Ack::Accepted);
         let began = Instant::now();
-        assert_eq!(queue.drain(&pulse).unwrap().len(), 2);
+        assert_eq!(queue.drain(&pulse, IDLE_ROUND).unwrap().len(), 2);
         assert!(began.elapsed() >= REST);
     }
 
@@ -178,15 +183,15 @@ mod tests {
         assert!(!queue.lock().is_urgent());
         push(&queue, Ack::Durable);
         assert!(queue.lock().is_urgent());
-        assert_eq!(queue.drain(&pulse).unwrap().len(), 2);
+        assert_eq!(queue.drain(&pulse, IDLE_ROUND).unwrap().len(), 2);
         (1..REST_APPENDS_MAX).for_each(|_| push(&queue, Ack::Accepted));
         assert!(!queue.lock().is_urgent());
         push(&queue, Ack::Accepted);
         assert!(queue.lock().is_urgent());
-        assert_eq!(queue.drain(&pulse).unwrap().len(), REST_APPENDS_MAX);
+        assert_eq!(queue.drain(&pulse, IDLE_ROUND).unwrap().len(), REST_APPENDS_MAX);
         push(&queue, Ack::Accepted);
         queue.close();
-        assert_eq!(queue.drain(&pulse).unwrap().len(), 1);
-        assert!(queue.drain(&pulse).is_none());
+        assert_eq!(queue.drain(&pulse, IDLE_ROUND).unwrap().len(), 1);
+        assert!(queue.drain(&pulse, IDLE_ROUND).is_none());
     }
 }

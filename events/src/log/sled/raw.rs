@@ -27,23 +27,23 @@ impl Frames for Shared {
 
     fn frames(&self, from: Position, bytes: usize) -> Result<Vec<u8>, ReadError> {
         let (layers, head) = self.layers();
-        layers.frames(&(from..=head), bytes)
+        self.health.note(layers.frames(&(from..=head), bytes))
     }
 
     fn payload(&self, position: Position, digest: &[u8; 32]) -> Result<Vec<u8>, ReadError> {
         let found = self.layers().0.payload(&self.blobs, position, digest);
         // It may have been archived between the two steps, and is gone from where it was.
-        found.or_else(|_| self.layers().0.payload(&self.blobs, position, digest))
+        self.health.note(found.or_else(|_| self.layers().0.payload(&self.blobs, position, digest)))
     }
 
     fn link(&self, position: Position) -> Result<Option<Link>, ReadError> {
         let (layers, head) = self.layers();
-        layers.link(position, head)
+        self.health.note(layers.link(position, head))
     }
 
     fn thinned(&self, position: Position) -> Result<Option<Segment>, ReadError> {
         let archive = self.index().archive();
-        archive.thinned(position)
+        self.health.note(archive.thinned(position))
     }
 }
 

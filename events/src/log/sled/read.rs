@@ -12,6 +12,7 @@ use super::Shared;
 use super::blobs::Blobs;
 use super::decode::{Decoder, Undecoded};
 use super::index::{Index, Source};
+use super::pieces::{in_parallel, pieces};
 use crate::envelope::{Recorded, StreamId};
 use crate::id::{Position, Version};
 use crate::log::ReadError;
@@ -26,8 +27,11 @@ pub(super) enum Query {
     All { from: Position, limit: usize },
 }
 
+/// Facts of a page whose successors are likely to be asked for next: who reads less at once looks for something.
+const READ_AHEAD_FROM: usize = 2048;
+
 /// Finds the large payload of a position.
-pub(super) type LargePayload<'a> = &'a dyn Fn(Position, &blake3::Hash) -> Result<Vec<u8>, ReadError>;
+pub(super) type LargePayload<'a> = &'a (dyn Fn(Position, &blake3::Hash) -> Result<Vec<u8>, ReadError> + Sync);
 
 /// What is known of the answer without reading.
 #[derive(Debug)]
@@ -97,38 +101,13 @@ impl Gathered {
                 let wanted = limit - self.live.len();
                 at(archive, &archive.stream_back(stream, through, wanted)?, decoder)?
             }
-            Some(Query::All { from, limit }) => {
-                let mut events = Vec::new();
-                archive.frames_from(from, &mut |frame| {
-                    events.push(archived(archive, frame, decoder)?);
-                    Ok(events.len() < limit)
-                })?;
-                events
-            }
+            Some(Query::All { from, limit }) => page(archive, from, limit, decoder)?,
         };
         let left = self.limit - events.len().min(self.limit);
-        let mut chunk: Option<(u64, IVec)> = None;
-        for source in self.live.into_iter().take(left) {
-            let (store, first, position) = match source {
-                Source::Memory(event) => {
-                    events.push(event);
-                    continue;
-                }
-                Source::Chunk { store, first, position } => (store, first, position),
-            };
-            let failed = |reason: String| ReadError::Store { what: format!("position {position}"), reason };
-            let bytes = match &chunk {
-                Some((loaded, bytes)) if *loaded == first => bytes,
-                Some(_) | None => {
-                    let bytes = store.get(first).map_err(failed)?.ok_or_else(|| missing(position))?;
-                    &chunk.insert((first, bytes)).1
-                }
-            };
-            let frame = frame::locate(bytes, position).map_err(|wrong| failed(wrong.to_owned()))?;
-            events.push(match frame.payload() {
-                Payload::Inline(payload) => recorded(&frame, payload, decoder)?,
-                Payload::Elsewhere(digest) => recorded(&frame, &payload(position, &digest)?, decoder)?,
-            });
+        let live = &self.live[..left.min(self.live.len())];
+        let parts = pieces(live.len()).map(|piece| &live[piece]);
+        for part in in_parallel(parts, |sources| of_databases(sources, decoder, payload)) {
+            events.extend(part?);
         }
         Ok(events)
     }
@@ -153,6 +132,82 @@ impl Shared {
             self.blobs.get(digest).map_err(|error| unread_payload(position, &error))
         })
     }
+}
+
+/// Facts that are in memory or in a database.
+fn of_databases(
+    sources: &[Source],
+    decoder: Decoder<'_>,
+    payload: LargePayload<'_>,
+) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    let mut events = Vec::with_capacity(sources.len());
+    let mut chunk: Option<(u64, IVec)> = None;
+    for source in sources {
+        let (store, first, position) = match source {
+            Source::Memory(event) => {
+                events.push(Arc::clone(event));
+                continue;
+            }
+            Source::Chunk { store, first, position } => (store, *first, *position),
+        };
+        let failed = |reason: String| ReadError::Store { what: format!("position {position}"), reason };
+        let bytes = match &chunk {
+            Some((loaded, bytes)) if *loaded == first => bytes,
+            Some(_) | None => {
+                let bytes = store.get(first).map_err(failed)?.ok_or_else(|| missing(position))?;
+                &chunk.insert((first, bytes)).1
+            }
+        };
+        let frame = frame::locate(bytes, position).map_err(|wrong| failed(wrong.to_owned()))?;
+        events.push(match frame.payload() {
+            Payload::Inline(payload) => recorded(&frame, payload, decoder)?,
+            Payload::Elsewhere(digest) => recorded(&frame, &payload(position, &digest)?, decoder)?,
+        });
+    }
+    Ok(events)
+}
+
+/// A page of the archive. Where facts were removed from it, the threads find fewer than they were sent for, and the rest is
+/// read after them.
+fn page(
+    archive: &Archive,
+    from: Position,
+    limit: usize,
+    decoder: Decoder<'_>,
+) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    let mut events = Vec::new();
+    let there = (archive.last().0 + 1).saturating_sub(from.0);
+    let sought = limit.min(usize::try_from(there).unwrap_or(usize::MAX));
+    if sought >= READ_AHEAD_FROM {
+        // Blocks are read one by one, each from a file that was just opened: the system can't see where this is going.
+        let pages = [0, 1, 2].map(|page| Position(from.0 + page * sought as u64));
+        for position in pages {
+            archive.read_ahead(position);
+        }
+    }
+    let parts = pieces(sought).map(|piece| (from.0 + piece.start as u64, from.0 + piece.end as u64));
+    for part in in_parallel(parts, |(from, end)| {
+        let mut events = Vec::new();
+        archive.frames_from(Position(from), &mut |frame| {
+            let within = frame.position.0 < end;
+            if within {
+                events.push(archived(archive, frame, decoder)?);
+            }
+            // Asked for once more after the last, it would unpack the next block for nothing.
+            Ok(within && frame.position.0 + 1 < end)
+        })?;
+        Ok::<_, ReadError>(events)
+    }) {
+        events.extend(part?);
+    }
+    if events.len() < limit {
+        let next = Position(from.0 + sought as u64);
+        archive.frames_from(next, &mut |frame| {
+            events.push(archived(archive, frame, decoder)?);
+            Ok(events.len() < limit)
+        })?;
+    }
+    Ok(events)
 }
 
 /// Facts of the archive.

@@ -76,7 +76,7 @@ impl Roll {
     }
 
     /// Whether the writer waits for a database.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-support"))]
     pub(super) fn is_preparing(&self) -> bool {
         let state = self.lock();
         state.wanted && state.next.is_none()

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,6 +148,24 @@ impl Store {
     /// Its directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its file is still the one that has its name.
+    pub(super) fn in_place(&self) -> Result<(), String> {
+        let path = self.path.join("db");
+        let wrong = |what: &str| {
+            format!(
+                "`{}`: {what}, and a restart would not find what is written: make a backup with `covalence log backup` first",
+                path.display()
+            )
+        };
+        let found = std::fs::metadata(&path).map_err(|error| wrong(&error.to_string()))?;
+        let ours = self.file.metadata().map_err(|error| wrong(&error.to_string()))?;
+        if (found.dev(), found.ino()) == (ours.dev(), ours.ino()) {
+            Ok(())
+        } else {
+            Err(wrong("it was replaced by another file"))
+        }
     }
 
     /// Bytes that it takes on disk.

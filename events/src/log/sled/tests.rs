@@ -18,6 +18,7 @@ use crate::log::frame::{self, Frame};
 mod mending;
 mod retention;
 mod rolling;
+mod running;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,6 +33,8 @@ struct TestDisk {
 struct DiskState {
     held: bool,
     fails: bool,
+    /// Instead of what is.
+    free: Option<u64>,
     waiting: u32,
 }
 
@@ -63,7 +66,8 @@ impl Disk for TestDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> std::io::Result<u64> {
-        RealDisk.free_bytes(path)
+        let free = self.state.lock().unwrap().free;
+        free.map_or_else(|| RealDisk.free_bytes(path), Ok)
     }
 }
 
@@ -188,12 +192,13 @@ async fn a_failed_flush_makes_the_log_read_only_for_good() {
     let waiting = [one(&log, Ack::Durable), one(&log, Ack::Durable), one(&log, Ack::Durable)];
     place.disk.set(|disk| disk.held = false);
     for append in waiting {
-        assert!(matches!(append.await, Err(AppendError::ReadOnly { .. })));
+        assert!(matches!(append.await, Err(AppendError::ReadOnly(_))));
     }
     place.disk.set(|disk| disk.fails = false);
     let error = one(&log, Ack::Durable).await.unwrap_err().to_string();
     assert!(error.contains("no flush today"), "{error}");
-    assert!(log.read_only().unwrap().contains("no flush today"));
+    let read_only = log.read_only().unwrap();
+    assert!(read_only.reason.contains("no flush today") && !read_only.passes, "{read_only:?}");
     assert_eq!(log.read_all(Position(1), 10).await.unwrap().len(), 1, "reads go on");
     assert_eq!(log.verify().await.unwrap().problems, Vec::<String>::new());
     drop(log);
@@ -208,8 +213,8 @@ async fn little_space_stops_writing_and_says_so() {
     place.filled(&[2]).await;
     let options = Options { reserve_bytes: u64::MAX, ..Options::default() };
     let (log, _) = place.try_open(&options).unwrap();
-    assert!(log.read_only().unwrap().contains("low space"));
-    assert!(matches!(one(&log, Ack::Durable).await, Err(AppendError::ReadOnly { .. })));
+    assert!(log.read_only().unwrap().reason.contains("low space"));
+    assert!(matches!(one(&log, Ack::Durable).await, Err(AppendError::ReadOnly(_))));
     assert_eq!(log.read_all(Position(1), 10).await.unwrap().len(), 2);
 }
 

@@ -21,8 +21,9 @@ use crate::envelope::StreamId;
 use crate::id::Position;
 use crate::keyring::KeyringError;
 use crate::log::frame::Link;
-use crate::log::{AppendError, Receipt};
+use crate::log::{AppendError, ReadOnly, Receipt};
 use crate::metrics as names;
+use crate::pulse::IDLE_ROUND;
 use crate::{seal, workspace};
 
 mod plan;
@@ -38,8 +39,26 @@ pub const CHUNK_BYTES_MAX: usize = 6 << 10;
 /// The high-water mark is synced at most this often: it costs as much as a commit, and is only needed after a power cut.
 const HIGH_WATER_SYNC_EVERY: Duration = Duration::from_secs(1);
 
-/// Free space is looked at once in so many commits: with at most a few MiB a commit, the reserve can't be used up between.
+/// Free space is looked at once in so many commits: with at most a few MiB a commit, the reserve can't be used up between …
 const SPACE_CHECK_EVERY_COMMITS: u32 = 16;
+
+/// … and after this long, because others write to the same disk: a look costs a few microseconds.
+const SPACE_CHECK_EVERY: Duration = Duration::from_millis(50);
+
+/// Between two looks for room, while space is short.
+const SPACE_ROUND: Duration = Duration::from_millis(500);
+
+/// While space is short, this share of the reserve has to be free beyond it before writing goes on, so that it does not
+/// stop again at once.
+const SPACE_MARGIN: u64 = 4;
+
+/// Why a commit was not made.
+enum Halt {
+    /// It was not begun: there is too little room.
+    LowSpace(String),
+    /// Something failed on the way, and nobody knows what the disk has.
+    Failed(String),
+}
 
 struct Meters {
     duration: metrics::Histogram,
@@ -58,6 +77,7 @@ pub(super) struct Writer {
     publish: watch::Sender<Position>,
     link: Link,
     commits: u32,
+    space_checked: Instant,
     meters: Meters,
     spare: Spare,
 }
@@ -66,7 +86,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.queue.close();
         if std::thread::panicking() {
-            self.shared.stop_writing("the log's writer panicked");
+            self.shared.health.stop("the log's writer panicked");
         }
     }
 }
@@ -85,36 +105,71 @@ impl Writer {
             depth: metrics::gauge!(names::QUEUE_DEPTH),
             head: metrics::gauge!(names::HEAD),
         };
-        let high_water_synced = Instant::now();
-        let spare = Spare::default();
-        let mut writer =
-            Self { shared, store, high_water, high_water_synced, publish, link, commits: 0, meters, spare };
-        if let Err(reason) = writer.check_space() {
-            writer.shared.stop_writing(&reason);
+        let (high_water_synced, space_checked) = (Instant::now(), Instant::now());
+        let writer = Self {
+            shared,
+            store,
+            high_water,
+            high_water_synced,
+            publish,
+            link,
+            commits: 0,
+            space_checked,
+            meters,
+            spare: Spare::default(),
+        };
+        if let Err(halt) = writer.check_space(writer.shared.reserve_bytes) {
+            writer.halt(&halt);
         }
         writer
     }
 
     /// Writes until the queue is closed and empty, then flushes.
     pub(super) fn run(mut self) {
-        while let Some(requests) = self.shared.queue.drain(&self.shared.pulse) {
+        let round = |waits: bool| if waits { SPACE_ROUND } else { IDLE_ROUND };
+        let mut waits = self.shared.health.waits_for_room();
+        while let Some(requests) = self.shared.queue.drain(&self.shared.pulse, round(waits)) {
             self.meters.depth.set(to_f64(requests.len()));
-            self.commit(requests);
+            if waits {
+                self.look_for_room();
+            }
+            if !requests.is_empty() {
+                self.commit(requests);
+            }
+            waits = self.shared.health.waits_for_room();
         }
-        if self.shared.read_only.get().is_none() {
+        if self.shared.health.read_only().is_none() {
             let flushed = self.store.flush();
             if let Err(reason) =
                 flushed.and_then(|()| self.high_water.sync().map_err(|error| error.to_string()))
             {
-                self.shared.stop_writing(&reason);
+                self.shared.health.stop(&reason);
             }
         }
     }
 
+    /// Goes on if there is room again.
+    fn look_for_room(&self) {
+        let reserve = self.shared.reserve_bytes;
+        match self.check_space(reserve.saturating_add(reserve / SPACE_MARGIN)) {
+            Ok(()) => self.shared.health.go_on(),
+            Err(Halt::LowSpace(_)) => {}
+            Err(halt) => drop(self.halt(&halt)),
+        }
+    }
+
+    /// Takes nothing more, as what happened demands.
+    fn halt(&self, halt: &Halt) -> ReadOnly {
+        match halt {
+            Halt::LowSpace(reason) => self.shared.health.wait_for_room(reason),
+            Halt::Failed(reason) => self.shared.health.stop(reason),
+        }
+    }
+
     fn commit(&mut self, requests: VecDeque<Request>) {
-        if let Some(reason) = self.shared.read_only.get() {
+        if let Some(read_only) = self.shared.health.read_only() {
             for request in requests {
-                request.refuse(AppendError::ReadOnly { reason: Arc::clone(reason) });
+                request.refuse(AppendError::ReadOnly(read_only.clone()));
             }
             return;
         }
@@ -124,9 +179,8 @@ impl Writer {
         if plan.events.is_empty() {
             return plan.answer(&self.meters);
         }
-        if let Err(reason) = self.write(&plan) {
-            let reason = self.shared.stop_writing(&reason);
-            return plan.refuse(&AppendError::ReadOnly { reason });
+        if let Err(halt) = self.write(&plan) {
+            return plan.refuse(&AppendError::ReadOnly(self.halt(&halt)));
         }
         self.link = plan.link;
         let erased = self.destroy_keys(&plan);
@@ -192,11 +246,19 @@ impl Writer {
         Ok(Some(Receipt { events }))
     }
 
-    fn write(&mut self, plan: &Plan) -> Result<(), String> {
-        if self.commits.is_multiple_of(SPACE_CHECK_EVERY_COMMITS) {
-            self.check_space()?;
+    fn write(&mut self, plan: &Plan) -> Result<(), Halt> {
+        if self.commits.is_multiple_of(SPACE_CHECK_EVERY_COMMITS)
+            || self.space_checked.elapsed() >= SPACE_CHECK_EVERY
+        {
+            // Nothing of the commit is anywhere yet, so it can be refused and writing go on later.
+            self.check_space(self.shared.reserve_bytes)?;
+            self.space_checked = Instant::now();
         }
         self.commits = self.commits.wrapping_add(1);
+        self.put(plan).map_err(Halt::Failed)
+    }
+
+    fn put(&self, plan: &Plan) -> Result<(), String> {
         if let Some(keys) = &self.shared.keys {
             // Before the facts: what is sealed by a key that is nowhere is lost.
             keys.settle().map_err(|error| format!("keep new keys: {}", in_full(&error)))?;
@@ -210,16 +272,14 @@ impl Writer {
         self.store.commit(&plan.chunks)
     }
 
-    fn check_space(&mut self) -> Result<(), String> {
-        let root = self.shared.directory.root();
-        let free =
-            self.shared.disk.free_bytes(root).map_err(|error| format!("ask for free space: {error}"))?;
-        let reserve = self.shared.reserve_bytes;
-        if free < reserve {
-            return Err(format!(
-                "low space: {free} bytes free at `{}`, {reserve} are kept in reserve",
-                root.display()
-            ));
+    /// Whether so many bytes are free.
+    fn check_space(&self, wanted: u64) -> Result<(), Halt> {
+        let free = self.shared.disk.free_bytes(self.shared.directory.root());
+        let free = free.map_err(|error| Halt::Failed(format!("ask for free space: {error}")))?;
+        if free < wanted {
+            let reserve = self.shared.reserve_bytes;
+            let reason = format!("low space: {free} bytes are free, {reserve} are kept in reserve");
+            return Err(Halt::LowSpace(reason));
         }
         Ok(())
     }
@@ -232,7 +292,7 @@ impl Writer {
             let Some(keys) = &self.shared.keys else { break };
             if let Err(error) = keys.erase(*owner) {
                 // Out of use, but maybe still in its file. The next start tries again.
-                self.shared.stop_writing(&format!("destroy the key of `{owner}`: {}", in_full(&error)));
+                self.shared.health.stop(&format!("destroy the key of `{owner}`: {}", in_full(&error)));
             }
         }
         erased
@@ -268,7 +328,7 @@ impl Writer {
         drop(index);
         // Before the answers, so that no acknowledged position is above it after a crash of this process.
         if let Err(error) = self.note_high_water(head) {
-            self.shared.stop_writing(&format!("write the high-water mark: {error}"));
+            self.shared.health.stop(&format!("write the high-water mark: {error}"));
         }
         self.publish.send_replace(head);
         self.meters.events.record(to_f64(plan.events.len()));

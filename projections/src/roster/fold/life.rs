@@ -64,14 +64,17 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
             enter(row, Status::Failed, at);
         }
         Event::Paused(_) => enter(row, Status::Paused, at),
+        Event::HibernationRequested(_) => enter(row, Status::Hibernating, at),
+        Event::Hibernated(_) => enter(row, Status::Hibernated, at),
         Event::Resumed(_) => {
             // What we run goes on with `ProvisionRequested`; an external agent has to be heard from.
             if row.is_external() {
                 enter(row, Status::AwaitingAgent, at);
             }
         }
-        Event::Removed(_) => {
+        Event::Removed(e) => {
             row.removed_at = Some(at);
+            row.forwarded_to = e.forwarded_to;
             enter(row, Status::Removed, at);
         }
         Event::DeathRefuted(e) => {
@@ -118,6 +121,16 @@ pub(super) fn live(row: &mut Row, event: &Event, at: Timestamp) {
         | Event::DelegationDispatched(_)
         | Event::DelegationQueued(_)
         | Event::DelegationEnded(_)
+        | Event::CallQueued(_)
+        | Event::CallDispatched(_)
+        | Event::CallReturned(_)
+        | Event::CallDequeued(_)
+        | Event::ActivityAcked(_)
+        | Event::AgentAssigned(_)
+        | Event::AgentRemoved(_)
+        | Event::AgentMoveEnded(_)
+        | Event::TeamExpanded(_)
+        | Event::TeamCollapsed(_)
         | Event::SessionSuspected(_)
         | Event::SessionPoisoned(_)
         | Event::SessionCleared(_)

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::reasons::{DecisionView, numbers};
 use super::{InFlightView, WaitingView};
+use crate::conditions::Condition;
 
 /// A workspace by id and name.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,6 +73,14 @@ pub struct AlarmView {
     pub message: String,
     /// Since when it is on.
     pub since: DateTime<Utc>,
+}
+
+impl AlarmView {
+    /// What is wrong with our own disk or log.
+    pub(in crate::http::supervision) fn own(condition: Condition) -> Self {
+        let Condition { kind, message, since } = condition;
+        Self { kind, workspace: None, message, since }
+    }
 }
 
 /// A workspace that died too often.
