@@ -75,7 +75,7 @@ async fn a_log_exported_to_a_bucket_comes_back_from_it_whole_after_the_disk_is_l
     let service = Service::start();
     let settings = Settings::process()
         .env("COVALENCE_SEGMENTS", DESTINATION)
-        .env("AWS_ENDPOINT", &service.url())
+        .env("AWS_ENDPOINT", service.url())
         .env("AWS_ALLOW_HTTP", "true")
         .env("AWS_REGION", "eu-central-1")
         .env("AWS_ACCESS_KEY_ID", "covalence")
