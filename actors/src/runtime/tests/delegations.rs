@@ -8,7 +8,7 @@ use crate::workspace::command::{Delegate, Remove};
 
 impl Platform {
     /// One workspace hands a task to another.
-    async fn hand_on(&self, source: WorkspaceId, target: WorkspaceId) -> DelegationId {
+    pub(super) async fn hand_on(&self, source: WorkspaceId, target: WorkspaceId) -> DelegationId {
         let delegation = DelegationId::generate();
         let delegate = Delegate {
             delegation,

@@ -2,11 +2,10 @@
 
 use covalence_events::DelegationId;
 use covalence_events::Fact;
-use covalence_events::workspace::{DelegationEnded, DelegationOutcome, DelegationRunner, Event};
+use covalence_events::workspace::{DelegationEnded, DelegationOutcome, Event};
 
 use super::*;
 use crate::workspace::Rejection;
-use crate::workspace::command::Delegate;
 
 impl Platform {
     async fn asleep(&self) -> WorkspaceId {
@@ -29,20 +28,6 @@ impl Platform {
     async fn starts(&self, id: WorkspaceId) -> usize {
         self.tags(id).await.iter().filter(|tag| **tag == "workspace.provision_requested.v1").count()
     }
-}
-
-async fn hand_on(platform: &Platform, source: WorkspaceId, target: WorkspaceId) -> DelegationId {
-    let delegation = DelegationId::generate();
-    let delegate = Delegate {
-        delegation,
-        target,
-        task: "dig".to_owned(),
-        key: None,
-        runner: DelegationRunner::Platform,
-        denied: false,
-    };
-    platform.runtime.command(source, Command::Delegate(Box::new(delegate)), by_admin()).await.unwrap();
-    delegation
 }
 
 #[actix::test]
@@ -121,7 +106,7 @@ async fn the_supervisor_leaves_it_alone() {
 async fn a_task_for_it_wakes_it_and_is_done_once() {
     let platform = platform().await;
     let (source, target) = (platform.online().await, platform.asleep().await);
-    let delegation = hand_on(&platform, source, target).await;
+    let delegation = platform.hand_on(source, target).await;
     let ended = platform.ends(source, delegation).await;
     assert_eq!(ended.iter().map(|e| e.outcome).collect::<Vec<_>>(), [DelegationOutcome::Completed]);
     assert_eq!((platform.starts(target).await, platform.engine.sent.lock().unwrap().len()), (2, 1));
@@ -132,7 +117,7 @@ async fn a_task_for_it_wakes_it_and_is_done_once() {
 async fn a_kill_anywhere_between_the_wish_to_sleep_and_the_result_of_the_task_that_woke_it_loses_nothing() {
     let first = platform().await;
     let (source, target) = (first.online().await, first.asleep().await);
-    let delegation = hand_on(&first, source, target).await;
+    let delegation = first.hand_on(source, target).await;
     first.ends(source, delegation).await;
     let story = first.log.read_all(Position(1), usize::MAX).await.unwrap();
     let from = story.iter().position(|fact| fact.fact.tag() == "workspace.hibernation_requested.v1").unwrap();
