@@ -298,6 +298,9 @@ impl Inner {
     /// Gives each listener all that it may see of these, before the next listener's turn: whoever is woken by the first of
     /// them finds the others beside it.
     fn publish(&mut self, told: &mut Vec<Told>, views: &Views) {
+        if told.is_empty() {
+            return;
+        }
         let (mut socket, mut events) = (Vec::new(), Vec::new());
         self.listeners.retain_mut(|listener| {
             let made = match listener.wire {

@@ -22,8 +22,6 @@ use crate::http::{auth, body, fields};
 const INVALID: &str = "invalid request body";
 /// How long a move takes at most: two appends, unless the log is full.
 const MOVE_WAIT: Duration = Duration::from_secs(10);
-/// Bytes of a model's name, as at creation.
-const MODEL_MAX: usize = 100;
 
 /// A model.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,10 +38,6 @@ impl AgentBody {
             return Err(ApiError::bad("invalid_body", INVALID).field("model").detail("model is required"));
         }
         fields::text_on_create("model", &self.model)?;
-        if self.model.len() > MODEL_MAX {
-            let detail = format!("at most {MODEL_MAX} bytes");
-            return Err(ApiError::bad("invalid_body", INVALID).field("model").detail(detail));
-        }
         Ok(Assigned { agent: AgentId::generate(), model: self.model })
     }
 }

@@ -86,7 +86,7 @@ fn no_successor() -> ApiError {
 }
 
 fn successor(id: &str) -> Result<WorkspaceId, ApiError> {
-    id.parse().map_err(|_| ApiError::bad("invalid_workspace_id", "invalid workspace ID").field("forward_to"))
+    workspace_id(id).map_err(|error| error.field("forward_to"))
 }
 
 async fn run(ctx: Ctx, id: WorkspaceId, principal: Principal, wish: Wish) -> Answer {
