@@ -412,10 +412,12 @@ async fn settled(stage: &Stage, taken: &TakenOn, round: u32) {
         })
         .await;
     }
-    // A line is what an agent was told to do; no two are alike.
+    // A line is what an agent was told; no two tasks are alike. That it was restarted is no task: a kill between the word
+    // and its record has it told again.
     let done = fs::read_to_string(stage.home().join("done")).unwrap_or_default();
     let mut seen = BTreeMap::<&str, usize>::new();
-    for line in done.lines().filter(|line| !line.is_empty()) {
+    let is_task = |line: &&str| !line.is_empty() && !line.starts_with("You were restarted at ");
+    for line in done.lines().filter(is_task) {
         *seen.entry(line).or_default() += 1;
     }
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
