@@ -447,6 +447,7 @@ fn http_config(config: &Config, backend: BackendKind, address: SocketAddr) -> Ht
         slug: config.access.organisation_slug.clone(),
         control_plane: config.access.control_plane.clone(),
         canvas: config.access.canvas.clone(),
+        tracing: config.tracing.clone(),
         workspace_roots: config.workspaces.roots.clone(),
         templates: config.workspaces.configs_dir.clone(),
         workspace_dir: config.workspaces.workspace_dir.as_ref().map(|dir| dir.display().to_string()),

@@ -16,6 +16,7 @@ use covalence_events::keyring::MasterKey;
 use covalence_events::retention::Rules;
 use url::Url;
 
+use crate::http::workspaces::traces::Tracing;
 use crate::runtimes::{ImageNames, Runtimes, RuntimesError};
 use crate::segments::Destination;
 
@@ -155,6 +156,8 @@ pub struct Config {
     pub retention: Rules,
     /// The numbers of the supervision policy.
     pub supervision: Policy,
+    /// Who is asked for traces of workspaces.
+    pub tracing: Option<Tracing>,
     /// What runtimes' names stand for: the built-in ones with the file's `[runtimes]` laid over them.
     pub runtimes: Runtimes,
     /// What the program says about itself.
@@ -358,6 +361,7 @@ impl Config {
             data_dir: PathBuf::from(layers.text("data_dir").unwrap_or_default()),
             server: parse::server(layers)?,
             access: parse::access(layers)?,
+            tracing: parse::tracing(layers)?,
             workspaces: parse::workspaces(layers)?,
             calls: parse::calls(layers)?,
             alarms: parse::alarms(layers)?,

@@ -37,6 +37,7 @@ pub mod admin;
 pub mod as_of;
 pub mod auth;
 pub mod body;
+pub mod chat;
 pub mod delegations;
 pub mod document;
 pub mod edge;
@@ -67,6 +68,7 @@ pub mod view;
 pub mod workspaces;
 
 use live::hub::Hub;
+use workspaces::traces::Tracing;
 pub use server::{Listener, listen};
 
 /// What the operator decided about this edge.
@@ -96,6 +98,8 @@ pub struct HttpConfig {
     pub control_plane: Option<Url>,
     /// The canvas that is served where no route is.
     pub canvas: Option<Url>,
+    /// Who is asked for traces of workspaces.
+    pub tracing: Option<Tracing>,
     /// Directories below which a `workspace_dir` must lie.
     pub workspace_roots: Vec<PathBuf>,
     /// The directory of templates, if there is one.

@@ -16,6 +16,9 @@ use tokio::sync::mpsc;
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
+pub mod files;
+
+use files::{FileError, FilePath, FoundFile, NewFile};
 
 /// Text that never shows up in a log line, an error or an event.
 #[derive(Clone)]
@@ -247,6 +250,18 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// The instance's output.
     async fn logs(&self, workspace: WorkspaceId, query: LogQuery) -> Result<LogStream, BackendError>;
+
+    /// Puts files into what runs of the workspace, readable by its agent: all of them or an error. What was written before
+    /// that may stay, so names that are new each time are for the caller to choose. Unless an adapter says otherwise, nothing
+    /// that files could be put into runs here.
+    async fn put_files(&self, _workspace: WorkspaceId, _files: Vec<NewFile>) -> Result<(), FileError> {
+        Err(FileError::NotRunning)
+    }
+
+    /// A file out of what runs of the workspace.
+    async fn open_file(&self, _workspace: WorkspaceId, _path: &FilePath) -> Result<FoundFile, FileError> {
+        Err(FileError::NotRunning)
+    }
 }
 
 /// What came of asking an agent for its card.

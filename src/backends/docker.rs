@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use covalence_actors::effect::files::{FileError, FilePath, FoundFile, NewFile};
 use covalence_actors::effect::{
     Backend, BackendError, Inspection, Listed, LogQuery, LogStream, ProvisionError, ProvisionSpec,
     Provisioned, Signal,
@@ -28,6 +29,7 @@ mod build;
 mod engine;
 mod errors;
 mod files;
+mod inside;
 mod logs;
 mod names;
 mod network;
@@ -136,5 +138,13 @@ impl Backend for DockerBackend {
 
     async fn logs(&self, workspace: WorkspaceId, query: LogQuery) -> Result<LogStream, BackendError> {
         self.output(workspace, query).await
+    }
+
+    async fn put_files(&self, workspace: WorkspaceId, files: Vec<NewFile>) -> Result<(), FileError> {
+        self.put_inside(workspace, files).await
+    }
+
+    async fn open_file(&self, workspace: WorkspaceId, path: &FilePath) -> Result<FoundFile, FileError> {
+        self.open_inside(workspace, path).await
     }
 }

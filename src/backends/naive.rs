@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use covalence_actors::effect::files::{FileError, FilePath, FoundFile, NewFile};
 use covalence_actors::effect::{
     Backend, BackendError, Inspection, Listed, LogQuery, LogStream, ProvisionError, ProvisionSpec,
     Provisioned, Signal,
@@ -74,5 +75,13 @@ impl Backend for NaiveBackend {
 
     async fn logs(&self, workspace: WorkspaceId, query: LogQuery) -> Result<LogStream, BackendError> {
         self.0.logs(workspace, query).await
+    }
+
+    async fn put_files(&self, workspace: WorkspaceId, files: Vec<NewFile>) -> Result<(), FileError> {
+        self.0.put_files(workspace, files).await
+    }
+
+    async fn open_file(&self, workspace: WorkspaceId, path: &FilePath) -> Result<FoundFile, FileError> {
+        self.0.open_file(workspace, path).await
     }
 }

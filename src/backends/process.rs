@@ -12,6 +12,7 @@
 //! - Linux only (`/proc`, process handles).
 
 mod exits;
+mod files;
 mod identity;
 mod launch;
 mod logs;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use covalence_actors::effect::files::{FileError, FilePath, FoundFile, NewFile};
 use covalence_actors::effect::{
     Backend, BackendError, Inspection, Listed, LogQuery, LogStream, ProvisionError, ProvisionSpec,
     Provisioned, Signal,
@@ -197,6 +199,16 @@ impl ProcessBackend {
         (Target { instance: self.settings.platform_instance.clone(), workspace, up_to, agent }, is_covered)
     }
 
+    /// The directories of a workspace whose process runs. Blocking.
+    fn running(&self, workspace: WorkspaceId) -> Result<files::Places, FileError> {
+        let layout = self.layout(workspace);
+        let record = Record::read(&layout)?.ok_or(FileError::NotRunning)?;
+        match &record.process {
+            Some(process) if process.presence()? == Presence::Alive => Ok(files::Places::new(&layout, &record)),
+            Some(_) | None => Err(FileError::NotRunning),
+        }
+    }
+
     async fn bound_logs(&self) {
         let this = self.clone();
         let looked = blocking(move || {
@@ -320,6 +332,16 @@ impl Backend for ProcessBackend {
 
     async fn logs(&self, workspace: WorkspaceId, query: LogQuery) -> Result<LogStream, BackendError> {
         logs::stream(self.layout(workspace).logs(), query).await
+    }
+
+    async fn put_files(&self, workspace: WorkspaceId, files: Vec<NewFile>) -> Result<(), FileError> {
+        let this = self.clone();
+        blocking(move || files::put(&this.running(workspace)?, &files)).await?
+    }
+
+    async fn open_file(&self, workspace: WorkspaceId, path: &FilePath) -> Result<FoundFile, FileError> {
+        let (this, path) = (self.clone(), path.clone());
+        blocking(move || files::open(&this.running(workspace)?, &path)).await?
     }
 }
 

@@ -21,6 +21,7 @@ use crate::config::{
     Access, Alarms, Backend, BackendChoice, Calls, ConfigError, Layers, LogFormat, Logging, Segments, Server,
     TierLimits, Workspaces,
 };
+use crate::http::workspaces::traces::Tracing;
 use crate::runtimes::{ImageNames, Runtimes, RuntimesConfig};
 use crate::segments::Destination;
 
@@ -134,6 +135,18 @@ pub(super) fn access(layers: &mut Layers) -> Result<Access, ConfigError> {
         deploy_mode,
         encryption_key: encryption_key(layers)?,
     })
+}
+
+/// Only with all three: a service that can't be asked is as good as none.
+pub(super) fn tracing(layers: &mut Layers) -> Result<Option<Tracing>, ConfigError> {
+    let host = address(layers, "tracing.host")?;
+    let public_key = text(layers, "tracing.public_key")?;
+    let secret_key = text(layers, "tracing.secret_key")?.map(Secret::new);
+    Ok(host.zip(public_key).zip(secret_key).map(|((host, public_key), secret_key)| Tracing {
+        host,
+        public_key,
+        secret_key,
+    }))
 }
 
 pub(crate) fn encryption_key(layers: &mut Layers) -> Result<Option<MasterKey>, ConfigError> {

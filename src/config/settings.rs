@@ -336,6 +336,14 @@ const PLATFORM: &[Setting] = &[
 ];
 
 const OTHERS: &[Setting] = &[
+    setting(
+        "tracing.host",
+        "LANGFUSE_HOST",
+        "",
+        "Langfuse server that is asked for traces of workspaces, with both keys; unset: nobody is",
+    ),
+    setting("tracing.public_key", "LANGFUSE_PUBLIC_KEY", "", "public key there"),
+    setting("tracing.secret_key", "LANGFUSE_SECRET_KEY", "", "secret key there").secret(),
     setting("log.filter", "COVALENCE_LOG", "info", "what is logged, for example `info,covalence=debug`"),
     setting("log.format", "COVALENCE_LOG_FORMAT", "human", "`human` or `json`"),
     setting(

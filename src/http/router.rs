@@ -9,7 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::supervision::{self, backtest, holds, policy};
 use crate::http::{
-    a2a, activity, admin, delegations, document, events, health, incidents, live, moments, org, page,
+    a2a, activity, admin, chat, delegations, document, events, health, incidents, live, moments, org, page,
     registry, secrets, subscriptions, upstream, workspaces,
 };
 
@@ -176,6 +176,9 @@ fn coordination(config: &mut ServiceConfig<'_>) {
         .service(activity::notify)
         .service(activity::search::search)
         .service(workspaces::transcript::show)
+        .service(workspaces::traces::list)
+        .service(chat::upload)
+        .service(chat::download)
         .service(delegations::hand_on)
         .service(delegations::list)
         .service(delegations::record)

@@ -30,6 +30,7 @@ pub mod lifecycle;
 pub mod remove;
 pub mod team;
 pub mod tokens;
+pub mod traces;
 pub mod transcript;
 
 /// How many facts the projections are behind, on answers that could not wait any longer for them.

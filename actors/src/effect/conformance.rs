@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use covalence_events::workspace::InstanceRef;
 use covalence_events::{Generation, WorkspaceId};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
+use super::files::{FileError, FilePath, NewFile};
 use super::{Backend, Inspection, Listed, ListedState, LogQuery, ProvisionSpec, Provisioned, Signal};
 
 /// Longer than any engine needs for what a case waits for; reached only by a failing test.
@@ -60,6 +62,7 @@ pub async fn every_case(fixture: &dyn Fixture) {
     a_newer_generation_replaces_an_older_one(fixture).await;
     a_list_names_workspace_generation_and_instance(fixture).await;
     logs_hold_the_output(fixture).await;
+    files_go_into_what_runs_and_come_out_of_it(fixture).await;
     a_restarted_platform_finds_the_same_instance_and_sees_it_end(fixture).await;
     purging_leaves_nothing(fixture).await;
     an_engine_that_does_not_answer_proves_nothing(fixture).await;
@@ -165,6 +168,36 @@ pub async fn logs_hold_the_output(fixture: &dyn Fixture) {
         })
         .await;
     }
+    case.over().await;
+}
+
+/// What is put in is read again, byte by byte; what is not there, is no file or does not run is told apart.
+pub async fn files_go_into_what_runs_and_come_out_of_it(fixture: &dyn Fixture) {
+    let case = Case::new(fixture).await;
+    let path = |text: &str| FilePath::parse(text).expect("a path of the contract");
+    let large: Bytes = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    let files = [("/workspace/in/here/a b.txt", Bytes::from_static(b"words")), ("/workspace/large", large)];
+    let files = files.map(|(text, body)| NewFile { path: path(text), body });
+    assert_eq!(case.backend.put_files(case.workspace, files.to_vec()).await, Err(FileError::NotRunning));
+    case.provision(1).await;
+    case.backend.put_files(case.workspace, files.to_vec()).await.expect("files go in");
+    for NewFile { path, body } in &files {
+        let found = case.backend.open_file(case.workspace, path).await.expect("the file comes out");
+        assert_eq!(found.bytes, body.len() as u64, "{path}");
+        let read: Vec<Bytes> = found.body.map(|piece| piece.expect("it is read")).collect().await;
+        assert_eq!(read.concat(), *body, "{path}");
+    }
+    for (text, expected) in [
+        ("/workspace/in", FileError::NotRegular),
+        ("/workspace/missing", FileError::NotFound),
+        ("/workspace/large/below", FileError::NotFound),
+    ] {
+        let found = case.backend.open_file(case.workspace, &path(text)).await;
+        assert_eq!(found.map(|found| found.bytes), Err(expected), "{text}");
+    }
+    case.stop(1).await;
+    let gone = case.backend.open_file(case.workspace, &files[0].path).await;
+    assert_eq!(gone.map(|found| found.bytes), Err(FileError::NotRunning));
     case.over().await;
 }
 

@@ -78,16 +78,18 @@ impl Archive {
     }
 
     pub(super) fn configuration(&mut self, directory: &Path, files: &[ConfigFile]) -> io::Result<()> {
-        for file in files {
-            // Directories of their own, so that the agent's user may write there too.
-            for parent in file.path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
-                if !parent.as_os_str().is_empty() {
-                    self.directory(&directory.join(parent))?;
-                }
+        files.iter().try_for_each(|file| self.file_below(directory, &file.path, &file.body))
+    }
+
+    /// A file and the directories between it and the one that is there: entries of their own, so that the agent's user may write
+    /// there too.
+    pub(super) fn file_below(&mut self, directory: &Path, path: &Path, body: &[u8]) -> io::Result<()> {
+        for parent in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            if !parent.as_os_str().is_empty() {
+                self.directory(&directory.join(parent))?;
             }
-            self.file(&directory.join(&file.path), &file.body)?;
         }
-        Ok(())
+        self.file(&directory.join(path), body)
     }
 
     pub(super) fn finish(self) -> io::Result<Bytes> {
@@ -106,15 +108,21 @@ impl Archive {
     }
 }
 
-/// Unpacks an archive at a path of the container.
+/// Unpacks an archive with a configuration at a path of the container.
 pub(super) async fn upload(docker: &Docker, id: &str, path: &str, archive: Bytes) -> Result<(), Failure> {
+    upload_within(UPLOAD_TIMEOUT, docker, (id, path), archive).await
+}
+
+/// Unpacks an archive at a path of the container.
+pub(super) async fn upload_within(
+    limit: Duration,
+    docker: &Docker,
+    (id, path): (&str, &str),
+    archive: Bytes,
+) -> Result<(), Failure> {
     let options = UploadToContainerOptionsBuilder::new().path(path).build();
-    within(
-        "copy files into the container",
-        UPLOAD_TIMEOUT,
-        docker.upload_to_container(id, Some(options), body_full(archive)),
-    )
-    .await
+    let sent = docker.upload_to_container(id, Some(options), body_full(archive));
+    within("copy files into the container", limit, sent).await
 }
 
 /// What is known of a configuration that is already there.

@@ -92,6 +92,9 @@ pub(super) struct Record {
     pub(super) port: u16,
     pub(super) argv: Vec<String>,
     pub(super) withheld: Vec<String>,
+    /// Its working directory, where that is not the one of its layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) directory: Option<PathBuf>,
     /// The process; none while it is only intended.
     pub(super) process: Option<Identity>,
     /// How it ended, if that was seen.
@@ -109,6 +112,7 @@ impl Record {
             port: 0,
             argv,
             withheld: Vec::new(),
+            directory: None,
             process: None,
             exit: None,
         }

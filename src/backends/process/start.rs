@@ -109,6 +109,7 @@ impl ProcessBackend {
         let mut record = Record::intent(spec.workspace, spec.generation, plan.argv.clone());
         record.port = port;
         record.withheld.clone_from(&plan.withheld);
+        record.directory = (plan.directory != layout.work()).then(|| plan.directory.clone());
         let started = self.spawn(spec, record, layout, plan).await;
         let (record, identity) = match started {
             Ok(started) => started,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::Method;
 use async_trait::async_trait;
 use bytes::Bytes;
+use covalence_actors::effect::files::{FileError, FilePath, FoundFile, NewFile};
 use covalence_actors::effect::{
     Backend, BackendError, Clock, Inspection, Listed, ListedState, LogQuery, LogStream, Moment,
     ProvisionError, ProvisionSpec, Provisioned, Secret, Signal,
@@ -49,6 +50,8 @@ pub(super) struct Table {
     running: Mutex<HashMap<WorkspaceId, Generation>>,
     /// Gone, though the list still shows it: only a look by its exact id tells.
     gone: Mutex<HashSet<(WorkspaceId, Generation)>>,
+    /// What was put into workspaces.
+    files: Mutex<HashMap<(WorkspaceId, String), Bytes>>,
     /// Where generations after the first answer; nobody does where the first one says that it is.
     successors: Mutex<Option<String>>,
 }
@@ -63,6 +66,11 @@ impl Table {
     /// Where generations after the first answer from now on.
     pub(super) fn successors_answer_at(&self, url: String) {
         *self.successors.lock().unwrap() = Some(url);
+    }
+
+    /// Files that were put into workspaces.
+    pub(super) fn files(&self) -> usize {
+        self.files.lock().unwrap().len()
     }
 
     fn answer(&self, workspace: WorkspaceId, generation: Generation) -> Provisioned {
@@ -136,6 +144,21 @@ impl Backend for Table {
     async fn logs(&self, _: WorkspaceId, _: LogQuery) -> Result<LogStream, BackendError> {
         Ok(Box::pin(futures_util::stream::iter([Ok(Bytes::from_static(b"one line\n"))])))
     }
+
+    async fn put_files(&self, workspace: WorkspaceId, files: Vec<NewFile>) -> Result<(), FileError> {
+        self.running.lock().unwrap().get(&workspace).ok_or(FileError::NotRunning)?;
+        let files = files.into_iter().map(|file| ((workspace, file.path.to_string()), file.body));
+        self.files.lock().unwrap().extend(files);
+        Ok(())
+    }
+
+    async fn open_file(&self, workspace: WorkspaceId, path: &FilePath) -> Result<FoundFile, FileError> {
+        self.running.lock().unwrap().get(&workspace).ok_or(FileError::NotRunning)?;
+        let found = self.files.lock().unwrap().get(&(workspace, path.to_string())).cloned();
+        let body = found.ok_or(FileError::NotFound)?;
+        let bytes = body.len() as u64;
+        Ok(FoundFile { bytes, body: Box::pin(futures_util::stream::iter([Ok(body)])) })
+    }
 }
 
 /// See the module.
@@ -165,6 +188,7 @@ fn config() -> HttpConfig {
         slug: None,
         control_plane: None,
         canvas: None,
+        tracing: None,
         workspace_roots: Vec::new(),
         templates: None,
         workspace_dir: None,

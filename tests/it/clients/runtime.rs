@@ -141,6 +141,7 @@ async fn a_runtime_boots_beats_speaks_with_itself_and_collects_its_results() {
     its_neighbours(&runtime, &lead);
     its_results(&runtime, &lead).await;
     its_words(&runtime).await;
+    its_files(&runtime);
 }
 
 fn its_neighbours(runtime: &Runtime<'_>, lead: &str) {
@@ -176,6 +177,25 @@ async fn its_results(runtime: &Runtime<'_>, lead: &str) {
     assert_eq!((&result["source_id"], &result["target_id"]), (&json!(runtime.id), &json!(lead.id)));
     assert!(result["summary"].is_string(), "{result}");
     assert_eq!(result["response_preview"], "APPROVE", "it marks itself what peers say");
+}
+
+/// A file that its answer mentions: sent where the canvas finds it, and named in a notice.
+fn its_files(runtime: &Runtime<'_>) {
+    let own = format!("/workspaces/{}", runtime.id);
+    let form = "--83a2b1\r\nContent-Disposition: form-data; name=\"files\"; filename=\"the report.csv\"\r\n\
+        Content-Type: text/csv\r\n\r\na,b\r\n1,2\r\n\r\n--83a2b1--\r\n";
+    let headers = format!("{}\nContent-Type: multipart/form-data; boundary=83a2b1", runtime.bearer());
+    let request = format!("POST {own}/chat/uploads\n{headers}\n\n{form}");
+    let told = sent(runtime.platform, &request).expect(200);
+    let file = &told["files"][0];
+    assert_eq!((&file["name"], &file["mimeType"], &file["size"]), (&json!("the_report.csv"), &json!("text/csv"), &json!(10)));
+    let notice = json!({"message": "here it is", "attachments": [file]}).to_string();
+    assert_eq!(runtime.post(&format!("{own}/notify"), &runtime.bearer(), &notice).status, 200);
+    let path = file["uri"].as_str().unwrap().strip_prefix("workspace:/workspace/").expect("a file of its own");
+    let work = Path::new(runtime.environment["WORKSPACE_DIR"].as_str().expect("its directory"));
+    assert_eq!(fs::read_to_string(work.join(path)).unwrap(), "a,b\r\n1,2\r\n");
+    let back = runtime.get(&format!("{own}/chat/download?path=/workspace/{path}"), &runtime.bearer());
+    assert_eq!((back.status, back.body.as_str()), (200, "a,b\r\n1,2\r\n"));
 }
 
 /// What it reports and says to people. It looks at the status at most.

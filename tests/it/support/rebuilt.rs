@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 
 /// Reads whose answers depend on something besides the facts. All others of the API's document are compared.
-const NOT_OF_THE_LOG_ALONE: [(&str, &str); 20] = [
+const NOT_OF_THE_LOG_ALONE: [(&str, &str); 22] = [
     ("/health", "the server's own life"),
     ("/ready", "the server's own life"),
     ("/metrics", "counts what this run did"),
@@ -20,6 +20,8 @@ const NOT_OF_THE_LOG_ALONE: [(&str, &str); 20] = [
     ("/admin/strangers", "the engine is asked"),
     ("/admin/workspaces/{id}/logs", "the agent's output"),
     ("/workspaces/{id}/transcript", "the agent is asked"),
+    ("/workspaces/{id}/traces", "another service is asked"),
+    ("/workspaces/{id}/chat/download", "the agent's files"),
     ("/admin/workspaces/{id}/test-token", "makes a token, which is recorded"),
     ("/admin/log/verify", "reads the store, and no projection"),
     ("/admin/log/segments", "files beside the log"),

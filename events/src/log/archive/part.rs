@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::blocks::{Blocks, Key};
 use super::build::payload_of;
@@ -55,8 +55,9 @@ pub(in crate::log) struct Part {
     path: PathBuf,
     table: Table,
     blocks: Arc<Blocks>,
-    /// What was removed from the segment that was asked about last.
-    removal: Mutex<Option<(usize, Arc<Signed>)>>,
+    /// By which rule facts were removed from it last, once somebody has asked. All that was removed takes a thousand times as much, and
+    /// there may be thousands of parts.
+    rule: OnceLock<Option<String>>,
     /// When its last fact happened, once somebody has asked.
     ended: OnceLock<Option<Timestamp>>,
     /// Whether its directory goes when nobody reads it any more.
@@ -94,7 +95,7 @@ impl Part {
             path: path.to_owned(),
             table,
             blocks,
-            removal: Mutex::default(),
+            rule: OnceLock::new(),
             ended: OnceLock::new(),
             retired: AtomicBool::new(false),
         };
@@ -178,21 +179,17 @@ impl Part {
 
     /// What was removed from a segment.
     pub(super) fn removal(&self, number: usize) -> Result<Option<Arc<Signed>>, ReadError> {
-        let mut kept = self.removal.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, removal)) = &*kept
-            && *of == number
-        {
-            return Ok(Some(Arc::clone(removal)));
-        }
-        let removal = self.segment(number)?.removal.map(Arc::new);
-        *kept = removal.clone().map(|removal| (number, removal));
-        Ok(removal)
+        self.blocks.removal(self.key(number), || Ok(self.segment(number)?.removal))
     }
 
-    /// What was removed from it last; none where nothing was.
-    pub(in crate::log) fn last_removal(&self) -> Result<Option<Arc<Signed>>, ReadError> {
+    /// By which rule facts were removed from it last; none where nothing was.
+    pub(in crate::log) fn rule(&self) -> Result<Option<&str>, ReadError> {
+        if let Some(rule) = self.rule.get() {
+            return Ok(rule.as_deref());
+        }
         let thinned = self.table.pieces.iter().position(|piece| piece.removed > 0);
-        thinned.map_or(Ok(None), |number| self.removal(number))
+        let removal = thinned.map(|number| self.segment(number)).transpose()?.and_then(|segment| segment.removal);
+        Ok(self.rule.get_or_init(|| removal.map(|signed| signed.removal.rule)).as_deref())
     }
 
     /// Every stream of it.

@@ -195,7 +195,7 @@ impl Scavenger {
     /// How far a part was gone through by these rules: in this run of the program, or when it was written again.
     fn settled(&self, part: &Part, rules: &Rules) -> Result<Reach, ReadError> {
         let looked = self.looked().get(&(part.first(), part.revision(), *rules)).copied().unwrap_or_default();
-        let applied = part.last_removal()?.map(|signed| Reach::of_rule(&signed.removal.rule));
+        let applied = part.rule()?.map(Reach::of_rule);
         Ok(looked.with(applied.unwrap_or_default()))
     }
 
