@@ -87,7 +87,9 @@ impl ProcessBackend {
                 Ok(Inspection::Running(record.provisioned(identity)))
             }
             Presence::Gone(why) => {
-                let exit = self.exits.exit_of(identity).or_else(|| record.exit.clone());
+                // It leaves the watch once it is on disk, which may be after the record was read.
+                let on_disk = || Record::read(&self.layout(record.workspace)).ok()??.exit;
+                let exit = record.exit.clone().or_else(|| self.exits.exit_of(identity)).or_else(on_disk);
                 Ok(Inspection::NotThere {
                     code: "exited",
                     detail: exit.as_ref().map_or_else(|| why.to_owned(), super::record::Exit::detail),
