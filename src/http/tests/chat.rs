@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use super::platform::{ADMIN, Platform, Reply};
+use super::platform::{ADMIN, PATIENCE, Platform, Reply};
 
 /// A form as httpx sends it: part by part its headers and its body.
 fn form(parts: &[(&str, &[u8])]) -> Bytes {
@@ -31,11 +31,22 @@ async fn download(platform: &Platform, id: &str, path: &str) -> Reply {
     platform.get(&format!("/workspaces/{id}/chat/download?path={path}")).bearer(ADMIN).send().await
 }
 
-#[actix_web::test]
-async fn what_is_uploaded_is_told_in_order_and_comes_back_byte_by_byte() {
+/// A platform and a workspace that runs on it.
+async fn with_agent() -> (Platform, String) {
     let platform = Platform::start().await;
     let id = platform.create(json!({"name": "agent", "runtime": "echo"})).await;
-    platform.wait_for(&id, "provisioning").await;
+    let runs = async {
+        while download(&platform, &id, "/workspace/nothing").await.status == 503 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, runs).await.expect("it is started");
+    (platform, id)
+}
+
+#[actix_web::test]
+async fn what_is_uploaded_is_told_in_order_and_comes_back_byte_by_byte() {
+    let (platform, id) = with_agent().await;
     let typed = format!("{}\r\nContent-Type: text/x-notes", part("my notes.md"));
     let plain = part("../größe.png");
     let other = "Content-Disposition: form-data; name=\"comment\"".to_owned();
@@ -67,15 +78,13 @@ async fn what_is_uploaded_is_told_in_order_and_comes_back_byte_by_byte() {
     assert_eq!(found.headers["content-length"], "7");
     assert_eq!(found.headers["content-type"], "text/markdown");
     let disposition = &found.headers["content-disposition"];
-    assert_eq!(disposition, &format!("attachment; filename=\"{file}\"; filename*=UTF-8''{file}"));
+    assert_eq!(disposition, &format!("attachment; filename=\"{file}\"; filename*=UTF-8''{}", file.replace('-', "%2D")));
     assert_eq!(found.headers["x-content-type-options"], "nosniff");
 }
 
 #[actix_web::test]
 async fn names_of_files_cannot_leave_their_header() {
-    let platform = Platform::start().await;
-    let id = platform.create(json!({"name": "agent", "runtime": "echo"})).await;
-    platform.wait_for(&id, "provisioning").await;
+    let (platform, id) = with_agent().await;
     let path = "/workspace/a\"b\\ü.txt";
     let backend = &platform.state.backends[&covalence_events::workspace::BackendKind::Process];
     let file = covalence_actors::effect::files::NewFile {
@@ -93,9 +102,7 @@ async fn names_of_files_cannot_leave_their_header() {
 
 #[actix_web::test]
 async fn a_form_that_is_none_or_too_large_puts_nothing_anywhere() {
-    let platform = Platform::start().await;
-    let id = platform.create(json!({"name": "agent", "runtime": "echo"})).await;
-    platform.wait_for(&id, "provisioning").await;
+    let (platform, id) = with_agent().await;
     let unparsed = (400, "failed to parse multipart form");
     for body in ["", "no form", "--cut\r\nContent-Disposition: form-data; name=\"files\"\r\n\r\nendless"] {
         assert_eq!(upload(&platform, &id, Bytes::from(body)).await.says(), unparsed, "{body:?}");
@@ -119,9 +126,7 @@ async fn a_form_that_is_none_or_too_large_puts_nothing_anywhere() {
 
 #[actix_web::test]
 async fn a_path_that_leads_elsewhere_and_a_workspace_that_does_not_run_are_told_apart() {
-    let platform = Platform::start().await;
-    let id = platform.create(json!({"name": "agent", "runtime": "echo"})).await;
-    platform.wait_for(&id, "provisioning").await;
+    let (platform, id) = with_agent().await;
     let missing = platform.get(&format!("/workspaces/{id}/chat/download")).bearer(ADMIN).send().await;
     assert_eq!(missing.says(), (400, "path query required"));
     for (path, says) in [
