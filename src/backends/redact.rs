@@ -3,6 +3,8 @@
 //! A text that is redacted too much still helps; one that leaks can't be taken back. So every absolute path keeps only its
 //! last component, and whatever looks like the value of a credential goes.
 
+use covalence_actors::effect::ProvisionSpec;
+
 /// Error texts are cut here: enough for the last lines of a log, small enough for an event.
 const TEXT_BYTES_MAX: usize = 2_000;
 const MASK: &str = "[redacted]";
@@ -13,6 +15,20 @@ const CREDENTIAL_NAMES: [&str; 7] =
 const CREDENTIAL_PREFIXES: [&str; 7] = ["sk-", "ghp_", "gho_", "github_pat_", "xoxb-", "AKIA", "eyJ"];
 /// Shorter than any real key; keeps words such as `sk-ill` readable.
 const CREDENTIAL_CHARS_MIN: usize = 12;
+
+/// Shorter values are words: masking them would hide the error, and whoever reads "1" learns nothing.
+const SECRET_CHARS_MIN: usize = 6;
+
+/// What nobody may read who reads why a workspace did not start: its token, and what it was given as secrets, whatever its
+/// own output says of them.
+pub fn values(spec: &ProvisionSpec) -> Vec<&str> {
+    let given = spec.secrets.iter().map(|(_, value)| value.expose());
+    let given = given.filter(|value| value.len() >= SECRET_CHARS_MIN);
+    let mut values: Vec<&str> = given.chain([spec.token.expose()]).collect();
+    // One may be part of another: the longer goes first, or its rest would stay.
+    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    values
+}
 
 /// The text without the given secrets, without values that look like credentials, and with absolute paths cut to their
 /// last component. Of a text that is too long the end is kept, since that is where errors are.

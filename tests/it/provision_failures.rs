@@ -45,6 +45,22 @@ async fn a_port_that_somebody_else_holds_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_program_that_prints_its_secrets_and_ends_does_not_tell_them_in_its_error() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let program = home.path().join("talkative-agent");
+    fs::write(&program, "#!/bin/sh\necho \"cannot log in as $WHO with [$DOOR] and $(cat $WORKSPACE_CONFIG_PATH/.auth_token)\"\nexit 3\n")
+        .expect("the script is written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let settings = Settings::process().env("COVALENCE_AGENT_PROGRAM", program.display().to_string());
+    let wish =
+        json!({ "name": "Ada", "runtime": "echo", "secrets": { "DOOR": "open sesame", "WHO": "ann" } });
+    let failed = provision(settings, &wish).await;
+    let error = failed["last_sample_error"].as_str().expect("a reason");
+    assert!(error.contains("cannot log in as ann with [[redacted]] and [redacted]"), "{error}");
+    assert!(!failed.to_string().contains("sesame"), "{failed}");
+}
+
+#[tokio::test]
 async fn a_missing_configuration_is_named() {
     let settings =
         Settings::process().config("[runtimes.bare]\ncommand = [\"cat\"]\nneeds_template = true\n");

@@ -19,7 +19,7 @@ use super::observe::{State, generation_of, inspected_state, published_port};
 use super::spec::{CONFIG_PATH, Plan, docker_run, plan};
 use super::{DockerBackend, names, tiers};
 use crate::backends::config_files;
-use crate::backends::redact::redact;
+use crate::backends::redact::{redact, values};
 use crate::runtimes::{Runner, Runtime};
 
 /// A whole start, by the wire contract. Beyond it the outcome is unknown.
@@ -319,7 +319,7 @@ fn ended_at_once(status: Option<i32>, lines: &str, spec: &ProvisionSpec, command
     let text = format!("the container exited with status {status} right after its start; {said}");
     ProvisionError {
         code: "start_failed",
-        message: redact(&text, &[spec.token.expose()]),
+        message: redact(&text, &values(spec)),
         retryable: true,
         command: Some(command.to_owned()),
     }

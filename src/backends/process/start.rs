@@ -13,7 +13,7 @@ use super::identity::{Identity, Presence};
 use super::launch::{self, Plan, failure, retryable, unknown};
 use super::record::{Exit, Layout, Record};
 use super::{ProcessBackend, blocking, logs};
-use crate::backends::redact::redact;
+use crate::backends::redact::{redact, values};
 
 /// How long older generations may take to end: what `docker stop` gives.
 const OLDER_GRACE: Duration = Duration::from_secs(10);
@@ -191,7 +191,7 @@ impl ProcessBackend {
         };
         ProvisionError {
             code: if is_port { "port_taken" } else { "start_failed" },
-            message: redact(&message, &[spec.token.expose()]),
+            message: redact(&message, &values(spec)),
             retryable: true,
             command: Some(launch::by_hand(plan)),
         }
