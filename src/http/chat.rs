@@ -103,7 +103,8 @@ pub(crate) async fn upload(ctx: Ctx, path: web::Path<String>, payload: web::Payl
     let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
     let form = Multipart::new(ctx.request.headers(), payload);
     let read = tokio::time::timeout(READ_WITHIN, read(form)).await;
-    let uploads = read.map_err(|_| unparsed(format!("it took longer than {} s", READ_WITHIN.as_secs())))??;
+    let uploads =
+        read.map_err(|_| unparsed(format!("it took longer than {} s", READ_WITHIN.as_secs())))??;
     if uploads.is_empty() {
         return Err(ApiError::bad("invalid_form", "expected at least one 'files' field").field("files"));
     }
@@ -175,6 +176,7 @@ fn not_running() -> ApiError {
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// Its absolute path: a message's `uri` without `workspace:`.
+    #[param(required, pattern = r"^/(configs|workspace|home|plugins)(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
     path: Option<String>,
 }
 
@@ -206,7 +208,8 @@ pub(crate) async fn download(ctx: Ctx, path: web::Path<String>, wanted: web::Que
         FileError::NotFound => ApiError::not_found("file_not_found", "file not found"),
         FileError::NotRegular => bad("path is not a regular file".to_owned()),
         FileError::Backend(error) => {
-            let text = if row.backend.as_str() == "docker" { "docker unavailable" } else { "failed to read file" };
+            let text =
+                if row.backend.as_str() == "docker" { "docker unavailable" } else { "failed to read file" };
             ApiError::unavailable("engine_unavailable", text, RETRY_NOT_RUNNING).detail(error.to_string())
         }
     })?;
