@@ -68,8 +68,8 @@ pub mod view;
 pub mod workspaces;
 
 use live::hub::Hub;
-use workspaces::traces::Tracing;
 pub use server::{Listener, listen};
+use workspaces::traces::Tracing;
 
 /// What the operator decided about this edge.
 #[derive(Clone, Debug)]

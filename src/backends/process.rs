@@ -204,7 +204,9 @@ impl ProcessBackend {
         let layout = self.layout(workspace);
         let record = Record::read(&layout)?.ok_or(FileError::NotRunning)?;
         match &record.process {
-            Some(process) if process.presence()? == Presence::Alive => Ok(files::Places::new(&layout, &record)),
+            Some(process) if process.presence()? == Presence::Alive => {
+                Ok(files::Places::new(&layout, &record))
+            }
             Some(_) | None => Err(FileError::NotRunning),
         }
     }

@@ -164,7 +164,8 @@ mod tests {
         // A name too long for one header has others before it.
         for name in ["a.txt".to_owned(), "x".repeat(180)] {
             let archive = archive(&name, &[7; 3000]);
-            let known: Vec<usize> = (0..archive.len()).filter(|end| first_entry(&archive[..*end]).is_ok()).collect();
+            let known: Vec<usize> =
+                (0..archive.len()).filter(|end| first_entry(&archive[..*end]).is_ok()).collect();
             let (begin, bytes) = first_entry(&archive[..known[0]]).unwrap().unwrap();
             assert_eq!((begin, bytes), (known[0], 3000), "{name}");
             assert_eq!(archive[begin..begin + 3000], [7; 3000]);
@@ -177,7 +178,8 @@ mod tests {
     #[tokio::test]
     async fn a_file_ends_where_its_length_says_and_a_short_one_is_an_error() {
         let piece = |bytes: &'static [u8]| Ok(Bytes::from_static(bytes));
-        let whole = body(Bytes::from_static(b"ab"), stream::iter([piece(b"cd"), piece(b"ef\0\0")]).boxed(), 6);
+        let whole =
+            body(Bytes::from_static(b"ab"), stream::iter([piece(b"cd"), piece(b"ef\0\0")]).boxed(), 6);
         assert_eq!(whole.try_collect::<Vec<_>>().await.unwrap().concat(), b"abcdef");
         let none = body(Bytes::from_static(b"\0\0"), stream::iter([]).boxed(), 0);
         assert_eq!(none.try_collect::<Vec<_>>().await.unwrap().concat(), b"");

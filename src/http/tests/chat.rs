@@ -50,8 +50,12 @@ async fn what_is_uploaded_is_told_in_order_and_comes_back_byte_by_byte() {
     let typed = format!("{}\r\nContent-Type: text/x-notes", part("my notes.md"));
     let plain = part("../größe.png");
     let other = "Content-Disposition: form-data; name=\"comment\"".to_owned();
-    let parts: [(&str, &[u8]); 4] =
-        [(&typed, b"# one\r\n"), (&other, b"for you"), (&plain, b"\x89PNG\0\xff"), (&part("no-extension"), b"")];
+    let parts: [(&str, &[u8]); 4] = [
+        (&typed, b"# one\r\n"),
+        (&other, b"for you"),
+        (&plain, b"\x89PNG\0\xff"),
+        (&part("no-extension"), b""),
+    ];
     let reply = upload(&platform, &id, form(&parts)).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let files = reply.json["files"].as_array().unwrap();
@@ -78,7 +82,10 @@ async fn what_is_uploaded_is_told_in_order_and_comes_back_byte_by_byte() {
     assert_eq!(found.headers["content-length"], "7");
     assert_eq!(found.headers["content-type"], "text/markdown");
     let disposition = &found.headers["content-disposition"];
-    assert_eq!(disposition, &format!("attachment; filename=\"{file}\"; filename*=UTF-8''{}", file.replace('-', "%2D")));
+    assert_eq!(
+        disposition,
+        &format!("attachment; filename=\"{file}\"; filename*=UTF-8''{}", file.replace('-', "%2D"))
+    );
     assert_eq!(found.headers["x-content-type-options"], "nosniff");
 }
 

@@ -188,10 +188,14 @@ fn its_files(runtime: &Runtime<'_>) {
     let request = format!("POST {own}/chat/uploads\n{headers}\n\n{form}");
     let told = sent(runtime.platform, &request).expect(200);
     let file = &told["files"][0];
-    assert_eq!((&file["name"], &file["mimeType"], &file["size"]), (&json!("the_report.csv"), &json!("text/csv"), &json!(10)));
+    assert_eq!(
+        (&file["name"], &file["mimeType"], &file["size"]),
+        (&json!("the_report.csv"), &json!("text/csv"), &json!(10))
+    );
     let notice = json!({"message": "here it is", "attachments": [file]}).to_string();
     assert_eq!(runtime.post(&format!("{own}/notify"), &runtime.bearer(), &notice).status, 200);
-    let path = file["uri"].as_str().unwrap().strip_prefix("workspace:/workspace/").expect("a file of its own");
+    let path =
+        file["uri"].as_str().unwrap().strip_prefix("workspace:/workspace/").expect("a file of its own");
     let work = Path::new(runtime.environment["WORKSPACE_DIR"].as_str().expect("its directory"));
     assert_eq!(fs::read_to_string(work.join(path)).unwrap(), "a,b\r\n1,2\r\n");
     let back = runtime.get(&format!("{own}/chat/download?path=/workspace/{path}"), &runtime.bearer());

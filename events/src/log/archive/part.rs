@@ -188,7 +188,8 @@ impl Part {
             return Ok(rule.as_deref());
         }
         let thinned = self.table.pieces.iter().position(|piece| piece.removed > 0);
-        let removal = thinned.map(|number| self.segment(number)).transpose()?.and_then(|segment| segment.removal);
+        let removal =
+            thinned.map(|number| self.segment(number)).transpose()?.and_then(|segment| segment.removal);
         Ok(self.rule.get_or_init(|| removal.map(|signed| signed.removal.rule)).as_deref())
     }
 
