@@ -143,6 +143,10 @@ fn not_there(failure: Failure) -> FileError {
     match failure.class {
         Class::NoSuchThing => FileError::NotFound,
         Class::NoSuchContainer => FileError::NotRunning,
+        // Its word for a path that goes on behind a file, with a status that says that the fault is its own.
+        Class::Unknown if failure.code == "http_500" && failure.detail.ends_with(": not a directory") => {
+            FileError::NotFound
+        }
         _ => FileError::Backend(failure.into()),
     }
 }
