@@ -88,7 +88,8 @@ struct Upload {
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, body = UploadedView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 413, description = "a file has more than 25 MiB", body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, description = "the workspace has no place for files", body = ErrorBody),
+        (status = 413, description = "a file has more than 25 MiB", body = ErrorBody),
         (status = 503, description = "nothing of the workspace runs here", body = ErrorBody),
     ),
     security(("bearer" = []))
@@ -120,6 +121,8 @@ pub(crate) async fn upload(ctx: Ctx, path: web::Path<String>, payload: web::Payl
     }
     backend.put_files(id, files).await.map_err(|error| match error {
         FileError::NotRunning => not_running(),
+        FileError::NoPlace => ApiError::conflict("no_place", "failed to stage files in workspace")
+            .detail("the workspace has no directory for files: tier 1 has none, a higher tier does"),
         error => ApiError::internal("failed to stage files in workspace", error),
     })?;
     Ok(HttpResponse::Ok().json(UploadedView { files: views }))
@@ -205,7 +208,7 @@ pub(crate) async fn download(ctx: Ctx, path: web::Path<String>, wanted: web::Que
     let backend = ctx.state.backends.get(&row.backend).ok_or_else(not_running)?;
     let found = backend.open_file(id, &path).await.map_err(|error| match error {
         FileError::NotRunning => not_running(),
-        FileError::NotFound => ApiError::not_found("file_not_found", "file not found"),
+        FileError::NotFound | FileError::NoPlace => ApiError::not_found("file_not_found", "file not found"),
         FileError::NotRegular => bad("path is not a regular file".to_owned()),
         FileError::Backend(error) => {
             let text =

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use covalence::backends::docker::DockerBackend;
 use covalence::images::{self, BuildRequest};
 use covalence::runtimes::ImageNames;
 use covalence_actors::effect::conformance::{self, Fixture};
+use covalence_actors::effect::files::{FileError, FilePath, NewFile};
 use covalence_actors::effect::{Backend, Inspection, LogQuery, ProvisionSpec, Secret, Signal};
 use covalence_events::workspace::InstanceRef;
 use covalence_events::{Generation, WorkspaceId};
@@ -153,6 +155,25 @@ async fn the_agent_answers_at_the_url_that_was_learned() {
         .await;
         assert!(answer.contains("200"), "tier {tier}");
         assert_eq!(provisioned.image.as_deref(), Some(IMAGE));
+    }
+}
+
+#[tokio::test]
+async fn files_belong_to_the_agent_and_tier_1_has_no_place_for_them() {
+    let platform = Platform::start().await;
+    for (tier, expected) in [(1, Err(FileError::NoPlace)), (2, Ok(()))] {
+        let spec = spec(tier);
+        let id = provision(&platform.backend, &spec).await;
+        let path = FilePath::parse("/workspace/in/a.txt").unwrap();
+        let file = NewFile { path, body: Bytes::from_static(b"words") };
+        assert_eq!(platform.backend.put_files(spec.workspace, vec![file]).await, expected, "tier {tier}");
+        if expected.is_ok() {
+            assert_eq!(file_in(&id, "/workspace/in/a.txt"), (0o644, 10_001, "words".to_owned()));
+        }
+        let config = FilePath::parse("/configs/config.yaml").unwrap();
+        let found = platform.backend.open_file(spec.workspace, &config).await.unwrap();
+        let body: Vec<Bytes> = found.body.try_collect().await.unwrap();
+        assert!(body.concat().starts_with(b"# Generated"), "its configuration is there in any tier");
     }
 }
 

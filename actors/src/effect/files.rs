@@ -146,6 +146,9 @@ pub enum FileError {
     /// There is no such file.
     #[error("there is no such file")]
     NotFound,
+    /// Nothing can be written there, by the workspace itself neither.
+    #[error("nothing can be written there")]
+    NoPlace,
     /// It is a directory, a link or a device.
     #[error("it is not a regular file")]
     NotRegular,

@@ -52,7 +52,7 @@ impl DockerBackend {
                 .map_err(|error| Failure::garbage("pack the files", &error.to_string()));
             let Some(packed) = packed.map_err(BackendError::from)? else { continue };
             let sent = upload_within(UPLOAD_TIMEOUT, &docker, (&id, root.path()), packed).await;
-            sent.map_err(not_there)?;
+            sent.map_err(no_place)?;
         }
         Ok(())
     }
@@ -136,6 +136,16 @@ fn body(
         }
     });
     pieces.boxed()
+}
+
+/// What the engine says of a directory that files can't be put into: a workspace of tier 1 has none, and its image can't be
+/// written.
+fn no_place(failure: Failure) -> FileError {
+    match not_there(failure) {
+        FileError::NotFound => FileError::NoPlace,
+        FileError::Backend(error) if error.detail.contains("marked read-only") => FileError::NoPlace,
+        error => error,
+    }
 }
 
 /// What the engine says of a file or a container that is not there.
