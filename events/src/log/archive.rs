@@ -65,6 +65,12 @@ impl Archive {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(failed("list the archive", error)),
         };
+        if tidy {
+            // A process that was killed may have put a part in its place whose name is only in memory. What it replaces is
+            // removed below, and the database that it was made of by whoever opens this.
+            let synced = fs::File::open(path).and_then(|directory| directory.sync_all());
+            synced.map_err(|error| failed("sync the archive", error))?;
+        }
         for entry in entries {
             let entry = entry.map_err(|error| failed("list the archive", error))?;
             let file_name = entry.file_name();
