@@ -239,6 +239,9 @@ impl Keyring {
     fn load(dir: &Path, given: Option<MasterKey>, finish: bool) -> Result<Self, KeyringError> {
         let folder = Folder::new(dir);
         let is_given = given.is_some();
+        if finish {
+            folder.settle()?;
+        }
         let found = folder.list()?;
         let master = match given {
             Some(master) => Some(master),

@@ -316,6 +316,16 @@ impl Folder {
         overwrite(file).map_err(failed(&path, "overwriting"))
     }
 
+    /// Makes what is in it durable, if it is there: a process that was killed may have left keys whose names are only in memory, and
+    /// facts are sealed by them from now on.
+    pub(super) fn settle(&self) -> Result<(), KeyringError> {
+        if self.path.is_dir() {
+            self.sync()?;
+            self.sync_parent()?;
+        }
+        Ok(())
+    }
+
     /// Creates the directory for its owner alone.
     pub(super) fn create(&self) -> Result<(), KeyringError> {
         if self.path.is_dir() {
@@ -323,6 +333,10 @@ impl Folder {
         }
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(self.failed("creating"))?;
+        self.sync_parent()
+    }
+
+    fn sync_parent(&self) -> Result<(), KeyringError> {
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         parent.map_or(Ok(()), sync_dir).map_err(self.failed("syncing the directory around"))
     }
