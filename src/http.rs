@@ -167,6 +167,7 @@ struct Inner {
     calls: TaskTracker,
     waiting: a2a::retry::Waiting,
     replays: Arc<tokio::sync::Semaphore>,
+    uploads: chat::turn::Turns,
 }
 
 /// The parts that the composition root hands in; see [`HttpState`].
@@ -265,6 +266,7 @@ impl HttpState {
                 replies: idempotency::Replies::default(),
                 calls: TaskTracker::new(),
                 replays: Arc::new(tokio::sync::Semaphore::new(moments::replay::REPLAYS_MAX)),
+                uploads: chat::turn::Turns::default(),
             },
         })
     }

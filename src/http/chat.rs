@@ -15,7 +15,6 @@ use bytes::{Bytes, BytesMut};
 use covalence_actors::effect::files::{FileError, FilePath, NewFile, PathFlaw, Root};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -25,6 +24,7 @@ use crate::http::request::{Ctx, text, workspace_id};
 use crate::http::workspaces::present;
 
 mod name;
+pub mod turn;
 
 /// Where files are put, below the workspace's own directory.
 const DIRECTORY: &str = ".molecule/chat-uploads";
@@ -34,16 +34,10 @@ const TOTAL_BYTES_MAX: usize = 50 * 1024 * 1024;
 const FILE_BYTES_MAX: usize = 25 * 1024 * 1024;
 /// Files of one upload: as many as may be written at once by the contract's other way (content 3.1).
 const FILES_MAX: usize = 200;
-/// Uploads that are read at the same time; each is in memory until it is in its workspace.
-const UPLOADS_MAX: usize = 8;
-/// How long an upload waits for its turn.
-const TURN: Duration = Duration::from_secs(10);
 /// How long the body of one may take: clients wait for as long.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 /// In seconds: how long a start takes.
 const RETRY_NOT_RUNNING: u64 = 5;
-
-static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_MAX);
 
 /// The form of an upload.
 #[derive(Debug, ToSchema)]
@@ -100,8 +94,7 @@ pub(crate) async fn upload(ctx: Ctx, path: web::Path<String>, payload: web::Payl
     auth::workspace(&ctx, id)?;
     let row = present(&ctx, id)?;
     let busy = || ApiError::unavailable("busy", "too many uploads at the same time", RETRY_NOT_RUNNING);
-    let turn = tokio::time::timeout(TURN, UPLOADS.acquire()).await;
-    let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+    let _turn = ctx.state.inner.uploads.next(id).await.ok_or_else(busy)?;
     let form = Multipart::new(ctx.request.headers(), payload);
     let read = tokio::time::timeout(READ_WITHIN, read(form)).await;
     let uploads =
